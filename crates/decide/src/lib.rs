@@ -1,0 +1,1 @@
+//! Every choice of every phase, as functions of values.

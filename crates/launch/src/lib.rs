@@ -1,0 +1,1 @@
+//! Which process, which environment, which arguments: the launcher's decisions.

@@ -1,0 +1,2 @@
+//! The launcher that goes into app images.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Bytes of layers: tar writing, hashing, compression, extraction.

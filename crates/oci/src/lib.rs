@@ -1,0 +1,1 @@
+//! Images as values: digests, references, manifests, configurations.

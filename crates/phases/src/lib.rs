@@ -1,0 +1,1 @@
+//! Carries the decisions of the phases out: processes, files, layers.

@@ -1,0 +1,1 @@
+//! The words of the Cloud Native Buildpacks specification: API versions, documents, exit codes.
