@@ -1,1 +1,26 @@
-//! The words of the Cloud Native Buildpacks specification: API versions, documents, exit codes.
+//! The words of the Cloud Native Buildpacks specification: API versions and their features, ids, one file per
+//! TOML or JSON document, exit codes.
+//!
+//! Pure: every parser takes `&str`, every writer returns a `String`; whoever owns the files reads and writes them.
+//! Versions are named here and nowhere else; other crates ask for a feature.
+//!
+//! Sources: <https://github.com/buildpacks/spec> (`buildpack.md`, `platform.md`, `distribution.md`).
+
+pub mod api;
+pub mod build;
+pub mod builder;
+pub mod buildpack;
+pub mod doc;
+pub mod exit;
+pub mod group;
+pub mod labels;
+pub mod launch;
+pub mod layer;
+pub mod metadata;
+pub mod order;
+pub mod plan;
+pub mod project;
+pub mod toml_writer;
+
+pub use api::{BuildpackApi, PlatformApi};
+pub use doc::DocError;

@@ -1,0 +1,163 @@
+//! API versions, and what each of them has. The only file besides the input table that names a version.
+
+use std::fmt;
+
+/// A text that is no API version, or one that is not supported.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// The text does not have the form `<major>.<minor>`.
+    #[error("'{0}' is not an API version; expected <major>.<minor>, for example \"0.10\"")]
+    Malformed(String),
+    /// The version is well-formed and not supported.
+    #[error("API version '{found}' is not supported; supported are {supported}")]
+    Unsupported {
+        /// The version as asked for.
+        found: String,
+        /// The supported versions, for the message.
+        supported: String,
+    },
+}
+
+/// Splits `0.10`, `v0.10` or `1` into numbers. The grammar is the reference lifecycle's: `^v?(\d+)\.?(\d*)$`.
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let text = text.strip_prefix('v').unwrap_or(text);
+    let (major, minor) = text.split_once('.').unwrap_or((text, ""));
+    let number = |part: &str| -> Option<u32> {
+        part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok()).flatten()
+    };
+    let minor = if minor.is_empty() { Some(0) } else { number(minor) };
+    Some((number(major)?, minor?))
+}
+
+macro_rules! api {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $minor:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $(#[doc = concat!("Version 0.", $minor, ".")] $variant),+ }
+
+        impl $name {
+            /// All supported versions, ascending.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            fn minor(self) -> u32 {
+                match self { $(Self::$variant => $minor),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "0.{}", self.minor())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = ApiError;
+            fn from_str(text: &str) -> Result<Self, ApiError> {
+                let (major, minor) =
+                    parse_version(text).ok_or_else(|| ApiError::Malformed(text.to_owned()))?;
+                Self::ALL.iter().copied().find(|v| major == 0 && v.minor() == minor).ok_or_else(|| {
+                    let all: Vec<String> = Self::ALL.iter().map(ToString::to_string).collect();
+                    ApiError::Unsupported { found: text.to_owned(), supported: all.join(", ") }
+                })
+            }
+        }
+    };
+}
+
+api! {
+    /// A supported Buildpack API version.
+    BuildpackApi { V0_7 = 7, V0_8 = 8, V0_9 = 9, V0_10 = 10, V0_11 = 11, V0_12 = 12 }
+}
+api! {
+    /// A supported Platform API version.
+    PlatformApi {
+        V0_7 = 7, V0_8 = 8, V0_9 = 9, V0_10 = 10, V0_11 = 11, V0_12 = 12, V0_13 = 13, V0_14 = 14, V0_15 = 15
+    }
+}
+
+impl BuildpackApi {
+    /// Whether detect and build get `CNB_PLATFORM_DIR`, `CNB_LAYERS_DIR` and the plan paths as variables.
+    pub fn has_path_variables(self) -> bool {
+        self >= Self::V0_8
+    }
+
+    /// Whether a process may have a `working-dir`.
+    pub fn has_working_dir(self) -> bool {
+        self >= Self::V0_8
+    }
+
+    /// Whether `command` is an array, `direct` is gone and user arguments replace the process's own.
+    pub fn has_command_arrays(self) -> bool {
+        self >= Self::V0_9
+    }
+
+    /// Whether detect and build get `CNB_TARGET_*`.
+    pub fn has_targets(self) -> bool {
+        self >= Self::V0_10
+    }
+
+    /// Whether detect and build get `CNB_EXEC_ENV`.
+    pub fn has_exec_env(self) -> bool {
+        self >= Self::V0_12
+    }
+}
+
+impl PlatformApi {
+    /// The newest supported version; the one that `strata` itself builds with.
+    pub const NEWEST: Self = Self::V0_15;
+
+    /// Whether buildpacks' SBOM files go into a layer of the image.
+    pub fn has_sbom_layer(self) -> bool {
+        self >= Self::V0_8
+    }
+
+    /// Whether the unstructured bill of materials left the labels for `sbom.legacy.json`.
+    pub fn has_legacy_sbom_files(self) -> bool {
+        self >= Self::V0_9
+    }
+
+    /// Whether a process's `command` is an array in `metadata.toml` and in the label.
+    pub fn has_command_arrays(self) -> bool {
+        self >= Self::V0_10
+    }
+
+    /// Whether the run image's history is kept and targets replace stacks.
+    pub fn has_targets(self) -> bool {
+        self >= Self::V0_12
+    }
+
+    /// Whether the execution environment filters buildpacks and processes.
+    pub fn has_exec_env(self) -> bool {
+        self >= Self::V0_15
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_parse_as_the_reference_parses_them() {
+        for (text, expected) in [
+            ("0.10", Some(BuildpackApi::V0_10)),
+            ("v0.9", Some(BuildpackApi::V0_9)),
+            ("0.09", Some(BuildpackApi::V0_9)),
+            ("0.9.1", None),
+            ("1.0", None),
+            ("1", None),
+            ("0.6", None),
+            ("", None),
+            ("0.+9", None),
+            ("<nil>", None),
+            ("99999999999999.9", None),
+        ] {
+            assert_eq!(text.parse::<BuildpackApi>().ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unsupported_version_is_told_from_a_malformed_one() {
+        assert!(matches!("0.1".parse::<BuildpackApi>(), Err(ApiError::Unsupported { .. })));
+        assert!(matches!("x".parse::<BuildpackApi>(), Err(ApiError::Malformed(_))));
+    }
+}

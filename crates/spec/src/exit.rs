@@ -1,0 +1,51 @@
+//! Exit codes of the phases (platform specification, "Phases").
+
+/// What a failed phase tells its platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exit {
+    /// Anything that is not classified.
+    Other,
+    /// Bad arguments or inputs that do not fit together.
+    InvalidArguments,
+    /// The platform API is unset, malformed or unsupported.
+    PlatformApi,
+    /// A buildpack asks for an API that is malformed or unsupported.
+    BuildpackApi,
+    /// No group passed detection.
+    DetectFailed,
+    /// No group passed detection and at least one buildpack errored.
+    DetectError,
+    /// Detection could not be carried out.
+    Detect,
+    /// A buildpack's `bin/build` failed.
+    BuildpackBuild,
+    /// The build phase failed otherwise.
+    Build,
+    /// Export failed.
+    Export,
+    /// The launcher, or `strata run`, could not start the process.
+    Launch,
+    /// The user interrupted the program.
+    Interrupted,
+}
+
+impl Exit {
+    /// The number given to the operating system.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Other => 1,
+            Self::InvalidArguments => 3,
+            Self::PlatformApi => 11,
+            Self::BuildpackApi => 12,
+            Self::DetectFailed => 20,
+            Self::DetectError => 21,
+            Self::Detect => 22,
+            Self::BuildpackBuild => 51,
+            Self::Build => 52,
+            Self::Export => 62,
+            Self::Launch => 82,
+            Self::Interrupted => 130,
+        }
+    }
+}

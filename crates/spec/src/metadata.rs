@@ -1,0 +1,188 @@
+//! `<layers>/config/metadata.toml`: what the launcher needs, and what export turns into labels.
+
+use crate::api::PlatformApi;
+use crate::doc::{DocError, from_toml};
+use crate::group::GroupElement;
+use crate::launch::{Label, Process, Slice};
+use crate::toml_writer;
+use serde::{Deserialize, Serialize};
+
+/// The build's outcome.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Metadata {
+    /// The default process type, if any.
+    pub default_process: Option<String>,
+    /// The group.
+    pub buildpacks: Vec<GroupElement>,
+    /// Image labels, in buildpack order.
+    pub labels: Vec<Label>,
+    /// Process types, sorted by type, each with the buildpack that defined it.
+    pub processes: Vec<OwnedProcess>,
+    /// App slices, in buildpack order.
+    pub slices: Vec<Slice>,
+}
+
+/// A process and the buildpack that defined it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnedProcess {
+    /// The process.
+    pub process: Process,
+    /// The id of the buildpack.
+    pub buildpack_id: String,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+#[serde(rename_all = "kebab-case", default)]
+struct Raw {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    buildpack_default_process_type: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    buildpacks: Vec<GroupElement>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    labels: Vec<Label>,
+    processes: Vec<RawProcess>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    slices: Vec<Slice>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct RawProcess {
+    #[serde(rename = "type")]
+    kind: String,
+    command: toml::Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    args: Option<Vec<String>>,
+    direct: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    buildpack_id: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    working_dir: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    exec_env: Vec<String>,
+}
+
+impl Metadata {
+    /// Parses `metadata.toml`; a `command` may be a string or an array.
+    ///
+    /// # Errors
+    /// When the text is not TOML or a key has the wrong type.
+    pub fn parse(text: &str) -> Result<Self, DocError> {
+        let raw: Raw = from_toml(text)?;
+        let processes = raw.processes.into_iter().map(owned).collect::<Result<_, _>>()?;
+        let default_process = Some(raw.buildpack_default_process_type).filter(|kind| !kind.is_empty());
+        Ok(Self {
+            default_process,
+            buildpacks: raw.buildpacks,
+            labels: raw.labels,
+            processes,
+            slices: raw.slices,
+        })
+    }
+
+    /// The document as the lifecycle writes it for a platform API.
+    pub fn to_toml(&self, api: PlatformApi) -> String {
+        toml_writer::to_string(&Raw {
+            buildpack_default_process_type: self.default_process.clone().unwrap_or_default(),
+            buildpacks: self.buildpacks.clone(),
+            labels: self.labels.clone(),
+            processes: self.processes.iter().map(|p| raw_process(p, api)).collect(),
+            slices: self.slices.clone(),
+        })
+    }
+}
+
+fn owned(raw: RawProcess) -> Result<OwnedProcess, DocError> {
+    let wrong = || DocError::whole(format!("process '{}': command must hold strings", raw.kind));
+    let command = match &raw.command {
+        toml::Value::String(command) => vec![command.clone()],
+        toml::Value::Array(items) => items
+            .iter()
+            .map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong))
+            .collect::<Result<_, _>>()?,
+        _ => return Err(wrong()),
+    };
+    Ok(OwnedProcess {
+        process: Process {
+            kind: raw.kind,
+            command,
+            args: raw.args.unwrap_or_default(),
+            direct: raw.direct,
+            default: false,
+            working_dir: raw.working_dir,
+            exec_env: raw.exec_env,
+        },
+        buildpack_id: raw.buildpack_id,
+    })
+}
+
+/// The form of `command` by platform API: an array, or before 0.10 one string with the rest moved to `args`.
+pub fn command_and_args(process: &Process, api: PlatformApi) -> (toml::Value, Option<Vec<String>>) {
+    if api.has_command_arrays() {
+        let command = process.command.iter().cloned().map(toml::Value::String).collect();
+        return (toml::Value::Array(command), Some(process.args.clone()).filter(|args| !args.is_empty()));
+    }
+    let mut words = process.command.iter().cloned();
+    let program = words.next().unwrap_or_default();
+    let args: Vec<String> = words.chain(process.args.iter().cloned()).collect();
+    (toml::Value::String(program), Some(args).filter(|args| !args.is_empty()))
+}
+
+fn raw_process(owned: &OwnedProcess, api: PlatformApi) -> RawProcess {
+    let process = &owned.process;
+    let (command, args) = command_and_args(process, api);
+    RawProcess {
+        kind: process.kind.clone(),
+        command,
+        args,
+        direct: process.direct,
+        buildpack_id: owned.buildpack_id.clone(),
+        working_dir: process.working_dir.clone(),
+        exec_env: process.exec_env.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Metadata {
+        let process = Process {
+            kind: "web".into(),
+            command: vec!["serve".into(), "--port".into()],
+            args: vec!["80".into()],
+            direct: true,
+            ..Process::default()
+        };
+        Metadata {
+            default_process: Some("web".into()),
+            buildpacks: vec![GroupElement {
+                id: "a/b".into(),
+                version: "1".into(),
+                api: "0.9".into(),
+                ..Default::default()
+            }],
+            processes: vec![OwnedProcess { process, buildpack_id: "a/b".into() }],
+            ..Metadata::default()
+        }
+    }
+
+    #[test]
+    fn the_command_takes_the_form_of_the_platform_api() {
+        let text = sample().to_toml(PlatformApi::V0_10);
+        assert!(text.contains("command = [\"serve\", \"--port\"]\n  args = [\"80\"]"), "{text}");
+        let text = sample().to_toml(PlatformApi::V0_9);
+        assert!(text.contains("command = \"serve\"\n  args = [\"--port\", \"80\"]"), "{text}");
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let written = sample().to_toml(PlatformApi::NEWEST);
+        assert_eq!(Metadata::parse(&written).unwrap(), sample());
+    }
+
+    #[test]
+    fn without_processes_there_is_an_empty_list_and_no_default() {
+        assert_eq!(Metadata::default().to_toml(PlatformApi::NEWEST), "processes = []\n");
+    }
+}
