@@ -1,1 +1,9 @@
 //! Every choice of every phase, as functions of values.
+//!
+//! Pure: whoever calls has read the files and run the programs. Nothing here touches a file, a clock, the
+//! environment or a process, so each rule of the specification can be tested with a table.
+
+pub mod build;
+pub mod detect;
+pub mod export;
+pub mod plan;

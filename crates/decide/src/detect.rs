@@ -1,0 +1,417 @@
+//! Which groups of buildpacks are tried, in which order, and which of them pass
+//! (platform specification, "detector").
+
+use crate::plan::{self, Candidate};
+use std::collections::BTreeMap;
+use strata_spec::buildpack::{Descriptor, Target};
+use strata_spec::group::{Group, GroupElement};
+use strata_spec::order::{Order, OrderElement};
+use strata_spec::plan::{BuildPlan, Plan};
+
+/// The buildpacks at hand, by id and version.
+pub type Catalog = BTreeMap<(String, String), Descriptor>;
+
+/// What the image is built for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BuildTarget {
+    /// Operating system, for example `linux`.
+    pub os: String,
+    /// Architecture in OCI's words, for example `amd64`.
+    pub arch: String,
+    /// Architecture variant; empty when there is none.
+    pub variant: String,
+    /// Distribution name and version of the run image; `None` when it has none.
+    pub distro: Option<(String, String)>,
+}
+
+/// A component buildpack on trial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Element {
+    /// Id, version, API and home page, as they will stand in `group.toml`.
+    pub buildpack: GroupElement,
+    /// Whether the group may pass without it.
+    pub optional: bool,
+    /// Why it cannot take part whatever its `bin/detect` says.
+    pub unfit: Option<String>,
+}
+
+/// How trying one group ended.
+#[derive(Debug)]
+pub enum Trial<T> {
+    /// It passed; nothing else is tried.
+    Passed(T),
+    /// It did not pass.
+    Failed,
+    /// It did not pass, and a buildpack erred.
+    Errored,
+}
+
+/// Why the walk could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum WalkError<E> {
+    /// The order names a buildpack that is not there.
+    #[error("the order names buildpack '{0}', which is not at hand")]
+    Missing(String),
+    /// A composite buildpack contains itself.
+    #[error("composite buildpacks contain each other: {0}")]
+    Cycle(String),
+    /// The caller's own error while it tried a group.
+    #[error(transparent)]
+    Try(E),
+}
+
+#[derive(Clone)]
+struct Step {
+    element: OrderElement,
+    /// The composites that led here, outermost first.
+    inside: Vec<(String, String)>,
+}
+
+struct Walk<'a, T, E> {
+    catalog: &'a Catalog,
+    target: &'a BuildTarget,
+    attempt: &'a mut dyn FnMut(&[Element]) -> Result<Trial<T>, E>,
+}
+
+/// Walks an order: expands composite buildpacks and hands every resulting group to `attempt` until one passes.
+///
+/// # Errors
+/// When the order names what is not there or never ends, and whatever `attempt` fails with.
+pub fn walk<T, E>(
+    order: &Order,
+    catalog: &Catalog,
+    target: &BuildTarget,
+    attempt: &mut dyn FnMut(&[Element]) -> Result<Trial<T>, E>,
+) -> Result<Trial<T>, WalkError<E>> {
+    Walk { catalog, target, attempt }.order(order, &[], &[], &[], false)
+}
+
+impl<'a, T, E> Walk<'a, T, E> {
+    fn order(
+        &mut self,
+        order: &Order,
+        inside: &[(String, String)],
+        done: &[Element],
+        next: &[Step],
+        optional: bool,
+    ) -> Result<Trial<T>, WalkError<E>> {
+        let mut erred = false;
+        for group in order {
+            let own = group.group.iter().map(|e| Step { element: e.clone(), inside: inside.to_vec() });
+            let steps: Vec<Step> = own.chain(next.iter().cloned()).collect();
+            match self.group(&steps, done)? {
+                Trial::Failed => {}
+                Trial::Errored => erred = true,
+                passed => return Ok(passed),
+            }
+        }
+        if optional {
+            return self.group(next, done);
+        }
+        Ok(if erred { Trial::Errored } else { Trial::Failed })
+    }
+
+    fn group(&mut self, steps: &[Step], done: &[Element]) -> Result<Trial<T>, WalkError<E>> {
+        let mut done = done.to_vec();
+        for (i, step) in steps.iter().enumerate() {
+            let OrderElement { id, optional, .. } = &step.element;
+            // The first of an id wins, whatever its version.
+            if done.iter().any(|d| d.buildpack.id == *id) {
+                continue;
+            }
+            let (key, descriptor) = self.find(&step.element)?;
+            if descriptor.is_composite() {
+                let mut inside = step.inside.clone();
+                if inside.contains(&key) {
+                    let names: Vec<&str> = inside.iter().chain([&key]).map(|(id, _)| id.as_str()).collect();
+                    return Err(WalkError::Cycle(names.join(" → ")));
+                }
+                inside.push(key);
+                let rest = steps.get(i + 1..).unwrap_or_default();
+                return self.order(&descriptor.order, &inside, &done, rest, *optional);
+            }
+            done.push(Element {
+                buildpack: GroupElement {
+                    id: id.clone(),
+                    version: key.1,
+                    api: descriptor.api.clone(),
+                    homepage: descriptor.buildpack.homepage.clone(),
+                },
+                optional: *optional,
+                unfit: unfit(descriptor, self.target),
+            });
+        }
+        (self.attempt)(&done).map_err(WalkError::Try)
+    }
+
+    /// An empty version stands for the only one at hand, as in `builder.toml`.
+    fn find(&self, element: &OrderElement) -> Result<((String, String), &'a Descriptor), WalkError<E>> {
+        let missing = || {
+            let at = if element.version.is_empty() { "" } else { "@" };
+            WalkError::Missing(format!("{}{at}{}", element.id, element.version))
+        };
+        let catalog: &'a Catalog = self.catalog;
+        let mut found = catalog.iter().filter(|((id, version), _)| {
+            *id == element.id && (element.version.is_empty() || *version == element.version)
+        });
+        let first = found.next().ok_or_else(missing)?;
+        if element.version.is_empty() && found.next().is_some() {
+            return Err(WalkError::Missing(format!(
+                "{}' without a version, although there are several; name one of them, for example '{}@{}",
+                element.id, element.id, first.0.1
+            )));
+        }
+        Ok((first.0.clone(), first.1))
+    }
+}
+
+/// Why a buildpack cannot build for the target, if it cannot.
+fn unfit(descriptor: &Descriptor, target: &BuildTarget) -> Option<String> {
+    let targets = effective_targets(descriptor);
+    if targets.is_empty() || targets.iter().any(|t| matches(t, target)) {
+        return None;
+    }
+    let wanted: Vec<String> = targets.iter().map(describe).collect();
+    let BuildTarget { os, arch, .. } = target;
+    let distro = target.distro.as_ref().map(|(n, v)| format!(" on {n} {v}")).unwrap_or_default();
+    Some(format!("it builds for {}, and the image is for {os}/{arch}{distro}", wanted.join(", ")))
+}
+
+fn describe(target: &Target) -> String {
+    let or_any = |text: &str| if text.is_empty() { "any".to_owned() } else { text.to_owned() };
+    let distros: Vec<String> =
+        target.distros.iter().map(|d| format!("{} {}", d.name, d.version).trim().to_owned()).collect();
+    let on = if distros.is_empty() { String::new() } else { format!(" on {}", distros.join(" or ")) };
+    format!("{}/{}{on}", or_any(&target.os), or_any(&target.arch))
+}
+
+/// Targets as written, or those that older `[[stacks]]` stand for. An empty list fits everything.
+fn effective_targets(descriptor: &Descriptor) -> Vec<Target> {
+    if !descriptor.targets.is_empty() {
+        return descriptor.targets.clone();
+    }
+    let bionic = descriptor.stacks.len() == 1
+        && descriptor.stacks.iter().any(|stack| stack.id == "io.buildpacks.stacks.bionic");
+    if bionic {
+        let distro = strata_spec::buildpack::Distro { name: "ubuntu".into(), version: "18.04".into() };
+        return vec![Target {
+            os: "linux".into(),
+            arch: "amd64".into(),
+            distros: vec![distro],
+            ..Target::default()
+        }];
+    }
+    Vec::new()
+}
+
+fn matches(target: &Target, base: &BuildTarget) -> bool {
+    let fits = |a: &str, b: &str| a.is_empty() || b.is_empty() || a == b;
+    let distro = target.distros.is_empty()
+        || base.distro.as_ref().is_some_and(|(name, version)| {
+            target.distros.iter().any(|d| fits(&d.name, name) && fits(&d.version, version))
+        });
+    fits(&target.os, &base.os)
+        && fits(&target.arch, &base.arch)
+        && fits(&target.variant, &base.variant)
+        && distro
+}
+
+/// What one `bin/detect` did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DetectRun {
+    /// Exit status; -1 when it could not be run, was killed, or wrote an invalid plan.
+    pub code: i32,
+    /// Its output.
+    pub output: Vec<u8>,
+    /// Its plan, when it passed.
+    pub plan: BuildPlan,
+    /// What went wrong when `code` is -1.
+    pub error: Option<String>,
+}
+
+/// How much a line of the log matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Shown when asked for, and always when detection fails.
+    Debug,
+    /// Always shown.
+    Info,
+}
+
+/// A line of the detector's log.
+pub type Line = (Level, String);
+
+/// Judges one group by what its buildpacks said.
+pub fn judge(elements: &[Element], runs: &[DetectRun], log: &mut Vec<Line>) -> Trial<(Group, Plan)> {
+    let mut erred = false;
+    let mut failed = false;
+    for (element, run) in elements.iter().zip(runs) {
+        log_output(element, run, log);
+    }
+    log.push((Level::Debug, "======== Results ========".into()));
+    let mut passing = Vec::new();
+    for (element, run) in elements.iter().zip(runs) {
+        let label = element.buildpack.label();
+        match run.code {
+            0 => {
+                log.push((Level::Debug, format!("pass: {label}")));
+                passing.push(Candidate { element: element.clone(), plan: run.plan.clone() });
+                continue;
+            }
+            100 if element.optional => log.push((Level::Debug, format!("skip: {label}"))),
+            100 => log.push((Level::Debug, format!("fail: {label}"))),
+            -1 => log.push((Level::Info, format!("err:  {label}"))),
+            code => log.push((Level::Info, format!("err:  {label} ({code})"))),
+        }
+        if !element.optional {
+            failed |= run.code == 100;
+            erred |= run.code != 100;
+        }
+    }
+    if erred {
+        return Trial::Errored;
+    }
+    if failed {
+        return Trial::Failed;
+    }
+    if passing.is_empty() {
+        log.push((Level::Debug, "fail: no viable buildpacks in group".into()));
+        return Trial::Failed;
+    }
+    match plan::resolve(&passing, log) {
+        Some((chosen, plan)) => Trial::Passed((Group { group: chosen }, plan)),
+        None => Trial::Failed,
+    }
+}
+
+fn log_output(element: &Element, run: &DetectRun, log: &mut Vec<Line>) {
+    let level = if run.code == 0 || run.code == 100 { Level::Debug } else { Level::Info };
+    let label = element.buildpack.label();
+    if !run.output.is_empty() {
+        log.push((level, format!("======== Output: {label} ========")));
+        log.push((level, String::from_utf8_lossy(&run.output).trim_end().to_owned()));
+    }
+    if let Some(error) = &run.error {
+        log.push((level, format!("======== Error: {label} ========")));
+        log.push((level, error.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strata_spec::order::OrderFile;
+
+    fn catalog(entries: &[(&str, &str)]) -> Catalog {
+        entries
+            .iter()
+            .map(|(id, extra)| {
+                let text = format!("api = \"0.10\"\n[buildpack]\nid = \"{id}\"\nversion = \"1\"\n{extra}");
+                ((id.to_string(), "1".to_owned()), Descriptor::parse(&text).unwrap())
+            })
+            .collect()
+    }
+
+    /// All groups that a walk tries when none passes, as `a b?` strings.
+    fn groups(order: &str, catalog: &Catalog) -> Result<Vec<String>, String> {
+        let order = OrderFile::parse(order).unwrap().order;
+        let mut seen = Vec::new();
+        let mut attempt = |elements: &[Element]| -> Result<Trial<()>, std::convert::Infallible> {
+            let mark = |e: &Element| format!("{}{}", e.buildpack.id, if e.optional { "?" } else { "" });
+            seen.push(elements.iter().map(mark).collect::<Vec<_>>().join(" "));
+            Ok(Trial::Failed)
+        };
+        let target = BuildTarget { os: "linux".into(), arch: "amd64".into(), ..Default::default() };
+        match walk(&order, catalog, &target, &mut attempt) {
+            Ok(_) => Ok(seen),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn composites_are_expanded_depth_first_with_what_follows_them() {
+        let meta = "[[order]]\n[[order.group]]\nid=\"a\"\n[[order]]\n[[order.group]]\nid=\"b\"\n[[order.group]]\nid=\"c\"\noptional=true\n";
+        let catalog = catalog(&[("a", ""), ("b", ""), ("c", ""), ("d", ""), ("m", meta)]);
+        let order = "[[order]]\n[[order.group]]\nid=\"m\"\n[[order.group]]\nid=\"d\"\n[[order]]\n[[order.group]]\nid=\"c\"\n";
+        assert_eq!(groups(order, &catalog).unwrap(), ["a d", "b c? d", "c"]);
+        let optional = order.replacen("id=\"m\"", "id=\"m\"\noptional=true", 1);
+        assert_eq!(groups(&optional, &catalog).unwrap(), ["a d", "b c? d", "d", "c"]);
+    }
+
+    #[test]
+    fn the_first_of_an_id_wins() {
+        let catalog = catalog(&[("a", ""), ("b", "")]);
+        let order = "[[order]]\n[[order.group]]\nid=\"a\"\n[[order.group]]\nid=\"b\"\n[[order.group]]\nid=\"a\"\noptional=true\n";
+        assert_eq!(groups(order, &catalog).unwrap(), ["a b"]);
+    }
+
+    #[test]
+    fn a_cycle_and_a_missing_buildpack_are_errors() {
+        let to = |id: &str| format!("[[order]]\n[[order.group]]\nid=\"{id}\"\n");
+        let catalog = catalog(&[("m", &to("n")), ("n", &to("m"))]);
+        assert!(groups(&to("m"), &catalog).unwrap_err().contains("m → n → m"));
+        assert!(groups(&to("x"), &catalog).unwrap_err().contains("'x'"));
+    }
+
+    #[test]
+    fn a_buildpack_for_another_target_is_unfit() {
+        let target = BuildTarget {
+            os: "linux".into(),
+            arch: "amd64".into(),
+            variant: String::new(),
+            distro: Some(("debian".into(), "12".into())),
+        };
+        for (text, fits) in [
+            ("", true),
+            ("[[targets]]\nos=\"linux\"\n", true),
+            ("[[targets]]\nos=\"windows\"\n", false),
+            ("[[targets]]\narch=\"arm64\"\n[[targets]]\narch=\"amd64\"\n", true),
+            ("[[targets]]\n[[targets.distros]]\nname=\"debian\"\n", true),
+            ("[[targets]]\n[[targets.distros]]\nname=\"ubuntu\"\n", false),
+            ("[[targets]]\nos=\"linux\"\nvariant=\"v8\"\n", true),
+            ("[[stacks]]\nid=\"*\"\n", true),
+            ("[[stacks]]\nid=\"io.buildpacks.stacks.bionic\"\n", false),
+        ] {
+            let catalog = catalog(&[("a", text)]);
+            let descriptor = catalog.values().next().unwrap();
+            assert_eq!(unfit(descriptor, &target).is_none(), fits, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_group_is_judged_by_its_required_members() {
+        let element = |id: &str, optional| Element {
+            buildpack: GroupElement {
+                id: id.into(),
+                version: "1".into(),
+                api: "0.10".into(),
+                ..Default::default()
+            },
+            optional,
+            unfit: None,
+        };
+        for (codes, expected) in [
+            (&[(0, false)][..], "pass"),
+            (&[(100, false)], "fail"),
+            (&[(100, true)], "fail"),
+            (&[(0, false), (100, true)], "pass"),
+            (&[(0, false), (-1, true)], "pass"),
+            (&[(0, false), (1, false)], "err"),
+            (&[(100, false), (1, false)], "err"),
+        ] {
+            let elements: Vec<Element> = codes
+                .iter()
+                .enumerate()
+                .map(|(i, (_, optional))| element(&format!("b{i}"), *optional))
+                .collect();
+            let runs: Vec<DetectRun> =
+                codes.iter().map(|(code, _)| DetectRun { code: *code, ..Default::default() }).collect();
+            let verdict = match judge(&elements, &runs, &mut Vec::new()) {
+                Trial::Passed(_) => "pass",
+                Trial::Failed => "fail",
+                Trial::Errored => "err",
+            };
+            assert_eq!(verdict, expected, "{codes:?}");
+        }
+    }
+}
