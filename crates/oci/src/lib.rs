@@ -1,5 +1,20 @@
 //! Images as values: digests, references, manifests, configurations.
+//!
+//! Nothing here reads a file, the environment or a clock.
 
+pub mod config;
+pub mod descriptor;
 pub mod digest;
+pub mod go_json;
+pub mod image;
+pub mod manifest;
+pub mod media_type;
+pub mod reference;
 
+pub use config::{ConfigError, History, ImageConfig};
+pub use descriptor::{Descriptor, Platform};
 pub use digest::{Digest, DigestError, Hasher};
+pub use image::{Encoded, Image, ImageError, Layer, validate};
+pub use manifest::{Document, Index, Manifest, ManifestError};
+pub use media_type::Family;
+pub use reference::{Reference, ReferenceError};
