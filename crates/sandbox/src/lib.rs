@@ -1,1 +1,25 @@
 //! A build environment without a daemon and without root: namespaces and overlay mounts.
+//!
+//! A process with several threads cannot enter a user namespace, so the program starts itself anew: the first
+//! process of a sandbox makes the namespaces, its child is process 1 in them, builds the root and runs the job.
+//! A program that uses [`Sandbox`] therefore calls [`enter_if_asked`] first thing in `main`.
+//!
+//! Inside, nobody has a capability over the machine, even if the caller is its root. What a sandbox does not
+//! isolate: the network, and limits on memory or time.
+
+mod error;
+mod hint;
+mod mounts;
+mod parent;
+mod reap;
+mod root;
+mod spec;
+mod stage;
+mod workdir;
+
+pub use error::SandboxError;
+pub use parent::{Child, Exit, Sandbox, probe};
+pub use reap::kill_leftovers;
+pub use spec::{Call, Io, Job, Mount, Root, Spec};
+pub use stage::{SANDBOX_ARG, enter_if_asked};
+pub use workdir::WorkDir;

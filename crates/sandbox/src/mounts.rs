@@ -1,0 +1,286 @@
+//! Bind mounts, overlays, and paths that are resolved inside the new root.
+
+use std::ffi::{CStr, OsStr, OsString};
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatVfsMountFlags, mkdirat, openat, openat2};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount, mount_bind_recursive, mount_remount};
+
+use crate::error::{Doing, Failure};
+
+/// Whether a bind mount can be written through.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    ReadOnly,
+    Writable,
+}
+
+/// The mount points of this machine, as they were before the sandbox added its own.
+pub(crate) struct MountTable(Vec<PathBuf>);
+
+impl MountTable {
+    pub(crate) fn load() -> Result<Self, Failure> {
+        let path = Path::new("/proc/self/mountinfo");
+        Ok(Self::parse(&fs::read(path).doing_to("read", path)?))
+    }
+
+    /// Takes the fifth field of each line, see proc_pid_mountinfo(5).
+    fn parse(mountinfo: &[u8]) -> Self {
+        let points = mountinfo.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+        Self(points.map(|point| PathBuf::from(unescape(point))).collect())
+    }
+
+    pub(crate) fn empty() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The mount points strictly below `path`.
+    pub(crate) fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Path> {
+        self.0.iter().filter_map(move |point| point.strip_prefix(path).ok()).filter(|rest| !rest.as_os_str().is_empty())
+    }
+
+    pub(crate) fn has_below(&self, path: &Path) -> bool {
+        self.below(path).next().is_some()
+    }
+}
+
+/// Undoes the `\040` of mountinfo.
+fn unescape(text: &[u8]) -> OsString {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, tail @ ..] = rest {
+        let code = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match (first, code.and_then(|digits| u8::from_str_radix(digits, 8).ok())) {
+            (b'\\', Some(byte)) => {
+                plain.push(byte);
+                rest = &tail[3..];
+            }
+            _ => {
+                plain.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    OsString::from_vec(plain)
+}
+
+/// Binds `source`, with all that is mounted below it, on `target`.
+pub(crate) fn bind(table: &MountTable, source: &Path, target: &Path, access: Access) -> Result<(), Failure> {
+    mount_bind_recursive(source, target).doing_to("bind", source)?;
+    restrict(target, access).doing_to("restrict the mount of", source)?;
+    for rest in table.below(source) {
+        tolerate_covered(restrict(&target.join(rest), access)).doing_to("restrict the mount of", &source.join(rest))?;
+    }
+    Ok(())
+}
+
+/// A mount that another one covers cannot be reached, neither by us nor by anybody else inside.
+fn tolerate_covered(outcome: Result<(), Errno>) -> Result<(), Errno> {
+    match outcome {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::INVAL | Errno::ACCESS) => Ok(()),
+        other => other,
+    }
+}
+
+/// Binds one device: what makes it a device is kept.
+pub(crate) fn bind_device(source: &Path, target: &Path) -> Result<(), Failure> {
+    rustix::mount::mount_bind(source, target).doing_to("bind", source)
+}
+
+/// Remounts with less: never set-uid, never devices. The flags that are there stay, since they are locked.
+fn restrict(target: &Path, access: Access) -> Result<(), Errno> {
+    let present = rustix::fs::statvfs(target)?.f_flag;
+    let mut flags = MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV;
+    if present.contains(StatVfsMountFlags::NOEXEC) {
+        flags |= MountFlags::NOEXEC;
+    }
+    if access == Access::ReadOnly || present.contains(StatVfsMountFlags::RDONLY) {
+        flags |= MountFlags::RDONLY;
+    }
+    mount_remount(target, flags, c"")
+}
+
+/// Mounts an empty tmpfs.
+pub(crate) fn tmpfs(target: &Path, options: &CStr) -> Result<(), Failure> {
+    mount("tmpfs", target, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options).doing_to("mount a tmpfs on", target)
+}
+
+/// Makes overlays whose changes go to a directory of their own, in the scratch directory or in memory.
+pub(crate) struct Overlays {
+    base: PathBuf,
+    count: usize,
+    state: Uppers,
+}
+
+/// Where the upper directories are. It only ever moves down.
+#[derive(PartialEq, Eq)]
+enum Uppers {
+    OnDisk,
+    /// The disk is one that overlayfs refuses, such as another overlay.
+    InMemory,
+    Refused,
+}
+
+impl Overlays {
+    pub(crate) fn new(scratch: &Path) -> Result<Self, Failure> {
+        let base = scratch.join("overlays");
+        fs::create_dir(&base).doing_to("create", &base)?;
+        Ok(Self { base, count: 0, state: Uppers::OnDisk })
+    }
+
+    /// Overlays `lowers`, the topmost first, on `target`. The root of the overlay has the mode given.
+    pub(crate) fn mount(&mut self, lowers: &[&Path], target: &Path, mode: u32) -> Result<(), Failure> {
+        loop {
+            match self.attempt(lowers, target, mode) {
+                Ok(()) => return Ok(()),
+                // One directory that overlayfs refuses does not speak for the others.
+                Err(failure) if self.count > 1 || self.state == Uppers::Refused => return Err(failure),
+                Err(_) if self.state == Uppers::OnDisk => {
+                    tmpfs(&self.base, c"mode=700")?;
+                    self.count = 0;
+                    self.state = Uppers::InMemory;
+                }
+                Err(failure) => {
+                    self.state = Uppers::Refused;
+                    return Err(failure);
+                }
+            }
+        }
+    }
+
+    fn attempt(&mut self, lowers: &[&Path], target: &Path, mode: u32) -> Result<(), Failure> {
+        let home = self.base.join(self.count.to_string());
+        self.count += 1;
+        let (upper, work) = (home.join("u"), home.join("w"));
+        for directory in [&home, &upper, &work] {
+            fs::create_dir(directory).doing_to("create", directory)?;
+        }
+        fs::set_permissions(&upper, fs::Permissions::from_mode(mode & 0o7777)).doing_to("change the mode of", &upper)?;
+        // Short relative names: the options must fit on a page, and need no escapes.
+        let mut options = String::from("upperdir=u,workdir=w,userxattr,lowerdir=");
+        for (index, lower) in lowers.iter().enumerate() {
+            let link = home.join(index.to_string());
+            symlink(lower, &link).doing_to("create", &link)?;
+            options.push_str(&format!("{}{index}", if index == 0 { "" } else { ":" }));
+        }
+        std::env::set_current_dir(&home).doing_to("change to", &home)?;
+        let options = std::ffi::CString::new(options).doing("name the layers")?;
+        let named = lowers.first().copied().unwrap_or(target);
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        let mounted = mount("overlay", target, "overlay", flags, options.as_c_str()).doing_to("overlay", named);
+        std::env::set_current_dir("/").doing("change to /")?;
+        mounted
+    }
+}
+
+/// The new root before it is `/`: paths in it are resolved as they will be from inside.
+pub(crate) struct NewRoot {
+    root: OwnedFd,
+}
+
+const RESOLVE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+
+impl NewRoot {
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let root = openat(rustix::fs::CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        Ok(Self { root: root.doing_to("open", path)? })
+    }
+
+    /// Binds `source`, with all that is mounted below it, at a path that is made where missing.
+    pub(crate) fn bind(&self, table: &MountTable, source: &Path, inside: &Path, access: Access) -> Result<(), Failure> {
+        let place = if source.is_dir() { self.directory(inside)? } else { self.file(inside)? };
+        mount_bind_recursive(source, place.path()).doing_to("bind", source)?;
+        // The place itself now lies under the mount, so the path is walked again.
+        restrict(&self.walk(inside).map(Place)?.path(), access).doing_to("restrict the mount of", source)?;
+        for rest in table.below(source) {
+            if let Some(place) = self.existing(&inside.join(rest)) {
+                tolerate_covered(restrict(&place.path(), access)).doing_to("restrict the mount of", &source.join(rest))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a directory, making it and its parents where missing.
+    pub(crate) fn directory(&self, inside: &Path) -> Result<Place, Failure> {
+        let mut prefix = PathBuf::from("/");
+        let mut current = self.walk(&prefix)?;
+        for component in inside.components() {
+            match component {
+                Component::RootDir | Component::CurDir => continue,
+                Component::Normal(name) => {
+                    prefix.push(name);
+                    match mkdirat(&current, name, Mode::from(0o755)) {
+                        Ok(()) | Err(Errno::EXIST) => {}
+                        // Those that exist are told from those that cannot be made by opening them.
+                        Err(Errno::ACCESS | Errno::ROFS | Errno::PERM) if self.walk(&prefix).is_ok() => {}
+                        Err(errno) => return Err(errno).doing_to("create, inside the sandbox,", &prefix),
+                    }
+                    current = self.walk(&prefix)?;
+                }
+                Component::ParentDir | Component::Prefix(_) => {
+                    return Err(Failure::new(format!("cannot mount on {}: the path is not plain", inside.display())));
+                }
+            }
+        }
+        Ok(Place(current))
+    }
+
+    /// Opens a file, making it and its parents where missing. A dangling symlink is replaced.
+    pub(crate) fn file(&self, inside: &Path) -> Result<Place, Failure> {
+        if let Some(place) = self.existing(inside) {
+            return Ok(place);
+        }
+        let (Some(parent), Some(name)) = (inside.parent(), inside.file_name()) else {
+            return Err(Failure::new(format!("cannot mount on {}: it is not a file", inside.display())));
+        };
+        let Place(directory) = self.directory(parent)?;
+        match rustix::fs::unlinkat(&directory, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno).doing_to("replace, inside the sandbox,", inside),
+        }
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+        openat(&directory, name, flags, Mode::from(0o644)).map(Place).doing_to("create, inside the sandbox,", inside)
+    }
+
+    /// Opens what is at a path, if anything.
+    pub(crate) fn existing(&self, inside: &Path) -> Option<Place> {
+        // Whatever forbids to open it shows again, with a reason, when it is created.
+        self.walk(inside).ok().map(Place)
+    }
+
+    fn walk(&self, inside: &Path) -> Result<OwnedFd, Failure> {
+        let relative = inside.strip_prefix("/").unwrap_or(inside);
+        let relative = if relative.as_os_str().is_empty() { OsStr::from_bytes(b".") } else { relative.as_os_str() };
+        let opened = openat2(&self.root, relative, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), RESOLVE);
+        opened.doing_to("open, inside the sandbox,", inside)
+    }
+}
+
+/// An open file or directory of the new root, to mount on.
+pub(crate) struct Place(OwnedFd);
+
+impl Place {
+    /// A path that leads there until this value is dropped.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_unescaped_and_found_strictly_below_a_path() {
+        let table = MountTable::parse(b"1 0 8:1 / / rw - ext4 a rw\n2 1 8:1 / /mnt/a\\040b rw - ext4 a rw\n");
+        assert!(table.has_below(Path::new("/mnt")));
+        assert!(table.has_below(Path::new("/")));
+        assert!(!table.has_below(Path::new("/mnt/a b")));
+        assert!(!table.has_below(Path::new("/mn")));
+    }
+}

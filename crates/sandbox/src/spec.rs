@@ -1,0 +1,108 @@
+//! What a sandbox looks like from inside and what runs in it.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde::{Deserialize, Serialize};
+
+/// A sandbox before it runs. All paths are absolute; they must be UTF-8.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Spec {
+    /// The user id seen inside. Outside it is the caller's.
+    pub uid: u32,
+    /// The group id seen inside. Outside it is the caller's.
+    pub gid: u32,
+    /// The host name seen inside; by convention `strata`.
+    pub hostname: String,
+    /// Where the files come from.
+    pub root: Root,
+    /// What is mounted over them, in this order.
+    pub mounts: Vec<Mount>,
+    /// What runs.
+    pub job: Job,
+}
+
+/// Where the files of a sandbox come from. Changes to them end in `scratch` and never reach their origin.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Root {
+    /// The files of this machine.
+    Host {
+        /// Directories that are empty inside, and files that are absent.
+        hide: Vec<PathBuf>,
+        /// An existing directory of the caller, on a disk, that no other running sandbox uses.
+        scratch: PathBuf,
+    },
+    /// The unpacked layers of an image.
+    Layers {
+        /// One directory per layer, the topmost first. Whiteouts are those of overlayfs.
+        lowers: Vec<PathBuf>,
+        /// An existing directory of the caller, on a disk, that no other running sandbox uses.
+        scratch: PathBuf,
+    },
+}
+
+/// A file or directory of this machine that is seen inside.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Mount {
+    /// Its path outside.
+    pub source: PathBuf,
+    /// Its path inside; created where missing.
+    pub target: PathBuf,
+    /// Whether the sandbox may change it.
+    pub writable: bool,
+}
+
+/// What runs in a sandbox.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Job {
+    /// One program. All it left running is killed when it ends.
+    Exec {
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// Its whole environment.
+        env: Vec<(String, String)>,
+        /// Its working directory, inside.
+        cwd: PathBuf,
+    },
+    /// The function given to [`enter_if_asked`](crate::enter_if_asked), as process 1 of the sandbox.
+    Call {
+        /// Handed on as it is.
+        payload: serde_json::Value,
+    },
+}
+
+/// A [`Job::Call`] as the function that runs it sees it.
+#[derive(Debug)]
+pub struct Call {
+    /// The payload of the job.
+    pub payload: serde_json::Value,
+    /// The writing end of [`Io::events`]. Programs started by the function do not inherit it.
+    pub events: Option<File>,
+}
+
+/// The open files of a sandbox.
+#[derive(Debug)]
+pub struct Io {
+    /// Standard input.
+    pub stdin: Stdio,
+    /// Standard output.
+    pub stdout: Stdio,
+    /// Standard error.
+    pub stderr: Stdio,
+    /// A pipe or a file, open for writing, for [`Call::events`]. A socket is refused.
+    pub events: Option<OwnedFd>,
+}
+
+impl Io {
+    /// The caller's own standard files, and no events.
+    pub fn inherit() -> Self {
+        Self {
+            stdin: Stdio::inherit(),
+            stdout: Stdio::inherit(),
+            stderr: Stdio::inherit(),
+            events: None,
+        }
+    }
+}
