@@ -23,11 +23,32 @@ pub(crate) fn metadata(text: &str) -> Result<Metadata, Failure> {
 type RawMetadata = (Vec<Process>, Vec<(String, String)>);
 
 fn raw_metadata(text: &str) -> Result<RawMetadata, String> {
-    let root = toml_span::parse(text).map_err(|error| located(text, &error))?;
+    let without_bom;
+    let root = match toml_span::parse(text) {
+        Ok(root) => root,
+        // The parser knows no dates. Only the bill of materials of old APIs, which buildpacks fill, can hold them.
+        Err(error) => {
+            without_bom = cut_bom(text);
+            toml_span::parse(&without_bom).map_err(|_still_wrong| located(text, &error))?
+        }
+    };
     let root = root.as_table().ok_or("not a table")?;
     let processes = tables(root, "processes")?.into_iter().map(process).collect::<Result<_, _>>()?;
     let buildpacks = tables(root, "buildpacks")?.into_iter().map(buildpack).collect::<Result<_, _>>()?;
     Ok((processes, buildpacks))
+}
+
+/// The text without its `[[bom]]` tables and the tables below them.
+fn cut_bom(text: &str) -> String {
+    let mut in_bom = false;
+    let keep = |line: &&str| {
+        if let Some(header) = line.trim_start().strip_prefix('[') {
+            let key = header.trim_start_matches(['[', ' ', '\t']).strip_prefix("bom");
+            in_bom = key.is_some_and(|rest| rest.trim_start().starts_with(['.', ']']));
+        }
+        !in_bom
+    };
+    text.split_inclusive('\n').filter(keep).collect()
 }
 
 fn process(table: &Table<'_>) -> Result<Process, String> {
@@ -131,6 +152,15 @@ mod tests {
             (&["run it".to_owned()][..], false, &None)
         );
         assert_eq!(metadata.buildpacks[0].id, "a/b");
+    }
+
+    #[test]
+    fn a_date_in_the_bill_of_materials_does_not_matter() {
+        let text = "[[bom]]\nname = 'x'\n  [bom.metadata]\n  date = 2020-01-01T00:00:00Z\n[[buildpacks]]\nid = 'a'\napi = '0.7'\n";
+        assert_eq!(metadata(text).unwrap().buildpacks[0].id, "a");
+        assert_eq!(cut_bom("[bomb]\n[ bom . x ]\ny\n[[bom]]\n[z]"), "[bomb]\n[z]");
+        let error = metadata("[[bom]]\nd = 2020-01-01\n[x]\ny = ").unwrap_err().to_string();
+        assert!(error.contains("line 2"), "{error}");
     }
 
     #[test]
