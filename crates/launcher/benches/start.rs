@@ -1,9 +1,5 @@
 //! What the launcher adds to the start of a process: the same program, started by it and without it.
-#![expect(
-    clippy::unwrap_used,
-    missing_docs,
-    reason = "a bench that cannot go on fails; criterion's main has no docs"
-)]
+#![expect(clippy::unwrap_used, reason = "a bench that cannot go on fails")]
 
 use std::fs;
 use std::os::unix::process::CommandExt;
