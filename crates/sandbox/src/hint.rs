@@ -37,10 +37,13 @@ pub(crate) fn for_namespaces() -> Option<String> {
 }
 
 fn in_container() -> bool {
-    ["/.dockerenv", "/run/.containerenv", "/run/secrets/kubernetes.io"].iter().any(|path| Path::new(path).exists())
+    ["/.dockerenv", "/run/.containerenv", "/run/secrets/kubernetes.io"]
+        .iter()
+        .any(|path| Path::new(path).exists())
 }
 
 /// Whether a seccomp filter applies to this process.
 fn is_filtered() -> bool {
-    fs::read_to_string("/proc/self/status").is_ok_and(|status| status.lines().any(|line| line == "Seccomp:\t2"))
+    fs::read_to_string("/proc/self/status")
+        .is_ok_and(|status| status.lines().any(|line| line == "Seccomp:\t2"))
 }

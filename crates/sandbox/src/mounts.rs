@@ -31,7 +31,8 @@ impl MountTable {
 
     /// Takes the fifth field of each line, see proc_pid_mountinfo(5).
     fn parse(mountinfo: &[u8]) -> Self {
-        let points = mountinfo.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+        let points =
+            mountinfo.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
         Self(points.map(|point| PathBuf::from(unescape(point))).collect())
     }
 
@@ -41,7 +42,10 @@ impl MountTable {
 
     /// The mount points strictly below `path`.
     pub(crate) fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Path> {
-        self.0.iter().filter_map(move |point| point.strip_prefix(path).ok()).filter(|rest| !rest.as_os_str().is_empty())
+        self.0
+            .iter()
+            .filter_map(move |point| point.strip_prefix(path).ok())
+            .filter(|rest| !rest.as_os_str().is_empty())
     }
 
     pub(crate) fn has_below(&self, path: &Path) -> bool {
@@ -74,7 +78,8 @@ pub(crate) fn bind(table: &MountTable, source: &Path, target: &Path, access: Acc
     mount_bind_recursive(source, target).doing_to("bind", source)?;
     restrict(target, access).doing_to("restrict the mount of", source)?;
     for rest in table.below(source) {
-        tolerate_covered(restrict(&target.join(rest), access)).doing_to("restrict the mount of", &source.join(rest))?;
+        tolerate_covered(restrict(&target.join(rest), access))
+            .doing_to("restrict the mount of", &source.join(rest))?;
     }
     Ok(())
 }
@@ -107,7 +112,8 @@ fn restrict(target: &Path, access: Access) -> Result<(), Errno> {
 
 /// Mounts an empty tmpfs.
 pub(crate) fn tmpfs(target: &Path, options: &CStr) -> Result<(), Failure> {
-    mount("tmpfs", target, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options).doing_to("mount a tmpfs on", target)
+    mount("tmpfs", target, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options)
+        .doing_to("mount a tmpfs on", target)
 }
 
 /// Makes overlays whose changes go to a directory of their own, in the scratch directory or in memory.
@@ -160,7 +166,8 @@ impl Overlays {
         for directory in [&home, &upper, &work] {
             fs::create_dir(directory).doing_to("create", directory)?;
         }
-        fs::set_permissions(&upper, fs::Permissions::from_mode(mode & 0o7777)).doing_to("change the mode of", &upper)?;
+        fs::set_permissions(&upper, fs::Permissions::from_mode(mode & 0o7777))
+            .doing_to("change the mode of", &upper)?;
         // Short relative names: the options must fit on a page, and need no escapes.
         let mut options = String::from("upperdir=u,workdir=w,userxattr,lowerdir=");
         for (index, lower) in lowers.iter().enumerate() {
@@ -172,7 +179,8 @@ impl Overlays {
         let options = std::ffi::CString::new(options).doing("name the layers")?;
         let named = lowers.first().copied().unwrap_or(target);
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        let mounted = mount("overlay", target, "overlay", flags, options.as_c_str()).doing_to("overlay", named);
+        let mounted =
+            mount("overlay", target, "overlay", flags, options.as_c_str()).doing_to("overlay", named);
         std::env::set_current_dir("/").doing("change to /")?;
         mounted
     }
@@ -187,19 +195,27 @@ const RESOLVE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGIC
 
 impl NewRoot {
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let root = openat(rustix::fs::CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let root =
+            openat(rustix::fs::CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         Ok(Self { root: root.doing_to("open", path)? })
     }
 
     /// Binds `source`, with all that is mounted below it, at a path that is made where missing.
-    pub(crate) fn bind(&self, table: &MountTable, source: &Path, inside: &Path, access: Access) -> Result<(), Failure> {
+    pub(crate) fn bind(
+        &self,
+        table: &MountTable,
+        source: &Path,
+        inside: &Path,
+        access: Access,
+    ) -> Result<(), Failure> {
         let place = if source.is_dir() { self.directory(inside)? } else { self.file(inside)? };
         mount_bind_recursive(source, place.path()).doing_to("bind", source)?;
         // The place itself now lies under the mount, so the path is walked again.
         restrict(&self.walk(inside).map(Place)?.path(), access).doing_to("restrict the mount of", source)?;
         for rest in table.below(source) {
             if let Some(place) = self.existing(&inside.join(rest)) {
-                tolerate_covered(restrict(&place.path(), access)).doing_to("restrict the mount of", &source.join(rest))?;
+                tolerate_covered(restrict(&place.path(), access))
+                    .doing_to("restrict the mount of", &source.join(rest))?;
             }
         }
         Ok(())
@@ -223,7 +239,10 @@ impl NewRoot {
                     current = self.walk(&prefix)?;
                 }
                 Component::ParentDir | Component::Prefix(_) => {
-                    return Err(Failure::new(format!("cannot mount on {}: the path is not plain", inside.display())));
+                    return Err(Failure::new(format!(
+                        "cannot mount on {}: the path is not plain",
+                        inside.display()
+                    )));
                 }
             }
         }
@@ -244,7 +263,9 @@ impl NewRoot {
             Err(errno) => return Err(errno).doing_to("replace, inside the sandbox,", inside),
         }
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-        openat(&directory, name, flags, Mode::from(0o644)).map(Place).doing_to("create, inside the sandbox,", inside)
+        openat(&directory, name, flags, Mode::from(0o644))
+            .map(Place)
+            .doing_to("create, inside the sandbox,", inside)
     }
 
     /// Opens what is at a path, if anything.
@@ -255,7 +276,8 @@ impl NewRoot {
 
     fn walk(&self, inside: &Path) -> Result<OwnedFd, Failure> {
         let relative = inside.strip_prefix("/").unwrap_or(inside);
-        let relative = if relative.as_os_str().is_empty() { OsStr::from_bytes(b".") } else { relative.as_os_str() };
+        let relative =
+            if relative.as_os_str().is_empty() { OsStr::from_bytes(b".") } else { relative.as_os_str() };
         let opened = openat2(&self.root, relative, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), RESOLVE);
         opened.doing_to("open, inside the sandbox,", inside)
     }

@@ -99,7 +99,8 @@ fn hear(child: &mut Child, reader: OwnedFd, writer: OwnedFd) -> Result<Option<Re
     use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
     let failed = |source| SandboxError::Wait { source };
-    let ended = pidfd_open(Pid::from_child(&child.process), PidfdFlags::empty()).map_err(|errno| failed(errno.into()))?;
+    let ended = pidfd_open(Pid::from_child(&child.process), PidfdFlags::empty())
+        .map_err(|errno| failed(errno.into()))?;
     let mut sources = [PollFd::new(&reader, PollFlags::IN), PollFd::new(&ended, PollFlags::IN)];
     loop {
         match poll(&mut sources, None) {
@@ -127,7 +128,11 @@ pub(crate) fn in_memory(bytes: &[u8]) -> io::Result<File> {
 /// The command that starts this program again as a process of the sandbox.
 pub(crate) fn itself(arg: &str, letter: &File) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("strata-sandbox").arg(arg).arg(std::process::id().to_string()).arg(letter.as_raw_fd().to_string());
+    command
+        .arg0("strata-sandbox")
+        .arg(arg)
+        .arg(std::process::id().to_string())
+        .arg(letter.as_raw_fd().to_string());
     command
 }
 
@@ -202,11 +207,18 @@ impl Drop for Child {
 pub(crate) fn read_letter(process: &str, fd: &str) -> Result<Envelope, Failure> {
     use crate::error::Doing;
     let mut json = Vec::new();
-    open_of(process, fd, File::options().read(true)).and_then(|mut file| file.read_to_end(&mut json)).doing("read the description")?;
-    serde_json::from_slice(&json).map_err(|error| Failure::new(format!("cannot understand the description: {error}")))
+    open_of(process, fd, File::options().read(true))
+        .and_then(|mut file| file.read_to_end(&mut json))
+        .doing("read the description")?;
+    serde_json::from_slice(&json)
+        .map_err(|error| Failure::new(format!("cannot understand the description: {error}")))
 }
 
 /// Opens a file that another process has open.
-pub(crate) fn open_of(process: &str, fd: impl std::fmt::Display, options: &std::fs::OpenOptions) -> io::Result<File> {
+pub(crate) fn open_of(
+    process: &str,
+    fd: impl std::fmt::Display,
+    options: &std::fs::OpenOptions,
+) -> io::Result<File> {
     options.open(format!("/proc/{process}/fd/{fd}"))
 }

@@ -19,7 +19,9 @@ pub fn kill_leftovers() -> usize {
     let mut killed = 0;
     loop {
         match wait(WaitOptions::empty()) {
-            Ok(Some((_, status))) if any && status.terminating_signal() == Some(Signal::KILL.as_raw()) => killed += 1,
+            Ok(Some((_, status))) if any && status.terminating_signal() == Some(Signal::KILL.as_raw()) => {
+                killed += 1
+            }
             Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return killed,
         }

@@ -38,8 +38,15 @@ pub(crate) fn build_and_enter(spec: &Spec) -> Result<(), Failure> {
     match &spec.root {
         Root::Host { hide, .. } => {
             tmpfs(&path, c"mode=755")?;
-            let split = spec.mounts.iter().map(|mount| mount.target.clone()).filter(|target| !target.exists());
-            let mut host = Host { table: &table, overlays, scratch: &scratch, hide: canonical(hide), split: split.collect() };
+            let split =
+                spec.mounts.iter().map(|mount| mount.target.clone()).filter(|target| !target.exists());
+            let mut host = Host {
+                table: &table,
+                overlays,
+                scratch: &scratch,
+                hide: canonical(hide),
+                split: split.collect(),
+            };
             host.project_children(Path::new("/"), &path)?;
         }
         Root::Layers { lowers, .. } => {
@@ -133,11 +140,13 @@ impl Host<'_> {
     fn project_directory(&mut self, host: &Path, metadata: &Metadata, target: &Path) -> Result<(), Failure> {
         let mode = metadata.permissions().mode() & 0o7777;
         if rustix::fs::access(host, Rights::READ_OK | Rights::EXEC_OK).is_err() {
-            return fs::set_permissions(target, fs::Permissions::from_mode(mode)).doing_to("change the mode of", target);
+            return fs::set_permissions(target, fs::Permissions::from_mode(mode))
+                .doing_to("change the mode of", target);
         }
         if self.must_split(host) {
             self.project_children(host, target)?;
-            return fs::set_permissions(target, fs::Permissions::from_mode(mode)).doing_to("change the mode of", target);
+            return fs::set_permissions(target, fs::Permissions::from_mode(mode))
+                .doing_to("change the mode of", target);
         }
         if self.overlays.mount(&[host], target, mode).is_ok() {
             return Ok(());
@@ -151,7 +160,8 @@ impl Host<'_> {
 
     fn must_split(&self, host: &Path) -> bool {
         let special = SPECIAL.iter().map(Path::new);
-        let named = special.chain([self.scratch]).chain(self.hide.iter().chain(&self.split).map(PathBuf::as_path));
+        let named =
+            special.chain([self.scratch]).chain(self.hide.iter().chain(&self.split).map(PathBuf::as_path));
         self.table.has_below(host) || named.into_iter().any(|path| path != host && path.starts_with(host))
     }
 }
@@ -169,7 +179,8 @@ fn system_directories(root: &NewRoot, table: &MountTable, scratch: &Path) -> Res
     for (name, inside) in [("tmp", "/tmp"), ("var-tmp", "/var/tmp")] {
         let source = scratch.join(name);
         fs::create_dir(&source).doing_to("create", &source)?;
-        fs::set_permissions(&source, fs::Permissions::from_mode(0o1777)).doing_to("change the mode of", &source)?;
+        fs::set_permissions(&source, fs::Permissions::from_mode(0o1777))
+            .doing_to("change the mode of", &source)?;
         root.bind(table, &source, Path::new(inside), Access::Writable)?;
     }
     Ok(())
@@ -199,7 +210,8 @@ fn proc(root: &NewRoot, table: &MountTable) -> Result<(), Failure> {
 
 fn devices(root: &NewRoot, table: &MountTable) -> Result<(), Failure> {
     let dev = Path::new("/dev");
-    mount("tmpfs", root.directory(dev)?.path(), "tmpfs", MountFlags::NOSUID, c"mode=755").doing("mount a tmpfs on /dev")?;
+    mount("tmpfs", root.directory(dev)?.path(), "tmpfs", MountFlags::NOSUID, c"mode=755")
+        .doing("mount a tmpfs on /dev")?;
     for name in DEVICES {
         let source = dev.join(name);
         if source.exists() {
@@ -215,8 +227,13 @@ fn devices(root: &NewRoot, table: &MountTable) -> Result<(), Failure> {
         }
     }
     tmpfs(&root.directory(&dev.join("shm"))?.path(), c"mode=1777")?;
-    let links =
-        [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx")];
+    let links = [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ];
     let place = root.directory(dev)?;
     for (name, to) in links {
         let link = place.path().join(name);

@@ -98,11 +98,6 @@ pub struct Io {
 impl Io {
     /// The caller's own standard files, and no events.
     pub fn inherit() -> Self {
-        Self {
-            stdin: Stdio::inherit(),
-            stdout: Stdio::inherit(),
-            stderr: Stdio::inherit(),
-            events: None,
-        }
+        Self { stdin: Stdio::inherit(), stdout: Stdio::inherit(), stderr: Stdio::inherit(), events: None }
     }
 }

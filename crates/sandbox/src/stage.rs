@@ -34,7 +34,9 @@ pub fn enter_if_asked(run_call: fn(Call) -> i32) {
     let (Some(process), Some(letter)) = (args.next(), args.next()) else { return };
     let code = match stage.as_deref() {
         Some(SANDBOX_ARG) => run(&process, &letter, outer),
-        Some(INIT_ARG) => run(&process, &letter, |envelope, process, report| init(envelope, process, report, run_call)),
+        Some(INIT_ARG) => {
+            run(&process, &letter, |envelope, process, report| init(envelope, process, report, run_call))
+        }
         _ => return,
     };
     #[expect(clippy::exit, reason = "the caller's main is not meant for this process")]
@@ -60,9 +62,11 @@ const FAILED: i32 = 125;
 
 fn run(process: &str, letter: &str, stage: impl FnOnce(Envelope, &str, Reporter) -> Stage<i32>) -> i32 {
     let started = close_on_exec().and_then(|()| {
-        rustix::process::set_parent_process_death_signal(death_signal()).doing("tie the sandbox to its parent")?;
+        rustix::process::set_parent_process_death_signal(death_signal())
+            .doing("tie the sandbox to its parent")?;
         let envelope = read_letter(process, letter)?;
-        let report = open_of(process, envelope.report, File::options().write(true)).doing("open the pipe to the parent")?;
+        let report = open_of(process, envelope.report, File::options().write(true))
+            .doing("open the pipe to the parent")?;
         Ok((envelope, Reporter(report)))
     });
     let outcome = match started {
@@ -87,7 +91,9 @@ fn close_on_exec() -> Result<(), Failure> {
     let directory = Path::new("/proc/self/fd");
     for entry in fs::read_dir(directory).doing_to("list", directory)? {
         let name = entry.doing_to("list", directory)?.file_name();
-        let Some(fd) = name.to_str().and_then(|name| name.parse().ok()).filter(|fd| *fd > 2) else { continue };
+        let Some(fd) = name.to_str().and_then(|name| name.parse().ok()).filter(|fd| *fd > 2) else {
+            continue;
+        };
         #[expect(unsafe_code, reason = "files inherited by number have no owner in this program")]
         // SAFETY: this process has one thread and the directory just named the file, so it is open and stays so.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
@@ -109,7 +115,8 @@ fn outer(envelope: Envelope, process: &str, reporter: Reporter) -> Stage<i32> {
 }
 
 fn try_outer(envelope: &Envelope, process: &str, reporter: &Reporter) -> Result<Option<Running>, Failure> {
-    let life = open_of(process, envelope.life, File::options().read(true)).doing("open the pipe from the parent")?;
+    let life =
+        open_of(process, envelope.life, File::options().read(true)).doing("open the pipe from the parent")?;
     let events = envelope.events.map(|fd| open_of(process, fd, File::options().write(true)));
     let events = events.transpose().doing("open the pipe for events")?;
     let (uid, gid) = envelope.spec.as_ref().map_or((0, 0), |spec| (spec.uid, spec.gid));
@@ -122,7 +129,8 @@ fn try_outer(envelope: &Envelope, process: &str, reporter: &Reporter) -> Result<
         life: life.as_raw_fd(),
         events: events.as_ref().map(AsRawFd::as_raw_fd),
     };
-    let letter = serde_json::to_vec(&inner).map_err(|error| Failure::new(format!("cannot encode the description: {error}")))?;
+    let letter = serde_json::to_vec(&inner)
+        .map_err(|error| Failure::new(format!("cannot encode the description: {error}")))?;
     let letter = in_memory(&letter).doing("hand over the description")?;
     let child = itself(INIT_ARG, &letter).spawn().doing("start process 1 of the sandbox")?;
     Ok(Some(Running { child, life, _open: (letter, events) }))
@@ -147,7 +155,11 @@ fn namespaces(uid: u32, gid: u32) -> Result<(), Failure> {
             Err(errno) => return Err(errno).doing("drop the supplementary groups"),
         }
     }
-    let flags = UnshareFlags::NEWUSER | UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS;
+    let flags = UnshareFlags::NEWUSER
+        | UnshareFlags::NEWNS
+        | UnshareFlags::NEWPID
+        | UnshareFlags::NEWIPC
+        | UnshareFlags::NEWUTS;
     #[expect(unsafe_code, reason = "rustix has no safe form of unshare")]
     // SAFETY: the flags leave the table of open files alone.
     unsafe { rustix::thread::unshare_unsafe(flags) }.doing("create a user namespace")?;
@@ -159,13 +171,17 @@ fn namespaces(uid: u32, gid: u32) -> Result<(), Failure> {
     for (path, line) in lines {
         fs::write(path, line).doing_to("write", Path::new(path))?;
     }
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).doing("make the mounts private")
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
+        .doing("make the mounts private")
 }
 
 /// Makes the capabilities of this process survive the start of process 1 under an ordinary user id.
 fn keep_capabilities() -> Result<(), Errno> {
     let held = rustix::thread::capabilities(None)?.permitted;
-    rustix::thread::set_capabilities(None, CapabilitySets { effective: held, permitted: held, inheritable: held })?;
+    rustix::thread::set_capabilities(
+        None,
+        CapabilitySets { effective: held, permitted: held, inheritable: held },
+    )?;
     for (_, capability) in held.iter_names() {
         rustix::thread::configure_capability_in_ambient_set(capability, true)?;
     }
@@ -238,6 +254,8 @@ fn give_up_power() -> Result<(), Errno> {
         }
     }
     let held = rustix::thread::capabilities(None)?.permitted;
-    rustix::thread::set_capabilities(None, CapabilitySets { effective: held, permitted: held, inheritable: CapabilitySet::empty() })
+    rustix::thread::set_capabilities(
+        None,
+        CapabilitySets { effective: held, permitted: held, inheritable: CapabilitySet::empty() },
+    )
 }
-

@@ -30,9 +30,18 @@ impl WorkDir {
 
     /// Makes `strata-<uid>-XXXXXX` in `parent`, accessible to the user alone.
     pub fn new(parent: &Path) -> Result<Self, SandboxError> {
-        let failed = |source| SandboxError::WorkDir { action: "make a work directory in", path: parent.to_owned(), source };
+        let failed = |source| SandboxError::WorkDir {
+            action: "make a work directory in",
+            path: parent.to_owned(),
+            source,
+        };
         loop {
-            let path = tempfile::Builder::new().prefix(&prefix()).rand_bytes(6).tempdir_in(parent).map_err(failed)?.keep();
+            let path = tempfile::Builder::new()
+                .prefix(&prefix())
+                .rand_bytes(6)
+                .tempdir_in(parent)
+                .map_err(failed)?
+                .keep();
             let lock = match File::open(&path) {
                 Ok(lock) => lock,
                 // Another build's sweep came between the making and the locking.
@@ -58,7 +67,11 @@ impl WorkDir {
 
     /// Removes what builds of this user that are no longer alive left in `parent`; returns how many there were.
     pub fn sweep(parent: &Path) -> Result<usize, SandboxError> {
-        let failed = |source| SandboxError::WorkDir { action: "look for left-over work directories in", path: parent.to_owned(), source };
+        let failed = |source| SandboxError::WorkDir {
+            action: "look for left-over work directories in",
+            path: parent.to_owned(),
+            source,
+        };
         let own = rustix::process::geteuid().as_raw();
         let mut removed = 0;
         for entry in fs::read_dir(parent).map_err(failed)? {
@@ -88,7 +101,11 @@ impl WorkDir {
     fn remove(&mut self) -> Result<(), SandboxError> {
         // The lock is dropped after the removal, so that no sweep meets a half-removed directory.
         let Some(_lock) = self.lock.take() else { return Ok(()) };
-        remove_tree(&self.path).map_err(|source| SandboxError::WorkDir { action: "remove", path: self.path.clone(), source })
+        remove_tree(&self.path).map_err(|source| SandboxError::WorkDir {
+            action: "remove",
+            path: self.path.clone(),
+            source,
+        })
     }
 }
 

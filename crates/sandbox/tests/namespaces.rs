@@ -2,7 +2,12 @@
 //!
 //! It has a main of its own, because a sandbox starts its program anew and that program must notice first thing.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, clippy::exit, clippy::unwrap_used, reason = "a test program reports and panics")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test program reports and panics"
+)]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,7 +17,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use strata_sandbox::{Call, Child, Exit, Io, Job, Mount, Root, Sandbox, SandboxError, Spec, WorkDir, enter_if_asked, kill_leftovers, probe};
+use strata_sandbox::{
+    Call, Child, Exit, Io, Job, Mount, Root, Sandbox, SandboxError, Spec, WorkDir, enter_if_asked,
+    kill_leftovers, probe,
+};
 
 type Case = (&'static str, fn(&Path));
 
@@ -35,6 +43,8 @@ const CASES: &[Case] = &[
     ("a symlink in an image cannot lead a mount out of it", symlinks_stay_inside),
     ("work directories vanish whatever their modes", work_directories_vanish),
     ("a sweep removes the dead only", a_sweep_removes_the_dead_only),
+    ("a sandbox can hold another", a_sandbox_can_hold_another),
+    ("changes are kept in memory where the disk is an overlay", an_overlay_is_no_disk),
     ("nothing is left mounted", nothing_is_left_mounted),
     ("starting is cheap", starting_is_cheap),
 ];
@@ -44,7 +54,12 @@ fn main() {
     if std::env::args().nth(1).as_deref() == Some("--sleeper") {
         sleeper(&PathBuf::from(std::env::args().nth(2).unwrap()));
     }
-    let base = tempfile::Builder::new().prefix("sandbox-test-").tempdir_in("/var/tmp").unwrap();
+    if std::env::args().nth(1).as_deref() == Some("--in") {
+        let dir = PathBuf::from(std::env::args().nth(2).unwrap());
+        println!("{}", run(&host(&dir, "echo kept > /etc/strata && cat /etc/strata")).0);
+        return;
+    }
+    let base = WorkDir::new(Path::new(WorkDir::DEFAULT_PARENT)).unwrap();
     let filter = std::env::args().nth(1).filter(|arg| !arg.starts_with('-')).unwrap_or_default();
     let user = rustix::process::geteuid().as_raw();
     let mut failed = 0;
@@ -58,7 +73,7 @@ fn main() {
     }
     println!("uid {user}: {} passed, {failed} failed", cases.len() - failed);
     let ordinary = user != 0 || run_as_ordinary_user(base.path(), &filter);
-    drop(base);
+    base.close().unwrap();
     std::process::exit(i32::from(failed > 0 || !ordinary));
 }
 
@@ -67,11 +82,11 @@ fn run_as_ordinary_user(base: &Path, filter: &str) -> bool {
     let copy = base.join("copy");
     fs::copy("/proc/self/exe", &copy).unwrap();
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
-    let home = base.join("home");
-    fs::create_dir(&home).unwrap();
-    std::os::unix::fs::chown(&home, Some(4242), Some(4242)).unwrap();
+    // Not in /var/tmp, which a sandbox does not show.
+    let home = tempfile::Builder::new().prefix("strata-test-").tempdir_in("/home").unwrap();
+    std::os::unix::fs::chown(home.path(), Some(4242), Some(4242)).unwrap();
     let mut command = Command::new(copy);
-    command.uid(4242).gid(4242).env("HOME", &home).current_dir("/");
+    command.uid(4242).gid(4242).env("HOME", home.path()).current_dir("/");
     if !filter.is_empty() {
         command.arg(filter);
     }
@@ -91,7 +106,8 @@ fn run_call(call: Call) -> i32 {
 
 /// A program that waits for a sandbox until it is killed itself.
 fn sleeper(dir: &Path) -> ! {
-    let mut child = Sandbox::spawn(&host(dir, &format!("sleep 1000.{}", std::process::id())), Io::inherit()).unwrap();
+    let mut child =
+        Sandbox::spawn(&host(dir, &format!("sleep 1000.{}", std::process::id())), Io::inherit()).unwrap();
     println!("ready");
     child.wait().unwrap();
     unreachable!("the job sleeps for long");
@@ -104,7 +120,14 @@ fn scratch(dir: &Path) -> PathBuf {
 fn spec(root: Root, script: &str) -> Spec {
     let argv = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
     let env = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
-    Spec { uid: 1000, gid: 1001, hostname: "strata".to_owned(), root, mounts: vec![], job: Job::Exec { argv, env, cwd: "/".into() } }
+    Spec {
+        uid: 1000,
+        gid: 1001,
+        hostname: "strata".to_owned(),
+        root,
+        mounts: vec![],
+        job: Job::Exec { argv, env, cwd: "/".into() },
+    }
 }
 
 fn host(dir: &Path, script: &str) -> Spec {
@@ -138,12 +161,13 @@ fn a_missing_program_is_an_error(dir: &Path) {
 }
 
 fn host_is_unchanged(dir: &Path) {
-    let home = dir.join("home");
-    fs::create_dir(&home).unwrap();
     let mut spec = host(dir, "");
     let home = PathBuf::from(std::env::var("HOME").unwrap());
     let name = format!("strata-test-{}", std::process::id());
-    let script = format!("set -e; echo x > /etc/{name}; echo x > {0}/{name}; cat /etc/{name} {0}/{name}; rm -f /etc/hostname || true", home.display());
+    let script = format!(
+        "set -e; echo x > /etc/{name}; echo x > {0}/{name}; cat /etc/{name} {0}/{name}; rm -f /etc/hostname || true",
+        home.display()
+    );
     if let Job::Exec { argv, .. } = &mut spec.job {
         argv[2] = script;
     }
@@ -153,19 +177,25 @@ fn host_is_unchanged(dir: &Path) {
 }
 
 fn the_job_has_no_power(dir: &Path) {
-    let (text, code) = run(&host(dir, "id -u; id -g; hostname; umask; grep -E '^(Cap|NoNewPrivs)' /proc/self/status | tr '\\t' ' '"));
+    let (text, code) = run(&host(
+        dir,
+        "id -u; id -g; hostname; umask; grep -E '^(Cap|NoNewPrivs)' /proc/self/status | tr '\\t' ' '",
+    ));
     let none = "0000000000000000";
     let caps = ["Inh", "Prm", "Eff", "Bnd", "Amb"].map(|set| format!("Cap{set}: {none}")).join("\n");
     assert_eq!(text, format!("1000\n1001\nstrata\n0022\n{caps}\nNoNewPrivs: 1"));
     assert_eq!(code, 0);
-    let mut as_root = host(dir, "id -u; grep CapEff /proc/self/status | tr '\\t' ' '; umount /tmp 2>/dev/null || echo kept");
+    let mut as_root = host(
+        dir,
+        "id -u; grep CapEff /proc/self/status | tr '\\t' ' '; umount /tmp 2>/dev/null || echo kept",
+    );
     (as_root.uid, as_root.gid) = (0, 0);
     assert_eq!(run(&as_root).0, format!("0\nCapEff: {none}\nkept"));
 }
 
 fn kernel_settings_are_read_only(dir: &Path) {
     let script = "for f in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /sys/kernel/uevent_seqnum; do \
-                  (: >> $f) 2>/dev/null && echo open $f; done; head -c1 /proc/kcore | wc -c; ls /proc | grep -c '^[0-9]'";
+                  (: >> $f) 2>/dev/null && echo open $f; done; head -c1 /proc/kcore 2>/dev/null | wc -c; ls /proc | grep -c '^[0-9]'";
     let (text, _) = run(&host(dir, script));
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines[0], "0", "{text}");
@@ -175,7 +205,12 @@ fn kernel_settings_are_read_only(dir: &Path) {
 /// How many processes of this machine have `needle` in their command line.
 fn processes(needle: &str) -> usize {
     let entries = fs::read_dir("/proc").unwrap().flatten();
-    entries.filter(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(needle))).count()
+    entries
+        .filter(|entry| {
+            fs::read(entry.path().join("cmdline"))
+                .is_ok_and(|line| String::from_utf8_lossy(&line).contains(needle))
+        })
+        .count()
 }
 
 fn leftovers_die(dir: &Path) {
@@ -217,7 +252,10 @@ fn hidden_paths_are_empty(dir: &Path) {
     fs::create_dir(&secret).unwrap();
     fs::write(secret.join("key"), "k").unwrap();
     // /var/tmp is always hidden, so something of the system stands in for a file and a directory.
-    let script = format!("ls -A /usr/share /var/tmp; cat /etc/passwd 2>/dev/null || echo absent; cat {}/key 2>/dev/null || echo hidden", secret.display());
+    let script = format!(
+        "ls -A /usr/share /var/tmp; cat /etc/passwd 2>/dev/null || echo absent; cat {}/key 2>/dev/null || echo hidden",
+        secret.display()
+    );
     let hide = vec!["/usr/share".into(), "/etc/passwd".into(), secret];
     let (text, _) = run(&spec(Root::Host { hide, scratch: scratch(dir) }, &script));
     assert_eq!(text, "/usr/share:\n\n/var/tmp:\nabsent\nhidden");
@@ -226,7 +264,10 @@ fn hidden_paths_are_empty(dir: &Path) {
 fn temporary_directories_and_devices_work(dir: &Path) {
     let script = "set -e; for d in /tmp /var/tmp /dev/shm; do stat -c %a $d; echo x > $d/x; done; echo x > /dev/null; head -c 4 /dev/urandom | wc -c; \
                   readlink /dev/stdin; ls /dev/pts; test -s /etc/resolv.conf && echo resolves; ls /run | wc -l >/dev/null; test -d /sys/kernel && echo sys";
-    assert_eq!(run(&host(dir, script)), ("1777\n1777\n1777\n4\n/proc/self/fd/0\nptmx\nresolves\nsys".to_owned(), 0));
+    assert_eq!(
+        run(&host(dir, script)),
+        ("1777\n1777\n1777\n4\n/proc/self/fd/0\nptmx\nresolves\nsys".to_owned(), 0)
+    );
 }
 
 fn odd_names_are_projected(dir: &Path) {
@@ -243,7 +284,8 @@ fn odd_names_are_projected(dir: &Path) {
 
 fn killing_the_child_kills_everything(dir: &Path) {
     let mark = format!("3000.{}", std::process::id());
-    let mut child: Child = Sandbox::spawn(&host(dir, &format!("sleep {mark} & sleep {mark}")), Io::inherit()).unwrap();
+    let mut child: Child =
+        Sandbox::spawn(&host(dir, &format!("sleep {mark} & sleep {mark}")), Io::inherit()).unwrap();
     while processes(&mark) < 2 {
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -252,7 +294,8 @@ fn killing_the_child_kills_everything(dir: &Path) {
 }
 
 fn the_death_of_the_parent_kills_everything(dir: &Path) {
-    let mut parent = Command::new("/proc/self/exe").arg("--sleeper").arg(dir).stdout(Stdio::piped()).spawn().unwrap();
+    let mut parent =
+        Command::new("/proc/self/exe").arg("--sleeper").arg(dir).stdout(Stdio::piped()).spawn().unwrap();
     let mark = format!("1000.{}", parent.id());
     parent.stdout.take().unwrap().read_exact(&mut [0; 5]).unwrap();
     let start = Instant::now();
@@ -286,9 +329,19 @@ fn layers_are_stacked(dir: &Path) {
     fs::write(bottom.join("data/both"), "bottom").unwrap();
     fs::write(top.join("data/both"), "top").unwrap();
     let whiteout = rustix::fs::makedev(0, 0);
-    rustix::fs::mknodat(rustix::fs::CWD, top.join("data/gone"), rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::empty(), whiteout).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        top.join("data/gone"),
+        rustix::fs::FileType::CharacterDevice,
+        rustix::fs::Mode::empty(),
+        whiteout,
+    )
+    .unwrap();
     let root = Root::Layers { lowers: vec![top, bottom.clone()], scratch: scratch(dir) };
-    let mut spec = spec(root, "ls /data; cat /data/both; echo new > /data/both; echo new > /etc/new; cat /data/both; wc -c < /etc/resolv.conf; touch /tmp/x");
+    let mut spec = spec(
+        root,
+        "ls /data; cat /data/both; echo new > /data/both; echo new > /etc/new; cat /data/both; wc -c < /etc/resolv.conf; touch /tmp/x",
+    );
     spec.mounts = mounts;
     let size = fs::metadata("/etc/resolv.conf").unwrap().len();
     assert_eq!(run(&spec), (format!("both\ntopnew\n{size}"), 0));
@@ -342,6 +395,28 @@ fn a_sweep_removes_the_dead_only(dir: &Path) {
     fs::create_dir_all(&other).unwrap();
     assert_eq!(WorkDir::sweep(dir).unwrap(), 1);
     assert!(alive.path().exists() && other.exists() && !dead.exists());
+}
+
+/// The inner one meets what a container has: a covered /proc, and overlays below.
+fn a_sandbox_can_hold_another(dir: &Path) {
+    let exe = fs::read_link("/proc/self/exe").unwrap();
+    let copy = dir.join("exe");
+    fs::copy(exe, &copy).unwrap();
+    let mut spec = host(dir, "HOME=/etc /probe 'exit codes' && HOME=/etc /probe 'has the ids'");
+    spec.mounts.push(Mount { source: copy, target: "/probe".into(), writable: false });
+    let (text, code) = run(&spec);
+    assert_eq!(code, 0, "{text}");
+}
+
+fn an_overlay_is_no_disk(dir: &Path) {
+    let exe = fs::read_link("/proc/self/exe").unwrap();
+    let copy = dir.join("exe");
+    fs::copy(exe, &copy).unwrap();
+    // /opt is an overlay inside, and the inner sandbox has its scratch directory there.
+    let mut spec = host(dir, "mkdir /opt/s && /probe --in /opt/s");
+    spec.mounts.push(Mount { source: copy, target: "/probe".into(), writable: false });
+    let (text, code) = run(&spec);
+    assert_eq!((text.as_str(), code), ("kept", 0));
 }
 
 fn nothing_is_left_mounted(dir: &Path) {
