@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatVfsMountFlags, mkdirat, openat, openat2};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount, mount_bind_recursive, mount_remount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind_recursive, mount_remount, unmount};
 
 use crate::error::{Doing, Failure};
 
@@ -123,39 +123,41 @@ pub(crate) struct Overlays {
     state: Uppers,
 }
 
-/// Where the upper directories are. It only ever moves down.
-#[derive(PartialEq, Eq)]
+/// Where the upper directories are.
 enum Uppers {
     OnDisk,
     /// The disk is one that overlayfs refuses, such as another overlay.
     InMemory,
-    Refused,
+    /// Overlayfs refuses memory too, for this reason.
+    Refused(String),
 }
 
 impl Overlays {
+    /// Finds out, with an overlay of nothing, where the upper directories can be.
     pub(crate) fn new(scratch: &Path) -> Result<Self, Failure> {
         let base = scratch.join("overlays");
-        fs::create_dir(&base).doing_to("create", &base)?;
-        Ok(Self { base, count: 0, state: Uppers::OnDisk })
+        let trial = scratch.join("trial");
+        for directory in [&base, &trial] {
+            fs::create_dir(directory).doing_to("create", directory)?;
+        }
+        let mut overlays = Self { base, count: 0, state: Uppers::OnDisk };
+        if overlays.attempt(&[&trial], &trial, 0o755).is_err() {
+            tmpfs(&overlays.base, c"mode=700")?;
+            overlays.state = Uppers::InMemory;
+            if let Err(failure) = overlays.attempt(&[&trial], &trial, 0o755) {
+                overlays.state = Uppers::Refused(failure.message);
+                return Ok(overlays);
+            }
+        }
+        unmount(&trial, UnmountFlags::DETACH).doing_to("unmount", &trial)?;
+        Ok(overlays)
     }
 
     /// Overlays `lowers`, the topmost first, on `target`. The root of the overlay has the mode given.
     pub(crate) fn mount(&mut self, lowers: &[&Path], target: &Path, mode: u32) -> Result<(), Failure> {
-        loop {
-            match self.attempt(lowers, target, mode) {
-                Ok(()) => return Ok(()),
-                // One directory that overlayfs refuses does not speak for the others.
-                Err(failure) if self.count > 1 || self.state == Uppers::Refused => return Err(failure),
-                Err(_) if self.state == Uppers::OnDisk => {
-                    tmpfs(&self.base, c"mode=700")?;
-                    self.count = 0;
-                    self.state = Uppers::InMemory;
-                }
-                Err(failure) => {
-                    self.state = Uppers::Refused;
-                    return Err(failure);
-                }
-            }
+        match &self.state {
+            Uppers::Refused(why) => Err(Failure::new(why.clone())),
+            Uppers::OnDisk | Uppers::InMemory => self.attempt(lowers, target, mode),
         }
     }
 
