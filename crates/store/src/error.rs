@@ -1,0 +1,140 @@
+//! What can go wrong with stored images.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use strata_oci::{Digest, ImageError, ManifestError};
+
+/// Why an image or a blob could not be read or stored.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A symbolic link or a device stands where a file or a directory of the layout should.
+    #[error("cannot use {}: it is neither a regular file nor a directory of the layout", path.display())]
+    Kind {
+        /// What.
+        path: PathBuf,
+    },
+    /// The file does not have the bytes its name promises.
+    #[error("cannot use {}: expected {expected} with {expected_size} bytes, found {found} with {found_size} bytes", path.display())]
+    Corrupt {
+        /// The blob.
+        path: PathBuf,
+        /// Its digest.
+        expected: Digest,
+        /// Its size.
+        expected_size: u64,
+        /// Digest of what was read.
+        found: Digest,
+        /// Size of what was read.
+        found_size: u64,
+    },
+    /// The file has another size than the one asked for.
+    #[error("cannot use {}: expected {expected} bytes, found {found}", path.display())]
+    Size {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        expected: u64,
+        /// What it is.
+        found: u64,
+    },
+    /// More bytes than a document of this kind may have.
+    #[error("cannot read {}: it is larger than {limit} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// How many are allowed.
+        limit: u64,
+    },
+    /// A blob that must be there is not.
+    #[error("cannot find blob {digest} in {}", path.display())]
+    Missing {
+        /// The layout.
+        path: PathBuf,
+        /// The blob.
+        digest: Digest,
+    },
+    /// The index, or a manifest, cannot be understood.
+    #[error("cannot understand {}", path.display())]
+    Manifest {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: ManifestError,
+    },
+    /// The documents do not make an image.
+    #[error("cannot understand the image in {}", path.display())]
+    Image {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: ImageError,
+    },
+    /// `oci-layout` names a version that is not supported.
+    #[error("cannot use {}: layout version {version:?} is not supported, only 1.0.0", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        version: String,
+    },
+    /// No image in the index is for the platform.
+    #[error("cannot find an image for {wanted} in {}: there are {found:?}", path.display())]
+    Platform {
+        /// The layout.
+        path: PathBuf,
+        /// What is asked for.
+        wanted: String,
+        /// What there is.
+        found: Vec<String>,
+    },
+    /// Several images fit.
+    #[error("cannot choose an image in {}: name one of the tags {names:?}", path.display())]
+    Ambiguous {
+        /// The layout.
+        path: PathBuf,
+        /// Their tags.
+        names: Vec<String>,
+    },
+    /// Indexes within indexes, too deep or too many.
+    #[error("cannot read {}: its indexes are nested too deep or too wide", path.display())]
+    Nesting {
+        /// The layout.
+        path: PathBuf,
+    },
+    /// Not the name of a place where images are.
+    #[error("cannot open image {0:?}: expected oci:<directory>[:<tag>]")]
+    Source(String),
+    /// Not a tag.
+    #[error("cannot store an image under the name {0:?}: it is not a tag")]
+    Name(String),
+    /// A document could not be written.
+    #[error("cannot write {}", path.display())]
+    Encode {
+        /// Where to.
+        path: PathBuf,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// A layer could not be made.
+    #[error("cannot make the layer of the base image")]
+    Layer(#[from] strata_layer::LayerError),
+}
+
+impl StoreError {
+    /// For `map_err`: what was being done to what.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+}

@@ -1,0 +1,62 @@
+//! Locks on directories.
+
+use std::fs::File;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::StoreError;
+
+/// A lock on a directory, given up when dropped.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    file: File,
+}
+
+impl Lock {
+    /// Waits until nobody has the directory alone. A file system without locks grants it.
+    pub(crate) fn shared(dir: &Path) -> Result<Self, StoreError> {
+        Self::take(dir, FlockOperation::LockShared)
+    }
+
+    /// Waits until nobody else has the directory. A file system without locks grants it.
+    pub(crate) fn exclusive(dir: &Path) -> Result<Self, StoreError> {
+        Self::take(dir, FlockOperation::LockExclusive)
+    }
+
+    /// The directory alone, if nobody else has it; never on a file system without locks.
+    pub(crate) fn try_exclusive(dir: &Path) -> Result<Option<Self>, StoreError> {
+        let file = File::open(dir).map_err(StoreError::io("open", dir))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Self { file })),
+            Err(error) if error == Errno::WOULDBLOCK || is_unsupported(error) => Ok(None),
+            Err(error) => Err(StoreError::io("lock", dir)(error.into())),
+        }
+    }
+
+    fn take(dir: &Path, operation: FlockOperation) -> Result<Self, StoreError> {
+        let file = File::open(dir).map_err(StoreError::io("open", dir))?;
+        loop {
+            match flock(&file, operation) {
+                Ok(()) => return Ok(Self { file }),
+                Err(Errno::INTR) => {}
+                Err(error) if is_unsupported(error) => return Ok(Self { file }),
+                Err(error) => return Err(StoreError::io("lock", dir)(error.into())),
+            }
+        }
+    }
+
+    /// Gives the lock up now, even if a child process has inherited it.
+    pub(crate) fn release(self, dir: &Path) -> Result<(), StoreError> {
+        match flock(&self.file, FlockOperation::Unlock) {
+            Err(error) if !is_unsupported(error) => Err(StoreError::io("unlock", dir)(error.into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// NFS wants a file open for writing, which a directory cannot be.
+fn is_unsupported(error: Errno) -> bool {
+    matches!(error, Errno::BADF | Errno::NOLCK | Errno::NOTSUP | Errno::INVAL | Errno::NOSYS)
+}

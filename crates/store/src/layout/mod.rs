@@ -1,0 +1,431 @@
+//! Images in a directory: the OCI image layout.
+//!
+//! Blobs are named only once their bytes are verified and on disk; `index.json` is replaced last, by a rename, so that
+//! a reader sees the old image or the new one. Symbolic links are never followed inside the layout.
+//!
+//! Writers share a lock on the directory itself, no lock file is left behind. Whoever has it alone may clean up: remove
+//! temporary files of writers that died, and blobs no manifest names. A file system without locks is never cleaned.
+
+mod lock;
+mod prune;
+mod select;
+mod sink;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{Mode, OFlags};
+use strata_oci::manifest::MAX_MANIFEST_SIZE;
+use strata_oci::{Descriptor, Digest, Encoded, Image, Index, Platform};
+
+use crate::{BlobSink, Store, StoreError, StoredImage};
+use lock::Lock;
+pub use prune::Pruned;
+use sink::FileSink;
+
+/// The annotation that holds the tag of an image in the index.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// As written by the libraries most tools use.
+const OCI_LAYOUT: &str = "{\n    \"imageLayoutVersion\": \"1.0.0\"\n}";
+const TEMP_PREFIX: &str = ".tmp-";
+const INDEX_TEMP_PREFIX: &str = ".index.json.tmp-";
+
+/// A directory in the OCI image layout. Clones are the same writer.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    dir: PathBuf,
+    tag: Option<String>,
+    platform: Platform,
+    may_be_sparse: bool,
+    session: Arc<Mutex<Session>>,
+}
+
+/// What this writer has under way.
+#[derive(Debug, Default)]
+struct Session {
+    lock: Option<Lock>,
+    live_sinks: usize,
+    /// Committed, and named by no image yet.
+    fresh: BTreeSet<Digest>,
+}
+
+/// How a blob came into a layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// It was there before.
+    Present,
+    /// It is the same file now.
+    Linked,
+    /// It shares its storage, until either is changed.
+    Cloned,
+    /// Byte for byte.
+    Copied,
+    /// The other layout does not have it either.
+    Absent,
+}
+
+impl Layout {
+    /// The layout in `dir`, which need not exist. Nothing is read yet.
+    pub fn open(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            tag: None,
+            platform: Platform::new("linux", host_architecture()),
+            may_be_sparse: false,
+            session: Arc::default(),
+        }
+    }
+
+    /// The layout in `dir`, made if there is none, and cleaned of what dead writers left.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be made, or holds a layout of another version.
+    pub fn open_or_create(dir: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let layout = Self::open(dir);
+        layout.create()?;
+        if let Some(_alone) = Lock::try_exclusive(&layout.dir)? {
+            layout.sweep()?;
+        }
+        Ok(layout)
+    }
+
+    /// The same layout, reading and writing the image with this tag only.
+    #[must_use]
+    pub fn tagged(mut self, tag: impl Into<String>) -> Self {
+        self.tag = Some(tag.into());
+        self
+    }
+
+    /// The same layout, reading the image for this platform when there are several. Default: Linux on this machine.
+    #[must_use]
+    pub fn for_platform(mut self, platform: Platform) -> Self {
+        self.platform = platform;
+        self
+    }
+
+    /// The same layout, accepting images some layers of which are absent.
+    #[must_use]
+    pub fn sparse(mut self) -> Self {
+        self.may_be_sparse = true;
+        self
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The tag asked for.
+    #[must_use]
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// Where the blob with this digest is, or would be.
+    #[must_use]
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.blobs_dir().join(digest.hex())
+    }
+
+    /// Takes over a blob of another layout, sharing storage where the file system can. The bytes are verified.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not those of the descriptor, or cannot be read or written.
+    pub fn copy_blob_from(&self, other: &Self, descriptor: &Descriptor) -> Result<Copied, StoreError> {
+        if self.has_blob(&descriptor.digest, descriptor.size)? {
+            // Looked at again once nobody can clean up.
+            let mut session = self.begin_session()?;
+            if self.has_blob(&descriptor.digest, descriptor.size)? {
+                session.fresh.insert(descriptor.digest);
+                return Ok(Copied::Present);
+            }
+        }
+        let Some(source) = other.open_blob_file(descriptor)? else { return Ok(Copied::Absent) };
+        if self.link_blob(other, descriptor, &source)? {
+            return Ok(Copied::Linked);
+        }
+        let mut sink = self.sink()?;
+        let how = if sink.clone_from(&source)? {
+            Copied::Cloned
+        } else {
+            io::copy(&mut &source, &mut sink)
+                .map_err(StoreError::io("copy", &other.blob_path(&descriptor.digest)))?;
+            Copied::Copied
+        };
+        Box::new(sink).commit(&descriptor.digest, descriptor.size)?;
+        Ok(how)
+    }
+
+    /// Links the file, if it is one this layout could have written: ours alone to change, readable by all.
+    fn link_blob(&self, other: &Self, wanted: &Descriptor, source: &File) -> Result<bool, StoreError> {
+        use std::os::unix::fs::MetadataExt as _;
+        let from = other.blob_path(&wanted.digest);
+        let meta = source.metadata().map_err(StoreError::io("look at", &from))?;
+        if meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o7777 != 0o644 {
+            return Ok(false);
+        }
+        self.create()?;
+        let mut session = self.begin_session()?;
+        let made = tempfile::Builder::new()
+            .prefix(TEMP_PREFIX)
+            .make_in(self.blobs_dir(), |to| fs::hard_link(&from, to).map(drop));
+        // Another file system, or one without links: the caller copies.
+        let Ok(temp) = made else { return Ok(false) };
+        let linked = open_file(temp.path())?.ok_or_else(|| self.missing(wanted.digest))?;
+        sink::verify(&linked, temp.path(), &wanted.digest, wanted.size)?;
+        linked.sync_all().map_err(StoreError::io("sync", temp.path()))?;
+        let to = self.blob_path(&wanted.digest);
+        temp.persist(&to).map_err(|error| StoreError::io("rename", &to)(error.error))?;
+        session.fresh.insert(wanted.digest);
+        Ok(true)
+    }
+
+    fn blobs_dir(&self) -> PathBuf {
+        self.dir.join("blobs").join("sha256")
+    }
+
+    fn missing(&self, digest: Digest) -> StoreError {
+        StoreError::Missing { path: self.dir.clone(), digest }
+    }
+
+    fn lock_session(&self) -> MutexGuard<'_, Session> {
+        // The session is a set and a counter: right after any panic.
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the directory a layout and announces this writer to others.
+    fn begin_session(&self) -> Result<MutexGuard<'_, Session>, StoreError> {
+        let mut session = self.lock_session();
+        if session.lock.is_none() {
+            self.create()?;
+            session.lock = Some(Lock::shared(&self.dir)?);
+        }
+        Ok(session)
+    }
+
+    fn create(&self) -> Result<(), StoreError> {
+        let blobs = self.blobs_dir();
+        fs::create_dir_all(&blobs).map_err(StoreError::io("create", &blobs))?;
+        for dir in [self.dir.join("blobs"), blobs] {
+            let meta = fs::symlink_metadata(&dir).map_err(StoreError::io("look at", &dir))?;
+            if !meta.is_dir() {
+                return Err(StoreError::Kind { path: dir });
+            }
+        }
+        let _mutex = Lock::exclusive(&self.blobs_dir())?;
+        let marker = self.dir.join("oci-layout");
+        match read_file(&marker, MAX_MANIFEST_SIZE)? {
+            Some(_) => self.check_version()?,
+            None => self.replace(&marker, OCI_LAYOUT.as_bytes())?,
+        }
+        if read_file(&self.dir.join("index.json"), MAX_MANIFEST_SIZE)?.is_none() {
+            self.write_index(&Index::default())?;
+        }
+        Ok(())
+    }
+
+    /// A missing `oci-layout` is forgiven: an index says enough.
+    fn check_version(&self) -> Result<(), StoreError> {
+        let path = self.dir.join("oci-layout");
+        let Some(bytes) = read_file(&path, MAX_MANIFEST_SIZE)? else { return Ok(()) };
+        let marker: serde_json::Value =
+            serde_json::from_slice(&bytes).map_err(|error| StoreError::io("parse", &path)(error.into()))?;
+        match marker.get("imageLayoutVersion").and_then(serde_json::Value::as_str) {
+            Some("1.0.0") => Ok(()),
+            version => Err(StoreError::Version { path, version: version.unwrap_or_default().to_owned() }),
+        }
+    }
+
+    fn read_index(&self) -> Result<Option<Index>, StoreError> {
+        let path = self.dir.join("index.json");
+        let Some(bytes) = read_file(&path, MAX_MANIFEST_SIZE)? else { return Ok(None) };
+        self.check_version()?;
+        Index::parse(&bytes, None).map(Some).map_err(|source| StoreError::Manifest { path, source })
+    }
+
+    fn write_index(&self, index: &Index) -> Result<(), StoreError> {
+        let path = self.dir.join("index.json");
+        let bytes = index.encode().map_err(|source| StoreError::Encode { path: path.clone(), source })?;
+        self.replace(&path, &bytes)
+    }
+
+    /// Replaces a file in the directory by a rename, so that it is never seen half written.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let mut temp = temp_file(&self.dir, INDEX_TEMP_PREFIX)?;
+        temp.write_all(bytes).map_err(StoreError::io("write", temp.path()))?;
+        temp.as_file().sync_all().map_err(StoreError::io("sync", temp.path()))?;
+        temp.persist(path).map_err(|error| StoreError::io("rename", path)(error.error))?;
+        sync_dir(&self.dir)
+    }
+
+    /// The whole of a document, verified.
+    fn read_document(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let path = self.blob_path(&descriptor.digest);
+        let bytes = read_file(&path, limit)?.ok_or_else(|| self.missing(descriptor.digest))?;
+        if descriptor.matches(&bytes) {
+            return Ok(bytes);
+        }
+        Err(StoreError::Corrupt {
+            path,
+            expected: descriptor.digest,
+            expected_size: descriptor.size,
+            found: Digest::of(&bytes),
+            found_size: bytes.len() as u64,
+        })
+    }
+
+    fn open_blob_file(&self, descriptor: &Descriptor) -> Result<Option<File>, StoreError> {
+        let path = self.blob_path(&descriptor.digest);
+        let Some(file) = open_file(&path)? else { return Ok(None) };
+        let found = file.metadata().map_err(StoreError::io("look at", &path))?.len();
+        if found == descriptor.size {
+            Ok(Some(file))
+        } else {
+            Err(StoreError::Size { path, expected: descriptor.size, found })
+        }
+    }
+
+    fn sink(&self) -> Result<FileSink, StoreError> {
+        self.begin_session()?.live_sinks += 1;
+        match temp_file(&self.blobs_dir(), TEMP_PREFIX) {
+            Ok(temp) => Ok(FileSink::new(self.clone(), temp)),
+            Err(error) => {
+                self.lock_session().live_sinks -= 1;
+                Err(error)
+            }
+        }
+    }
+
+    fn put_document(&self, bytes: &[u8], digest: &Digest) -> Result<(), StoreError> {
+        let mut sink = self.sink()?;
+        sink.write_all(bytes).map_err(StoreError::io("write", &self.blob_path(digest)))?;
+        Box::new(sink).commit(digest, bytes.len() as u64)
+    }
+}
+
+impl Store for Layout {
+    fn read_image(&self) -> Result<Option<StoredImage>, StoreError> {
+        let Some(descriptor) = self.select()? else { return Ok(None) };
+        let (manifest, parsed) = self.read_manifest(&descriptor)?;
+        let config = self.read_document(&parsed.config, strata_oci::config::MAX_CONFIG_SIZE)?;
+        let image = Image::from_parts(&manifest, &config)
+            .map_err(|source| StoreError::Image { path: self.dir.clone(), source })?;
+        Ok(Some(StoredImage { image, manifest_digest: descriptor.digest, manifest, config }))
+    }
+
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Read + Send>>, StoreError> {
+        let Some(file) = self.open_blob_file(descriptor)? else { return Ok(None) };
+        let reader = strata_layer::VerifiedReader::new(file, descriptor.digest, descriptor.size);
+        Ok(Some(Box::new(reader)))
+    }
+
+    fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool, StoreError> {
+        let path = self.blob_path(digest);
+        match fs::symlink_metadata(&path) {
+            Ok(meta) => Ok(meta.is_file() && meta.len() == size),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::io("look at", &path)(error)),
+        }
+    }
+
+    fn begin_blob(&self) -> Result<Box<dyn BlobSink>, StoreError> {
+        Ok(Box::new(self.sink()?))
+    }
+
+    /// Without names, the tag of this handle or `latest`. Entries without a name, or with one of these, are replaced;
+    /// others stay. Then blobs no manifest names are removed, unless another writer is at work.
+    fn put_image(&self, encoded: &Encoded, names: &[String]) -> Result<(), StoreError> {
+        let default = [self.tag.clone().unwrap_or_else(|| "latest".to_owned())];
+        let names = if names.is_empty() { &default } else { names };
+        names.iter().try_for_each(|name| check_name(name))?;
+        for layer in encoded.layers.iter().filter(|_| !self.may_be_sparse) {
+            if !self.has_blob(&layer.digest, layer.size)? {
+                return Err(self.missing(layer.digest));
+            }
+        }
+        self.put_document(&encoded.config, &encoded.config_digest)?;
+        self.put_document(&encoded.manifest, &encoded.manifest_digest)?;
+        sync_dir(&self.blobs_dir())?;
+        {
+            let _mutex = Lock::exclusive(&self.blobs_dir())?;
+            let mut index = self.read_index()?.unwrap_or_default();
+            index
+                .manifests
+                .retain(|old| old.annotations.get(REF_NAME).is_some_and(|old| !names.contains(old)));
+            for name in names {
+                let mut entry = encoded.manifest_descriptor();
+                entry.annotations.insert(REF_NAME.to_owned(), name.clone());
+                index.manifests.push(entry);
+            }
+            self.write_index(&index)?;
+        }
+        let named = encoded.layers.iter().map(|layer| layer.digest);
+        for digest in named.chain([encoded.config_digest, encoded.manifest_digest]) {
+            self.lock_session().fresh.remove(&digest);
+        }
+        self.prune().map(drop)
+    }
+}
+
+/// Refuses what other tools would not take for a tag.
+pub(crate) fn check_name(name: &str) -> Result<(), StoreError> {
+    let is_good = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:@/+".contains(&b));
+    if is_good { Ok(()) } else { Err(StoreError::Name(name.to_owned())) }
+}
+
+/// The machine this runs on, in Go's words.
+fn host_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" if cfg!(target_endian = "little") => "ppc64le",
+        other => other,
+    }
+}
+
+/// Opens a regular file without following a link; `None` when there is nothing.
+fn open_file(path: &Path) -> Result<Option<File>, StoreError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(rustix::io::Errno::LOOP) => return Err(StoreError::Kind { path: path.to_owned() }),
+        Err(error) => return Err(StoreError::io("open", path)(error.into())),
+    };
+    if file.metadata().map_err(StoreError::io("look at", path))?.is_file() {
+        Ok(Some(file))
+    } else {
+        Err(StoreError::Kind { path: path.to_owned() })
+    }
+}
+
+fn read_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    let Some(file) = open_file(path)? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(StoreError::io("read", path))?;
+    if bytes.len() as u64 > limit {
+        return Err(StoreError::TooLarge { path: path.to_owned(), limit });
+    }
+    Ok(Some(bytes))
+}
+
+fn temp_file(dir: &Path, prefix: &str) -> Result<tempfile::NamedTempFile, StoreError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .permissions(fs::Permissions::from_mode(0o644))
+        .tempfile_in(dir)
+        .map_err(StoreError::io("create a file in", dir))
+}
+
+fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io("sync", dir))
+}
