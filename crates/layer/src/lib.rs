@@ -1,1 +1,25 @@
 //! Bytes of layers: tar writing, hashing, compression, extraction.
+//!
+//! A [`Source`] says what a layer holds; [`pack`] turns it into a blob in one streaming pass and [`unpack`] is the
+//! way back. The tar bytes are those of Go's `archive/tar`, because layers are reused by comparing digests with
+//! images that other programs have written.
+//!
+//! Nothing here knows of images or registries, and nothing here decides which files a layer holds.
+
+mod error;
+mod pack;
+mod pattern;
+mod read;
+mod slices;
+mod source;
+mod tar_writer;
+mod unpack;
+
+pub use error::LayerError;
+pub use pack::{Compression, Packed, diff_id, pack, pack_with};
+pub use pattern::{BadPattern, clean, matches};
+pub use read::{HashWriter, VerifiedReader, VerifyError, open_layer};
+pub use slices::slices;
+pub use source::{Content, GeneratedEntry, Owner, Parent, SliceItem, Source, write_tar};
+pub use tar_writer::{MTIME, TarWriter};
+pub use unpack::{Ownership, UnpackOptions, UnpackStats, Whiteouts, unpack};

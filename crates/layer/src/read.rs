@@ -1,0 +1,173 @@
+//! Reading and hashing streams of bytes.
+
+use std::fmt;
+use std::io::{self, BufReader, Cursor, Read, Write};
+
+use flate2::bufread::MultiGzDecoder;
+use strata_oci::{Digest, Hasher};
+
+use crate::error::LayerError;
+
+/// Passes bytes on while it counts and hashes them.
+pub struct HashWriter<W> {
+    inner: W,
+    hasher: Hasher,
+    count: u64,
+}
+
+impl<W: Write> HashWriter<W> {
+    /// Starts with nothing written.
+    pub fn new(inner: W) -> Self {
+        Self { inner, hasher: Hasher::new(), count: 0 }
+    }
+
+    /// The writer, the digest of all it took, and how many bytes that were.
+    pub fn finish(self) -> (W, Digest, u64) {
+        (self.inner, self.hasher.finish(), self.count)
+    }
+}
+
+impl<W: Write> Write for HashWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let taken = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..taken]);
+        self.count += taken as u64;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<W: fmt::Debug> fmt::Debug for HashWriter<W> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("HashWriter").field("inner", &self.inner).field("count", &self.count).finish()
+    }
+}
+
+/// Bytes were not the ones that were asked for; the cause of an [`io::Error`] of kind `InvalidData`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// There are more bytes than announced.
+    #[error("more than {size} bytes came for {digest}")]
+    TooLong {
+        /// What was asked for.
+        digest: Digest,
+        /// Its announced size.
+        size: u64,
+    },
+    /// The bytes ended early.
+    #[error("only {got} of {size} bytes came for {digest}")]
+    TooShort {
+        /// What was asked for.
+        digest: Digest,
+        /// Its announced size.
+        size: u64,
+        /// How many came.
+        got: u64,
+    },
+    /// The bytes are other ones.
+    #[error("the bytes of {digest} have the digest {got}")]
+    Mismatch {
+        /// What was asked for.
+        digest: Digest,
+        /// What came.
+        got: Digest,
+    },
+}
+
+impl From<VerifyError> for io::Error {
+    fn from(error: VerifyError) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
+/// Passes bytes on and fails at their end if they are not the announced ones.
+///
+/// Only a reader that was read to its end has been verified; see [`Self::finish`].
+pub struct VerifiedReader<R> {
+    inner: R,
+    hasher: Option<Hasher>,
+    digest: Digest,
+    size: u64,
+    count: u64,
+}
+
+impl<R: Read> VerifiedReader<R> {
+    /// Expects `size` bytes with this digest.
+    pub fn new(inner: R, digest: Digest, size: u64) -> Self {
+        Self { inner, hasher: Some(Hasher::new()), digest, size, count: 0 }
+    }
+
+    /// Reads what is left and gives the reader back if all bytes were the announced ones.
+    pub fn finish(mut self) -> io::Result<R> {
+        io::copy(&mut self, &mut io::sink())?;
+        Ok(self.inner)
+    }
+
+    fn check_end(&mut self) -> Result<(), VerifyError> {
+        let Self { digest, size, count, .. } = *self;
+        if count < size {
+            return Err(VerifyError::TooShort { digest, size, got: count });
+        }
+        // Absent if the end was checked before.
+        match self.hasher.take().map(Hasher::finish) {
+            Some(got) if got != digest => Err(VerifyError::Mismatch { digest, got }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<R: Read> Read for VerifiedReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let got = self.inner.read(buffer)?;
+        if got == 0 {
+            self.check_end()?;
+            return Ok(0);
+        }
+        self.count += got as u64;
+        if self.count > self.size {
+            return Err(VerifyError::TooLong { digest: self.digest, size: self.size }.into());
+        }
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..got]);
+        }
+        Ok(got)
+    }
+}
+
+impl<R: fmt::Debug> fmt::Debug for VerifiedReader<R> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("VerifiedReader")
+            .field("inner", &self.inner)
+            .field("digest", &self.digest)
+            .field("count", &self.count)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The tar archive in a layer blob, which is plain or gzip of any number of members.
+///
+/// Other compressions are [`LayerError::UnsupportedCompression`]. No digest is verified: wrap `blob` in a
+/// [`VerifiedReader`] and read to the end.
+pub fn open_layer(blob: impl Read + 'static) -> Result<Box<dyn Read>, LayerError> {
+    const UNSUPPORTED: [(&[u8], &str); 3] =
+        [(b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2")];
+    let mut blob = blob;
+    let mut start = Vec::new();
+    (&mut blob).take(6).read_to_end(&mut start).map_err(LayerError::read)?;
+    if let Some((_, format)) = UNSUPPORTED.into_iter().find(|(magic, _)| start.starts_with(magic)) {
+        return Err(LayerError::UnsupportedCompression { format });
+    }
+    let is_gzip = start.starts_with(b"\x1f\x8b");
+    let whole = Cursor::new(start).chain(blob);
+    Ok(if is_gzip {
+        Box::new(MultiGzDecoder::new(BufReader::with_capacity(64 * 1024, whole)))
+    } else {
+        Box::new(whole)
+    })
+}

@@ -1,0 +1,453 @@
+//! Extracts a layer into a directory that it cannot leave.
+//!
+//! Every step goes through descriptors of directories opened without following links; links are resolved here, inside
+//! the root, and `..` in an entry's name is refused. What two readers of the archive could understand differently is
+//! refused as well.
+
+mod header;
+mod root;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use crate::error::LayerError;
+use header::{Item, Kind, split};
+use root::{Place, Root};
+
+/// How deletions of lower layers are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whiteouts {
+    /// As overlayfs wants them in a lower directory mounted with `userxattr`.
+    Overlay,
+    /// By deleting from the directory what earlier layers put there.
+    Apply,
+}
+
+/// Who owns what is extracted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// The owners in the archive. Needs the privilege to change owners.
+    Keep,
+    /// The user who extracts.
+    Caller,
+}
+
+/// How a layer is extracted.
+#[derive(Clone, Debug)]
+pub struct UnpackOptions {
+    /// How deletions are kept.
+    pub whiteouts: Whiteouts,
+    /// Who owns the entries.
+    pub ownership: Ownership,
+    /// How many entries are accepted.
+    pub max_entries: u64,
+    /// How many bytes of file contents, and of anything after the archive's end, are accepted.
+    pub max_bytes: u64,
+}
+
+impl Default for UnpackOptions {
+    fn default() -> Self {
+        Self {
+            whiteouts: Whiteouts::Apply,
+            ownership: Ownership::Caller,
+            max_entries: 2_000_000,
+            max_bytes: 64 << 30,
+        }
+    }
+}
+
+/// What was extracted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnpackStats {
+    /// Entries of the archive, skipped ones included.
+    pub entries: u64,
+    /// Bytes of file contents.
+    pub bytes: u64,
+    /// Devices that the kernel did not let the caller make.
+    pub skipped_devices: u64,
+}
+
+/// Extracts the archive into `dir`, which exists, and reads it to its end.
+///
+/// Absolute names are taken below `dir`. An entry replaces what has its name, except that directories are merged.
+/// Modes and modification times are kept; those of directories are set last, so an error leaves them open.
+/// The directory must not be changed by others meanwhile.
+pub fn unpack(tar: &mut dyn Read, dir: &Path, options: &UnpackOptions) -> Result<UnpackStats, LayerError> {
+    let mut archive = tar::Archive::new(tar);
+    let mut job = Job {
+        root: Root::open(dir)?,
+        dir,
+        options,
+        stats: UnpackStats::default(),
+        times: BTreeMap::new(),
+        written: BTreeSet::new(),
+    };
+    for entry in archive.entries().map_err(LayerError::read)? {
+        let mut entry = entry.map_err(LayerError::read)?;
+        job.stats.entries += 1;
+        if job.stats.entries > options.max_entries {
+            return Err(LayerError::TooLarge { limit: options.max_entries, unit: "entries" });
+        }
+        if let Some(item) = Item::read(&mut entry)? {
+            job.extract(&item, &mut entry)?;
+        }
+    }
+    job.finish_dirs()?;
+    // Whoever verifies the blob does so at its end, which lies behind the end of the archive.
+    let rest = archive.into_inner();
+    let after = io::copy(&mut rest.take(options.max_bytes), &mut io::sink()).map_err(LayerError::read)?;
+    if after == options.max_bytes {
+        return Err(LayerError::TooLarge { limit: options.max_bytes, unit: "bytes" });
+    }
+    Ok(job.stats)
+}
+
+/// An extraction under way.
+struct Job<'a> {
+    root: Root,
+    dir: &'a Path,
+    options: &'a UnpackOptions,
+    stats: UnpackStats,
+    /// Modification times of directories, set when nothing more is put into them.
+    times: BTreeMap<Vec<u8>, i64>,
+    /// What this layer wrote: its whiteouts leave that alone.
+    written: BTreeSet<Vec<u8>>,
+}
+
+impl Job<'_> {
+    fn extract(&mut self, item: &Item, data: &mut dyn Read) -> Result<(), LayerError> {
+        let parts = split(&item.name, &item.shown)?;
+        let Some((name, above)) = parts.split_last() else {
+            return self.extract_root(item);
+        };
+        let place = self.root.parent(above, name).map_err(self.failed("enter the directory of", item))?;
+        if let Some(hidden) = name.strip_prefix(b".wh.") {
+            return self.whiteout(item, &place, hidden);
+        }
+        match &item.kind {
+            Kind::Dir => self.make_dir(item, &place)?,
+            Kind::File => self.make_file(item, &place, data)?,
+            Kind::Symlink(target) => {
+                self.root.forget();
+                let target = OsStr::from_bytes(target);
+                self.replacing(item, &place, || fs::symlinkat(target, &*place.dir, place.name()))?;
+                self.chown(item, &place)?;
+                self.touch(item, &place)?;
+            }
+            Kind::HardLink(target) => self.make_hard_link(item, &place, target)?,
+            Kind::Fifo => self.make_node(item, &place, FileType::Fifo, 0)?,
+            Kind::Device(kind, number) => self.make_node(item, &place, *kind, *number)?,
+        }
+        if self.options.whiteouts == Whiteouts::Apply {
+            self.written.insert(place.path);
+        }
+        Ok(())
+    }
+
+    /// The entry of the root itself only says what the root is like.
+    fn extract_root(&mut self, item: &Item) -> Result<(), LayerError> {
+        if item.kind != Kind::Dir {
+            return Err(item.refused("the root is not a directory"));
+        }
+        let root = self.root.fd();
+        if self.options.ownership == Ownership::Keep {
+            let (uid, gid) = item.owner()?;
+            fs::fchown(&*root, Some(uid), Some(gid)).map_err(self.failed("change the owner of", item))?;
+        }
+        self.root.set_mode(Vec::new(), item.mode);
+        self.times.insert(Vec::new(), item.mtime);
+        Ok(())
+    }
+
+    fn make_dir(&mut self, item: &Item, place: &Place) -> Result<(), LayerError> {
+        match fs::mkdirat(&*place.dir, place.name(), Mode::RWXU) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => {
+                let old = self.stat(item, place)?;
+                let kind = FileType::from_raw_mode(old.st_mode);
+                if kind != FileType::Directory {
+                    self.remove(item, place)?;
+                    fs::mkdirat(&*place.dir, place.name(), Mode::RWXU)
+                        .map_err(self.failed("create the directory", item))?;
+                    // A whiteout in its place hid the lower directory of that name.
+                    if self.options.whiteouts == Whiteouts::Overlay && is_whiteout(&old) {
+                        self.make_opaque(item, &place.path)?;
+                    }
+                }
+            }
+            Err(error) => return Err(self.failed("create the directory", item)(error)),
+        }
+        self.chown(item, place)?;
+        self.root.set_mode(place.path.clone(), item.mode);
+        self.times.insert(place.path.clone(), item.mtime);
+        Ok(())
+    }
+
+    fn make_file(&mut self, item: &Item, place: &Place, data: &mut dyn Read) -> Result<(), LayerError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = self.replacing(item, place, || {
+            fs::openat(&*place.dir, place.name(), flags, Mode::RUSR | Mode::WUSR)
+        })?;
+        let mut file = File::from(fd);
+        let limit = self.options.max_bytes - self.stats.bytes;
+        let written = copy(data, &mut file, limit, self.failed("write", item))?;
+        if written > limit {
+            return Err(LayerError::TooLarge { limit: self.options.max_bytes, unit: "bytes" });
+        }
+        if written != item.size {
+            return Err(item.refused("the archive ends within it"));
+        }
+        self.stats.bytes += written;
+        if self.options.ownership == Ownership::Keep {
+            let (uid, gid) = item.owner()?;
+            fs::fchown(&file, Some(uid), Some(gid)).map_err(self.failed("change the owner of", item))?;
+        }
+        // After the owner, whose change takes setuid away.
+        fs::fchmod(&file, Mode::from_raw_mode(item.mode)).map_err(self.failed("change the mode of", item))?;
+        fs::futimens(&file, &timestamps(item.mtime)).map_err(self.failed("change the time of", item))
+    }
+
+    fn make_hard_link(&mut self, item: &Item, place: &Place, target: &[u8]) -> Result<(), LayerError> {
+        let parts = split(target, &item.shown)?;
+        let Some((name, above)) = parts.split_last() else {
+            return Err(item.refused("it is a hard link to the root"));
+        };
+        let old = self
+            .root
+            .existing_parent(above, name)
+            .map_err(self.failed("enter the directory of the target of", item))?;
+        if old.path == place.path {
+            return Err(item.refused("it is a hard link to itself"));
+        }
+        // A link to a link is one to the link itself.
+        self.replacing(item, place, || {
+            fs::linkat(&*old.dir, old.name(), &*place.dir, place.name(), AtFlags::empty())
+        })
+    }
+
+    fn make_node(
+        &mut self,
+        item: &Item,
+        place: &Place,
+        kind: FileType,
+        number: u64,
+    ) -> Result<(), LayerError> {
+        // The mode is set apart, since the umask would cut it.
+        let mode = Mode::RUSR | Mode::WUSR;
+        let make = || match fs::mknodat(&*place.dir, place.name(), kind, mode, number) {
+            Err(Errno::PERM | Errno::ACCESS) if kind != FileType::Fifo => Ok(false),
+            result => result.map(|()| true),
+        };
+        if !self.replacing(item, place, make)? {
+            self.stats.skipped_devices += 1;
+            return Ok(());
+        }
+        self.chown(item, place)?;
+        fs::chmodat(&*place.dir, place.name(), Mode::from_raw_mode(item.mode), AtFlags::empty())
+            .map_err(self.failed("change the mode of", item))?;
+        self.touch(item, place)
+    }
+
+    fn whiteout(&mut self, item: &Item, marker: &Place, hidden: &[u8]) -> Result<(), LayerError> {
+        self.root.forget();
+        if hidden == b".wh..opq" {
+            let parent = parent_of(&marker.path);
+            return match self.options.whiteouts {
+                Whiteouts::Overlay => self.make_opaque(item, parent),
+                Whiteouts::Apply => self.remove_lower_children(item, &marker.dir, parent),
+            };
+        }
+        if hidden.starts_with(b".wh.") {
+            // Housekeeping of an old storage driver, no deletion.
+            return Ok(());
+        }
+        if matches!(hidden, b"" | b"." | b"..") {
+            return Err(item.refused("it deletes nothing below its directory"));
+        }
+        let place = marker.sibling(hidden);
+        if self.options.whiteouts == Whiteouts::Apply {
+            return self.remove_lower(item, &place);
+        }
+        match fs::mknodat(&*place.dir, place.name(), FileType::CharacterDevice, Mode::empty(), 0) {
+            Err(Errno::EXIST) => {
+                // This layer has something of that name, which hides the lower one unless both are directories.
+                let kind = FileType::from_raw_mode(self.stat(item, &place)?.st_mode);
+                if kind == FileType::Directory { self.make_opaque(item, &place.path) } else { Ok(()) }
+            }
+            result => result.map_err(self.failed("create the whiteout", item)),
+        }
+    }
+
+    fn make_opaque(&mut self, item: &Item, path: &[u8]) -> Result<(), LayerError> {
+        let fd = self.root.reopen(path).map_err(self.failed("open the directory of", item))?;
+        fs::fsetxattr(&fd, "user.overlay.opaque", b"y", XattrFlags::empty())
+            .map_err(self.failed("mark as opaque the directory of", item))
+    }
+
+    /// Removes what earlier layers put at `place`, all of it unless this layer wrote there too.
+    fn remove_lower(&mut self, item: &Item, place: &Place) -> Result<(), LayerError> {
+        if !self.written.contains(&place.path) {
+            return match self.root.remove(place) {
+                Err(Errno::NOENT) => Ok(()),
+                result => result.map_err(self.failed("remove what is hidden by", item)),
+            };
+        }
+        if FileType::from_raw_mode(self.stat(item, place)?.st_mode) != FileType::Directory {
+            return Ok(());
+        }
+        let fd = self.root.reopen(&place.path).map_err(self.failed("open the directory of", item))?;
+        self.remove_lower_children(item, &Rc::new(fd), &place.path)
+    }
+
+    fn remove_lower_children(
+        &mut self,
+        item: &Item,
+        dir: &Rc<OwnedFd>,
+        path: &[u8],
+    ) -> Result<(), LayerError> {
+        for name in root::names(dir.as_fd()).map_err(self.failed("list the directory of", item))? {
+            let place = Place::below(Rc::clone(dir), path, &name);
+            // A directory may be here only because something of this layer is below it.
+            let (from, to) = root::below(&place.path);
+            if self.written.range(from..to).next().is_some() {
+                self.written.insert(place.path.clone());
+            }
+            self.remove_lower(item, &place)?;
+        }
+        Ok(())
+    }
+
+    /// Runs `make`; if something is in its place, removes that and runs it again.
+    fn replacing<T>(
+        &mut self,
+        item: &Item,
+        place: &Place,
+        make: impl Fn() -> rustix::io::Result<T>,
+    ) -> Result<T, LayerError> {
+        let made = match make() {
+            Err(Errno::EXIST) => {
+                self.remove(item, place)?;
+                make()
+            }
+            made => made,
+        };
+        made.map_err(self.failed("create", item))
+    }
+
+    fn remove(&mut self, item: &Item, place: &Place) -> Result<(), LayerError> {
+        self.times.remove(&place.path);
+        let (from, to) = root::below(&place.path);
+        let times: Vec<Vec<u8>> =
+            self.times.range(from.clone()..to.clone()).map(|(path, _)| path.clone()).collect();
+        for path in &times {
+            self.times.remove(path);
+        }
+        let written: Vec<Vec<u8>> = self.written.range(from..to).cloned().collect();
+        for path in &written {
+            self.written.remove(path);
+        }
+        self.root.remove(place).map_err(self.failed("replace", item))
+    }
+
+    fn stat(&self, item: &Item, place: &Place) -> Result<fs::Stat, LayerError> {
+        fs::statat(&*place.dir, place.name(), AtFlags::SYMLINK_NOFOLLOW).map_err(self.failed("look at", item))
+    }
+
+    fn chown(&self, item: &Item, place: &Place) -> Result<(), LayerError> {
+        if self.options.ownership == Ownership::Caller {
+            return Ok(());
+        }
+        let (uid, gid) = item.owner()?;
+        fs::chownat(&*place.dir, place.name(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(self.failed("change the owner of", item))
+    }
+
+    fn touch(&self, item: &Item, place: &Place) -> Result<(), LayerError> {
+        fs::utimensat(&*place.dir, place.name(), &timestamps(item.mtime), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(self.failed("change the time of", item))
+    }
+
+    /// Sets modes and times of directories, the deepest first: afterwards some cannot be entered.
+    fn finish_dirs(&mut self) -> Result<(), LayerError> {
+        self.root.forget();
+        let modes = self.root.take_modes();
+        for (path, mode) in modes.into_iter().rev() {
+            let shown = || self.dir.join(OsStr::from_bytes(&path));
+            let fd = match self.root.reopen(&path) {
+                // It was removed or replaced since.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                result => result.map_err(LayerError::io("open", shown()))?,
+            };
+            if let Some(&mtime) = self.times.get(&path) {
+                fs::futimens(&fd, &timestamps(mtime))
+                    .map_err(LayerError::io("change the time of", shown()))?;
+            }
+            fs::fchmod(&fd, Mode::from_raw_mode(mode))
+                .map_err(LayerError::io("change the mode of", shown()))?;
+        }
+        Ok(())
+    }
+
+    fn failed<E: Into<io::Error>>(
+        &self,
+        action: &'static str,
+        item: &Item,
+    ) -> impl FnOnce(E) -> LayerError + use<E> {
+        let name = item.name.iter().position(|&byte| byte != b'/').unwrap_or(item.name.len());
+        let path: PathBuf = self.dir.join(OsStr::from_bytes(&item.name[name..]));
+        LayerError::io(action, path)
+    }
+}
+
+/// Copies until the end or until more than `limit` bytes came; gives how many.
+fn copy(
+    data: &mut dyn Read,
+    file: &mut File,
+    limit: u64,
+    failed: impl FnOnce(io::Error) -> LayerError,
+) -> Result<u64, LayerError> {
+    let mut buffer = vec![0; 128 * 1024];
+    let mut total = 0;
+    loop {
+        let got = match data.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            result => result.map_err(LayerError::read)?,
+        };
+        total += got as u64;
+        if got == 0 || total > limit {
+            return Ok(total);
+        }
+        if let Err(error) = file.write_all(&buffer[..got]) {
+            return Err(failed(error));
+        }
+    }
+}
+
+fn is_whiteout(stat: &fs::Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+fn parent_of(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|&byte| byte == b'/').map_or(b"", |slash| &path[..slash])
+}
+
+fn timestamps(mtime: i64) -> Timestamps {
+    let time = Timespec { tv_sec: mtime, tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// Ids of an entry, if the kernel has them.
+fn ids(uid: u64, gid: u64) -> Option<(Uid, Gid)> {
+    // The highest id means "leave it" to the kernel.
+    let id = |id: u64| u32::try_from(id).ok().filter(|&id| id != u32::MAX);
+    Some((Uid::from_raw(id(uid)?), Gid::from_raw(id(gid)?)))
+}

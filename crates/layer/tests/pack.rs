@@ -1,0 +1,135 @@
+//! The codec: its bytes are fixed, since the digest of every compressed layer follows from them.
+
+use std::io::{self, Read, Write};
+use std::process::{Command, Stdio};
+
+use strata_layer::{Compression, LayerError, VerifiedReader, open_layer, pack_with};
+use strata_oci::Digest;
+
+/// Half noise, half text of few letters.
+fn sample(length: usize) -> Vec<u8> {
+    let mut state = 42_u64;
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let noise = (state >> 56) as u8;
+        bytes.push(if bytes.len() / 4096 % 2 == 0 { noise } else { b'a' + noise % 5 });
+    }
+    bytes
+}
+
+fn gzip(bytes: &[u8], step: usize, threads: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let fill = |tar: &mut dyn Write| {
+        bytes
+            .chunks(step)
+            .try_for_each(|part| tar.write_all(part))
+            .map_err(|source| LayerError::Write { source })
+    };
+    let packed = pack_with(fill, Compression::Gzip, threads, &mut out).unwrap();
+    assert_eq!(packed.diff_id, Digest::of(bytes));
+    assert_eq!(packed.digest, Digest::of(&out));
+    assert_eq!((packed.size, packed.uncompressed_size), (out.len() as u64, bytes.len() as u64));
+    out
+}
+
+#[test]
+fn bytes_depend_on_nothing_but_the_input() {
+    let bytes = sample(5 << 20);
+    let golden = gzip(&bytes, bytes.len(), 1);
+    assert_eq!(Digest::of(&golden).to_string(), GOLDEN);
+    for (step, threads) in [(512, 1), (70_001, 2), (1 << 20, 4), (5 << 20, 4), (999, 3)] {
+        assert!(gzip(&bytes, step, threads) == golden, "writes of {step} bytes, {threads} threads");
+    }
+}
+
+const GOLDEN: &str = "sha256:9dfdd11aeae169aae743b4de56ea38410c2cd4f366237ef5e4929bbd4aa01e64";
+
+#[test]
+fn gzip_reads_it_back() {
+    for length in [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20] {
+        let bytes = sample(length);
+        let packed = gzip(&bytes, 4096, 2);
+        let mut back = Vec::new();
+        open_layer(io::Cursor::new(packed.clone())).unwrap().read_to_end(&mut back).unwrap();
+        assert!(back == bytes, "{length} bytes");
+        let mut child =
+            Command::new("gzip").arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let writer = std::thread::spawn(move || input.write_all(&packed));
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap().unwrap();
+        assert!(output.status.success() && output.stdout == bytes, "{length} bytes");
+    }
+}
+
+/// Takes some bytes and then fails.
+struct Full(usize);
+
+impl Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0 == 0 {
+            return Err(io::Error::other("disk full"));
+        }
+        let taken = bytes.len().min(self.0);
+        self.0 -= taken;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn failing_output_stops_every_thread_and_is_the_error() {
+    let bytes = sample(20 << 20);
+    for (room, threads) in [(0, 1), (0, 4), (2 << 20, 1), (2 << 20, 2), (4 << 20, 4)] {
+        let fill = |tar: &mut dyn Write| tar.write_all(&bytes).map_err(|source| LayerError::Write { source });
+        let error = pack_with(fill, Compression::Gzip, threads, &mut Full(room)).unwrap_err();
+        let LayerError::Write { source } = error else { panic!("{error:?}") };
+        assert_eq!(source.to_string(), "disk full", "{threads} threads");
+    }
+}
+
+#[test]
+fn failing_input_stops_every_thread_and_is_the_error() {
+    let bytes = sample(9 << 20);
+    for threads in [1, 2, 4] {
+        let fill = |tar: &mut dyn Write| {
+            tar.write_all(&bytes).map_err(|source| LayerError::Write { source })?;
+            Err(LayerError::Changed { path: "/a".into(), expected: 1, longer: true })
+        };
+        let error = pack_with(fill, Compression::Gzip, threads, &mut io::sink()).unwrap_err();
+        assert!(matches!(error, LayerError::Changed { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn uncompressed_layers_have_one_digest() {
+    let fill = |tar: &mut dyn Write| tar.write_all(b"abc").map_err(|source| LayerError::Write { source });
+    let mut out = Vec::new();
+    let packed = pack_with(fill, Compression::None, 4, &mut out).unwrap();
+    assert_eq!((out.as_slice(), packed.digest, packed.size), (b"abc".as_slice(), packed.diff_id, 3));
+}
+
+#[test]
+fn verified_reader_tells_long_short_and_other_bytes() {
+    let digest = Digest::of(b"abc");
+    let read = |bytes: &'static [u8], size| VerifiedReader::new(bytes, digest, size).finish().map(|_| ());
+    assert!(read(b"abc", 3).is_ok());
+    for (bytes, size, text) in
+        [(b"abcd".as_slice(), 3, "more than"), (b"ab", 3, "only 2"), (b"abd", 3, "have the")]
+    {
+        let error = read(bytes, size).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(error.to_string().contains(text), "{error}");
+    }
+}
+
+#[test]
+fn zstd_is_refused_by_name() {
+    let blob = io::Cursor::new(b"\x28\xb5\x2f\xfd rest".to_vec());
+    let Err(error) = open_layer(blob) else { panic!("zstd was taken") };
+    assert_eq!(error.to_string(), "cannot read the layer: zstd compression is not supported");
+}

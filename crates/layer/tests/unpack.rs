@@ -1,0 +1,228 @@
+//! Extraction: what was packed comes back, and hostile archives stay inside.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use strata_layer::{LayerError, Owner, Source, UnpackOptions, UnpackStats, Whiteouts, unpack, write_tar};
+use tar::{EntryType, Header};
+
+const OWNER: Owner = Owner { uid: 1000, gid: 1000 };
+
+/// An entry of a hostile archive, written without any check.
+fn entry(kind: EntryType, name: &str, link: &str, data: &[u8]) -> Vec<u8> {
+    let mut header = Header::new_ustar();
+    header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
+    header.as_mut_bytes()[157..157 + link.len()].copy_from_slice(link.as_bytes());
+    header.set_entry_type(kind);
+    header.set_mode(0o755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(1);
+    header.set_size(data.len() as u64);
+    header.set_cksum();
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend_from_slice(data);
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes
+}
+
+fn file(name: &str) -> Vec<u8> {
+    entry(EntryType::Regular, name, "", b"new")
+}
+
+fn dir(name: &str) -> Vec<u8> {
+    entry(EntryType::Directory, name, "", b"")
+}
+
+fn link(name: &str, target: &str) -> Vec<u8> {
+    entry(EntryType::Symlink, name, target, b"")
+}
+
+fn hard(name: &str, target: &str) -> Vec<u8> {
+    entry(EntryType::Link, name, target, b"")
+}
+
+struct Fixture {
+    base: tempfile::TempDir,
+}
+
+impl Fixture {
+    /// A root to extract into, and beside it a directory that must not change.
+    fn new() -> Self {
+        let base = tempfile::tempdir().unwrap();
+        fs::create_dir(base.path().join("root")).unwrap();
+        fs::create_dir(base.path().join("outside")).unwrap();
+        fs::write(base.path().join("outside/secret"), "secret").unwrap();
+        fs::set_permissions(base.path().join("outside"), fs::Permissions::from_mode(0o711)).unwrap();
+        Self { base }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.base.path().join("root")
+    }
+
+    fn outside(&self) -> String {
+        self.base.path().join("outside").to_str().unwrap().to_owned()
+    }
+
+    fn unpack(&self, entries: &[Vec<u8>], whiteouts: Whiteouts) -> Result<UnpackStats, LayerError> {
+        let mut bytes = entries.concat();
+        bytes.extend_from_slice(&[0; 1024]);
+        let options = UnpackOptions { whiteouts, ..UnpackOptions::default() };
+        unpack(&mut bytes.as_slice(), &self.root(), &options)
+    }
+
+    #[track_caller]
+    fn assert_outside_is_untouched(&self) {
+        let outside = self.base.path().join("outside");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+        assert_eq!(fs::read_to_string(outside.join("secret")).unwrap(), "secret");
+        assert_eq!(fs::metadata(outside.join("secret")).unwrap().nlink(), 1);
+        assert_eq!(fs::metadata(&outside).unwrap().mode() & 0o7777, 0o711);
+        assert_eq!(fs::read_dir(self.base.path()).unwrap().count(), 2);
+    }
+}
+
+#[test]
+fn hostile_archives_change_nothing_outside() {
+    let outside = |fixture: &Fixture| fixture.outside();
+    type Make = fn(&str) -> Vec<Vec<u8>>;
+    let cases: &[(&str, Make, bool)] = &[
+        ("dot dot", |_| vec![file("../outside/x")], true),
+        ("dot dot inside", |_| vec![dir("a"), file("a/../../outside/x")], true),
+        ("absolute", |out| vec![file(&format!("{out}/secret"))], false),
+        ("write through link", |out| vec![link("l", out), file("l/secret")], false),
+        ("write through relative link", |_| vec![link("l", "../outside"), file("l/secret")], false),
+        ("make a directory through link", |out| vec![link("l", out), dir("l/new")], false),
+        ("change mode through link", |out| vec![link("l", out), dir("l")], false),
+        ("replace link to file", |out| vec![link("l", &format!("{out}/secret")), file("l")], false),
+        ("hard link outside", |_| vec![hard("h", "../outside/secret")], true),
+        ("hard link absolute", |out| vec![hard("h", &format!("{out}/secret"))], true),
+        ("hard link through link", |out| vec![link("l", out), hard("h", "l/secret"), file("h")], true),
+        ("root is a link", |out| vec![link(".", out), file("secret")], true),
+        ("root is a link by slash", |out| vec![link("/", out)], true),
+        ("whiteout outside", |_| vec![file("../outside/.wh.secret")], true),
+        ("whiteout through link", |out| vec![link("l", out), file("l/.wh.secret")], false),
+        ("whiteout of dot dot", |_| vec![file("a/.wh..."), file("a/.wh..")], true),
+        ("opaque through link", |out| vec![link("l", out), file("l/.wh..wh..opq")], false),
+        ("links in a circle", |_| vec![link("a", "b"), link("b", "a"), file("a/x")], true),
+        ("long link then write", |_| vec![link("l", "../../../../../../../../etc"), file("l/passwd")], false),
+    ];
+    for (name, make, refused) in cases {
+        let fixture = Fixture::new();
+        let result = fixture.unpack(&make(&outside(&fixture)), Whiteouts::Apply);
+        assert_eq!(result.is_err(), *refused, "{name}: {result:?}");
+        fixture.assert_outside_is_untouched();
+    }
+}
+
+#[test]
+fn ambiguous_and_oversized_archives_are_refused() {
+    let record = |text: &str| entry(EntryType::XHeader, "PaxHeaders.0/x", "", text.as_bytes());
+    let global = entry(EntryType::XGlobalHeader, "g", "", b"10 path=x\n");
+    let long = entry(EntryType::GNULongName, "././@LongLink", "", b"other\0");
+    let cases = [
+        ("repeated record", vec![record("10 path=a\n10 path=b\n"), file("x")]),
+        ("malformed record", vec![record("99 path=a\n"), file("x")]),
+        ("number that is none", vec![record("10 uid=0x1\n"), file("x")]),
+        ("global name", vec![global, file("x")]),
+        ("two names", vec![long, record("10 path=a\n"), file("x")]),
+        ("link with contents", vec![entry(EntryType::Symlink, "l", "t", b"data")]),
+        ("file with a slash", vec![file("x/")]),
+        ("unknown type", vec![entry(EntryType::new(b'Z'), "x", "", b"")]),
+    ];
+    for (name, entries) in cases {
+        let result = Fixture::new().unpack(&entries, Whiteouts::Apply);
+        assert!(result.is_err(), "{name}");
+    }
+    let fixture = Fixture::new();
+    let mut bytes = [file("a"), file("b")].concat();
+    bytes.extend_from_slice(&[0; 1024]);
+    for options in [
+        UnpackOptions { max_entries: 1, ..UnpackOptions::default() },
+        UnpackOptions { max_bytes: 5, ..UnpackOptions::default() },
+    ] {
+        let error = unpack(&mut bytes.as_slice(), &fixture.root(), &options).unwrap_err();
+        assert!(matches!(error, LayerError::TooLarge { .. }), "{error}");
+    }
+}
+
+#[test]
+fn whiteouts_delete_what_earlier_layers_left() {
+    let fixture = Fixture::new();
+    fixture.unpack(&[file("a/old"), file("b"), file("c/old")], Whiteouts::Apply).unwrap();
+    let second = [file("c/new"), file("c/.wh..wh..opq"), file(".wh.b"), file("a/.wh.old"), file(".wh.none")];
+    fixture.unpack(&second, Whiteouts::Apply).unwrap();
+    let root = fixture.root();
+    assert!(root.join("a").is_dir() && root.join("c/new").exists());
+    for gone in ["a/old", "b", "c/old"] {
+        assert!(!root.join(gone).exists(), "{gone}");
+    }
+}
+
+#[test]
+fn links_inside_the_root_are_followed_for_directories() {
+    let fixture = Fixture::new();
+    fixture
+        .unpack(
+            &[dir("usr/bin"), link("bin", "/usr/bin"), file("bin/tool"), hard("h", "bin/tool")],
+            Whiteouts::Apply,
+        )
+        .unwrap();
+    assert_eq!(fs::read_to_string(fixture.root().join("usr/bin/tool")).unwrap(), "new");
+    assert_eq!(fs::metadata(fixture.root().join("h")).unwrap().nlink(), 2);
+}
+
+/// Kind, mode and contents of everything below.
+fn snapshot(dir: &Path) -> Vec<(PathBuf, u32, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut todo = vec![dir.to_owned()];
+    while let Some(path) = todo.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let data = if meta.is_symlink() {
+            fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
+        } else if meta.is_dir() {
+            todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            Vec::new()
+        } else {
+            fs::read(&path).unwrap()
+        };
+        found.push((path.strip_prefix(dir).unwrap().to_owned(), meta.mode(), data));
+    }
+    found.sort();
+    found
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn packed_trees_come_back(
+        files in prop::collection::vec(("[a-z]{1,3}(/[a-zé ]{1,120}){0,2}", 0..3_u8, prop::collection::vec(any::<u8>(), 0..2000)), 0..12)
+    ) {
+        let from = tempfile::tempdir().unwrap();
+        for (name, kind, data) in &files {
+            let path = from.path().join(name);
+            // Names may collide: what cannot be made is left out.
+            if fs::create_dir_all(path.parent().unwrap()).is_err() || path.symlink_metadata().is_ok() {
+                continue;
+            }
+            match kind {
+                0 => fs::write(&path, data).unwrap(),
+                1 => symlink(format!("target-{}", data.len()), &path).unwrap(),
+                _ => {
+                    fs::create_dir(&path).unwrap();
+                    fs::set_permissions(&path, fs::Permissions::from_mode(0o555)).unwrap();
+                }
+            }
+        }
+        let source = Source::Dir { dir: from.path().to_owned(), as_path: "/".to_owned(), parents: Vec::new(), owner: OWNER };
+        let mut bytes = Vec::new();
+        write_tar(&source, &mut bytes).unwrap();
+        let to = tempfile::tempdir().unwrap();
+        unpack(&mut bytes.as_slice(), to.path(), &UnpackOptions::default()).unwrap();
+        prop_assert_eq!(snapshot(from.path()), snapshot(to.path()));
+    }
+}
