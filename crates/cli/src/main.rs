@@ -1,2 +1,43 @@
-//! The person's program.
-fn main() {}
+//! `strata`: from application source to an OCI image in which every layer can be traced.
+//!
+//! This crate is a person's program: it reads arguments and environment once, asks the crates below it to do the
+//! work, shows what happens, and turns a failure into a message and an exit code. It refuses to decide anything
+//! about images itself.
+
+mod app;
+mod args;
+mod build;
+mod builder;
+mod inside;
+mod inspect;
+mod interrupt;
+mod launcher;
+mod places;
+mod run;
+mod show;
+mod user;
+
+use clap::Parser;
+use std::process::ExitCode;
+use strata_phases::Failure;
+
+fn main() -> ExitCode {
+    strata_sandbox::enter_if_asked(inside::run);
+    let args = args::Args::parse();
+    let places = places::Places::from_environment();
+    let outcome = match args.command {
+        args::Command::Build(build) => build::run(&build, &places),
+        args::Command::Run(run) => run::run(&run, &places),
+        args::Command::Inspect(inspect) => inspect::run(&inspect, &places),
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            show::failure(&failure);
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
+/// The outcome of a command: an exit code, or a failure that is shown.
+type Outcome = Result<u8, Failure>;

@@ -67,21 +67,24 @@ struct Step {
     inside: Vec<(String, String)>,
 }
 
+/// Tries one group.
+pub type Attempt<'a, T, E> = dyn FnMut(&[Element]) -> Result<Trial<T>, E> + 'a;
+
 struct Walk<'a, T, E> {
     catalog: &'a Catalog,
     target: &'a BuildTarget,
-    attempt: &'a mut dyn FnMut(&[Element]) -> Result<Trial<T>, E>,
+    attempt: &'a mut Attempt<'a, T, E>,
 }
 
 /// Walks an order: expands composite buildpacks and hands every resulting group to `attempt` until one passes.
 ///
 /// # Errors
 /// When the order names what is not there or never ends, and whatever `attempt` fails with.
-pub fn walk<T, E>(
+pub fn walk<'a, T, E>(
     order: &Order,
-    catalog: &Catalog,
-    target: &BuildTarget,
-    attempt: &mut dyn FnMut(&[Element]) -> Result<Trial<T>, E>,
+    catalog: &'a Catalog,
+    target: &'a BuildTarget,
+    attempt: &'a mut Attempt<'a, T, E>,
 ) -> Result<Trial<T>, WalkError<E>> {
     Walk { catalog, target, attempt }.order(order, &[], &[], &[], false)
 }

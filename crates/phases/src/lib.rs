@@ -1,1 +1,17 @@
-//! Carries the decisions of the phases out: processes, files, layers.
+//! Carries the decisions of the phases out: the only place that starts buildpacks and that reads and writes the
+//! documents of a build.
+//!
+//! Each phase takes one input struct and an [`Observer`]; it prints nothing. Whether it runs in a container of a
+//! platform or in Strata's own sandbox makes no difference to it.
+
+pub mod build;
+pub mod detect;
+pub mod environment;
+pub mod event;
+pub mod export;
+pub mod failure;
+pub mod files;
+pub mod process;
+
+pub use event::{Event, Level, Observer};
+pub use failure::Failure;

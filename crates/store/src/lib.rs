@@ -14,7 +14,7 @@ use strata_oci::{Descriptor, Digest, Encoded, Image};
 
 pub use embedded::Embedded;
 pub use error::StoreError;
-pub use layout::Layout;
+pub use layout::{Layout, host_architecture};
 
 /// An image as it was found.
 #[derive(Clone, Debug, PartialEq)]

@@ -381,7 +381,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), StoreError> {
 }
 
 /// The machine this runs on, in Go's words.
-fn host_architecture() -> &'static str {
+pub fn host_architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

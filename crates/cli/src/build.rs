@@ -1,0 +1,419 @@
+//! `strata build`.
+
+use crate::app::Copy;
+use crate::args;
+use crate::builder::{self, Kit};
+use crate::inside::{self, Task};
+use crate::interrupt::Interrupt;
+use crate::places::Places;
+use crate::show::Show;
+use crate::{Outcome, launcher, user};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+use strata_layer::Owner;
+use strata_oci::Reference;
+use strata_phases::export::{Export, Place};
+use strata_phases::{Event, Failure, Observer, export, files};
+use strata_sandbox::{Io, Job, Mount, Root, Sandbox, SandboxError, Spec, WorkDir};
+use strata_spec::PlatformApi;
+use strata_spec::exit::Exit;
+use strata_spec::labels::RunImage;
+use strata_spec::metadata::Metadata;
+use strata_spec::project::ProjectMetadata;
+use strata_store::{Embedded, Layout, Store, StoreError, StoredImage, scratch};
+
+/// When an image was made, unless `SOURCE_DATE_EPOCH` says otherwise: the same for equal inputs.
+const CREATED: &str = "1980-01-01T00:00:01Z";
+/// The user of the scratch base.
+const SCRATCH_USER: u32 = 1000;
+const EXEC_ENV: &str = "production";
+
+/// Runs the command.
+pub(crate) fn run(args: &args::Build, places: &Places) -> Outcome {
+    let show = Show::new(&args.show);
+    let interrupt = Interrupt::listen()
+        .map_err(|error| Failure::caused(Exit::Other, "cannot listen for signals", &error))?;
+    let outcome = build(args, places, &show, &interrupt);
+    let outcome = match outcome {
+        Err(_) if interrupt.asked() => {
+            Err(Failure::new(Exit::Interrupted, "interrupted; nothing of the image was kept"))
+        }
+        other => other,
+    };
+    if let (Err(failure), true) = (&outcome, args.show.json) {
+        show.event(Event::Failed(failure.clone()));
+    }
+    outcome
+}
+
+/// Where the image goes.
+struct Target {
+    layout: Layout,
+    names: Vec<String>,
+    /// A folder that gets a copy.
+    copy: Option<PathBuf>,
+    /// Folders that are not part of the app, should they be inside of it.
+    own: Vec<PathBuf>,
+}
+
+fn build(args: &args::Build, places: &Places, show: &Show, interrupt: &Interrupt) -> Outcome {
+    let kit = builder::load(args)?;
+    let created = created(places)?;
+    let variables =
+        places.assignments(&args.env_file, &args.env).map_err(|error| Failure::new(Exit::InvalidArguments, error))?;
+    let target = target(args, places)?;
+    let sandbox_failure = |error: SandboxError| sandbox_failure(&error);
+    let parent = Path::new(WorkDir::DEFAULT_PARENT);
+    WorkDir::sweep(parent).map_err(sandbox_failure)?;
+    let work_dir = WorkDir::new(parent).map_err(sandbox_failure)?;
+    let work = Work::prepare(work_dir.path(), &variables)?;
+    let base = Base::open(args, &kit, &work, &created)?;
+    Copy { skip: target.own.clone(), interrupt, observer: show }.run(&args.app, &work.app)?;
+
+    in_sandbox(&kit, &work, &base, places, &target, show, interrupt)?;
+
+    let metadata = files::read(&work.layers.join("config/metadata.toml"), Metadata::parse)
+        .map_err(|error| Failure::caused(Exit::Export, "failed to export", &error))?
+        .ok_or_else(|| Failure::new(Exit::Export, "failed to export: the build left no config/metadata.toml"))?;
+    let exported = export_image(args, &work, &base, &metadata, &target, &created, show, interrupt)?;
+    let mut names = target.names.clone();
+    if let Some(dir) = &target.copy {
+        copy_image(&target.layout, &exported.encoded, dir)
+            .map_err(|error| store_failure("cannot write the image to the output folder", &error))?;
+        names.push(format!("oci:{}", dir.display()));
+    }
+    work_dir.close().map_err(sandbox_failure)?;
+    show.event(Event::Image {
+        names,
+        digest: exported.encoded.manifest_digest.to_string(),
+        size: exported.size,
+        process: exported.process,
+    });
+    Ok(0)
+}
+
+/// RFC 3339, from `SOURCE_DATE_EPOCH` when it is set.
+fn created(places: &Places) -> Result<String, Failure> {
+    let Some(text) = &places.source_date_epoch else { return Ok(CREATED.to_owned()) };
+    let time = text.parse().ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    time.map(|time| time.to_string()).ok_or_else(|| {
+        let message = format!("SOURCE_DATE_EPOCH is '{text}', which is no number of seconds since 1970");
+        Failure::new(Exit::InvalidArguments, message)
+    })
+}
+
+fn store_failure(what: &str, error: &StoreError) -> Failure {
+    Failure::caused(Exit::Export, what, error)
+}
+
+fn sandbox_failure(error: &SandboxError) -> Failure {
+    let failure = Failure::caused(Exit::Other, "cannot make the build's sandbox", error);
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// Finds out where the image goes, and whether it can be written there, before anything is built.
+fn target(args: &args::Build, places: &Places) -> Result<Target, Failure> {
+    let images = places.images(args.store.layout_dir.as_deref());
+    let output = args.output.as_ref().map(|dir| places.current.join(dir));
+    let (dir, names) = match (&args.tag, &output) {
+        (Some(tag), _) => {
+            let reference: Reference = tag.parse().map_err(|error| {
+                Failure::caused(Exit::InvalidArguments, format!("'{tag}' is no image name"), &error)
+            })?;
+            if reference.digest().is_some() {
+                let message = format!("'{tag}' names a digest, which a new image cannot be given");
+                return Err(Failure::new(Exit::InvalidArguments, message).hint("use a tag, as in web:1.0"));
+            }
+            (images.join(reference.layout_path()), vec![reference.to_string()])
+        }
+        (None, Some(output)) => (output.clone(), vec![format!("oci:{}", output.display())]),
+        (None, None) => return Err(Failure::new(Exit::InvalidArguments, "neither --tag nor --output is given")),
+    };
+    let copy = output.clone().filter(|output| *output != dir);
+    for dir in std::iter::once(&dir).chain(&copy) {
+        check_writable(dir)?;
+    }
+    let own = [Some(images), output].into_iter().flatten().filter_map(|dir| dir.canonicalize().ok()).collect();
+    Ok(Target { layout: Layout::open(dir), names, copy, own })
+}
+
+/// A folder that is no image is never written into, and one that cannot be written fails before the build.
+fn check_writable(dir: &Path) -> Result<(), Failure> {
+    let refuse = |message: String| Failure::new(Exit::Export, format!("cannot write the image: {message}"));
+    if dir.is_dir() && !dir.join("oci-layout").exists() {
+        let is_empty = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
+        if !is_empty {
+            return Err(refuse(format!("{} is neither empty nor an OCI layout", dir.display()))
+                .hint("name another folder, or empty this one"));
+        }
+    }
+    let existing = dir.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
+    if !existing.is_dir() {
+        return Err(refuse(format!("{} is not a folder", existing.display())));
+    }
+    rustix::fs::access(existing, rustix::fs::Access::WRITE_OK)
+        .map_err(|error| refuse(format!("{}: {}", existing.display(), std::io::Error::from(error))))
+}
+
+/// The folders of one build.
+struct Work {
+    app: PathBuf,
+    layers: PathBuf,
+    platform: PathBuf,
+    scratch: PathBuf,
+    base: PathBuf,
+}
+
+impl Work {
+    fn prepare(root: &Path, variables: &std::collections::BTreeMap<String, String>) -> Result<Self, Failure> {
+        let work = Self {
+            app: root.join("app"),
+            layers: root.join("layers"),
+            platform: root.join("platform"),
+            scratch: root.join("scratch"),
+            base: root.join("base"),
+        };
+        let failed = |error: std::io::Error| {
+            Failure::caused(Exit::Other, format!("cannot prepare {}", root.display()), &error)
+        };
+        for dir in [&work.app, &work.layers, &work.platform, &work.scratch] {
+            fs::create_dir(dir).map_err(failed)?;
+        }
+        fs::create_dir(work.platform.join("env")).map_err(failed)?;
+        for (name, value) in variables {
+            fs::write(work.platform.join("env").join(name), value).map_err(failed)?;
+        }
+        Ok(work)
+    }
+}
+
+/// The run image.
+struct Base {
+    layout: Layout,
+    stored: StoredImage,
+    run_image: RunImage,
+    owner: Owner,
+}
+
+impl Base {
+    fn open(args: &args::Build, kit: &Kit, work: &Work, created: &str) -> Result<Self, Failure> {
+        let name = args.run_image.as_ref().or(kit.run_image.as_ref()).map_or("scratch", String::as_str);
+        let what = format!("cannot use the run image '{name}'");
+        let layout = if name == "scratch" {
+            scratch_layout(&work.base, created)
+        } else {
+            strata_store::source::open(name)
+        };
+        let layout = layout.map_err(|error| store_failure(&what, &error))?;
+        let stored = layout.read_image().map_err(|error| store_failure(&what, &error))?.ok_or_else(|| {
+            Failure::new(Exit::Export, format!("{what}: there is no image in {}", layout.dir().display()))
+        })?;
+        // A path of this machine says nothing elsewhere, and would change the digest from folder to folder.
+        let is_name = name == "scratch";
+        let digest = stored.manifest_digest;
+        let run_image = RunImage {
+            top_layer: stored.image.layers().last().map(|l| l.diff_id.to_string()).unwrap_or_default(),
+            reference: if is_name { format!("{name}@{digest}") } else { digest.to_string() },
+            image: if is_name { name.to_owned() } else { String::new() },
+            mirrors: Vec::new(),
+        };
+        if stored.image.layers().is_empty() {
+            return Err(Failure::new(Exit::Export, format!("{what}: it has no layers")));
+        }
+        let owner = user::of(stored.image.config())?;
+        Ok(Self { layout, stored, run_image, owner })
+    }
+}
+
+fn scratch_layout(dir: &Path, created: &str) -> Result<Layout, StoreError> {
+    let arch = strata_store::host_architecture();
+    let layout = Layout::open_or_create(dir)?;
+    scratch::base(arch, SCRATCH_USER, SCRATCH_USER, created)?.put_in(&layout, &[])?;
+    Ok(layout)
+}
+
+/// Runs detection and build in a sandbox, and shows what happens.
+fn in_sandbox(
+    kit: &Kit,
+    work: &Work,
+    base: &Base,
+    places: &Places,
+    target: &Target,
+    show: &Show,
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
+        .map_err(|error| Failure::caused(Exit::Other, "cannot make a pipe", &std::io::Error::from(error)))?;
+    let spec = spec(kit, work, base, places, target)?;
+    let io = Io { stdin: Stdio::null(), stdout: Stdio::inherit(), stderr: Stdio::inherit(), events: Some(writer) };
+    let mut child = Sandbox::spawn(&spec, io).map_err(|error| sandbox_failure(&error))?;
+    let (sender, events) = channel();
+    // Detached on purpose: it ends when the last holder of the pipe does.
+    std::thread::spawn(move || {
+        for line in BufReader::new(File::from(reader)).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let mut failure = None;
+    loop {
+        match events.recv_timeout(Duration::from_millis(30)) {
+            Ok(line) => match serde_json::from_str(&line) {
+                Ok(Event::Failed(value)) => failure = Some(value),
+                Ok(event) => show.event(event),
+                Err(error) => {
+                    return Err(Failure::caused(Exit::Other, "the sandbox said something unknown", &error));
+                }
+            },
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if interrupt.asked() {
+            child.kill().map_err(|error| sandbox_failure(&error))?;
+            return Err(Failure::new(Exit::Interrupted, "interrupted"));
+        }
+    }
+    let exit = child.wait().map_err(|error| sandbox_failure(&error))?;
+    match failure {
+        Some(failure) => Err(failure),
+        None if exit.is_success() => Ok(()),
+        None => Err(Failure::new(Exit::Other, format!("the sandbox ended unexpectedly with code {}", exit.code))
+            .hint("was it killed, or was the machine out of memory?")),
+    }
+}
+
+fn spec(kit: &Kit, work: &Work, base: &Base, places: &Places, target: &Target) -> Result<Spec, Failure> {
+    let config = base.stored.image.config();
+    let distro = (config.label("io.buildpacks.base.distro.name"), config.label("io.buildpacks.base.distro.version"));
+    let distro = match distro {
+        (None, None) => None,
+        (name, version) => Some((name.unwrap_or_default().to_owned(), version.unwrap_or_default().to_owned())),
+    };
+    let passed_on = strata_decide::build::PASSED_ON.iter().filter(|name| **name != "HOSTNAME");
+    let task = Task {
+        order: kit
+            .order
+            .iter()
+            .map(|g| g.group.iter().map(|e| (e.id.clone(), e.version.clone(), e.optional)).collect())
+            .collect(),
+        os: config.os().to_owned(),
+        arch: config.architecture().to_owned(),
+        variant: config.variant().unwrap_or_default().to_owned(),
+        distro,
+        exec_env: EXEC_ENV.to_owned(),
+        variables: passed_on
+            .filter_map(|name| Some(((*name).to_owned(), places.variable(name)?.to_owned())))
+            .collect(),
+    };
+    let mount = |source: &Path, target: &str, writable| Mount {
+        source: source.to_owned(),
+        target: PathBuf::from(target),
+        writable,
+    };
+    let mut mounts = vec![
+        mount(&work.app, inside::APP, true),
+        mount(&work.layers, inside::LAYERS, true),
+        mount(&work.platform, inside::PLATFORM, false),
+    ];
+    for (place, dir) in &kit.buildpacks {
+        let target = Path::new(inside::BUILDPACKS).join(place);
+        mounts.push(Mount { source: dir.clone(), target, writable: false });
+    }
+    let payload = serde_json::to_value(task)
+        .map_err(|error| Failure::caused(Exit::Other, "cannot describe the task", &error))?;
+    // The scratch base has a user of its own; root in the image would be powerless inside all the same.
+    let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != 0).unwrap_or(SCRATCH_USER);
+    let images = target.own.first().cloned().unwrap_or_default();
+    Ok(Spec {
+        uid: id(base.owner.uid),
+        gid: id(base.owner.gid),
+        hostname: "strata".into(),
+        root: Root::Host { hide: places.hidden(&images), scratch: work.scratch.clone() },
+        mounts,
+        job: Job::Call { payload },
+    })
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is one input of the phase, none belongs to another")]
+fn export_image(
+    args: &args::Build,
+    work: &Work,
+    base: &Base,
+    metadata: &Metadata,
+    target: &Target,
+    created: &str,
+    show: &Show,
+    interrupt: &Interrupt,
+) -> Result<export::Exported, Failure> {
+    let layout = Layout::open_or_create(target.layout.dir())
+        .map_err(|error| store_failure("cannot make the image's folder", &error))?;
+    let export = Export {
+        layers: Place { real: &work.layers, seen: inside::LAYERS },
+        app: Place { real: &work.app, seen: inside::APP },
+        group: &metadata.buildpacks,
+        metadata,
+        base: &base.stored,
+        base_layout: &base.layout,
+        run_image: base.run_image.clone(),
+        launcher: launcher::BYTES,
+        launcher_info: launcher::info(),
+        process_type: args.process_type.as_deref(),
+        project: &ProjectMetadata::default(),
+        owner: base.owner,
+        created,
+        exec_env: EXEC_ENV,
+        api: PlatformApi::NEWEST,
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        cancelled: interrupt.flag(),
+    };
+    let tags: Vec<String> =
+        args.tag.iter().filter_map(|tag| tag.parse::<Reference>().ok()?.tag().map(str::to_owned)).collect();
+    let outcome = export::run(&export, &layout, &tags, show);
+    if outcome.is_err() {
+        remove_if_new(&layout);
+    }
+    outcome
+}
+
+/// A folder that was made for an image which then failed is taken away again; one with an image stays.
+fn remove_if_new(layout: &Layout) {
+    if matches!(layout.read_image(), Ok(None)) {
+        // Whatever cannot be removed is an empty layout, which the next build uses.
+        fs::remove_dir_all(layout.dir()).unwrap_or_default();
+    }
+}
+
+/// Puts a complete image into another folder.
+fn copy_image(from: &Layout, encoded: &strata_oci::Encoded, dir: &Path) -> Result<(), StoreError> {
+    let to = Layout::open_or_create(dir)?;
+    for layer in &encoded.layers {
+        to.copy_blob_from(from, layer)?;
+    }
+    to.put_image(encoded, &[])
+}
+
+/// The embedded store, for commands that read.
+pub(crate) fn open_image(name: &str, images: PathBuf) -> Result<(Layout, StoredImage), Failure> {
+    let what = format!("cannot open the image '{name}'");
+    let layout = if name.starts_with("oci:") {
+        strata_store::source::open(name).map_err(|error| store_failure(&what, &error))?
+    } else {
+        let reference: Reference =
+            name.parse().map_err(|error| Failure::caused(Exit::InvalidArguments, what.clone(), &error))?;
+        Embedded::new(images).layout_for(&reference)
+    };
+    let stored = layout.read_image().map_err(|error| store_failure(&what, &error))?.ok_or_else(|| {
+        Failure::new(Exit::InvalidArguments, format!("{what}: there is none in {}", layout.dir().display()))
+            .hint("build it first with `strata build`, or name the folder it is in with --layout-dir")
+    })?;
+    Ok((layout, stored))
+}

@@ -1,0 +1,107 @@
+//! What runs inside the sandbox: detection and build, exactly where the buildpacks are. What happens goes to the
+//! program outside, one JSON event a line.
+
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Mutex;
+use strata_decide::detect::BuildTarget;
+use strata_phases::detect::Surroundings;
+use strata_phases::{Event, Failure, Observer, build, detect, files};
+use strata_sandbox::Call;
+use strata_spec::PlatformApi;
+use strata_spec::exit::Exit;
+use strata_spec::order::{Order, OrderElement, OrderGroup};
+
+/// The app, inside.
+pub(crate) const APP: &str = "/workspace";
+/// Layers, inside.
+pub(crate) const LAYERS: &str = "/layers";
+/// The platform's folder, inside.
+pub(crate) const PLATFORM: &str = "/platform";
+/// Buildpacks, inside.
+pub(crate) const BUILDPACKS: &str = "/cnb/buildpacks";
+
+/// What the program outside asks for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Task {
+    /// Groups of `id`, `version`, `optional`.
+    pub(crate) order: Vec<Vec<(String, String, bool)>>,
+    pub(crate) os: String,
+    pub(crate) arch: String,
+    pub(crate) variant: String,
+    pub(crate) distro: Option<(String, String)>,
+    pub(crate) exec_env: String,
+    pub(crate) variables: Vec<(String, String)>,
+}
+
+struct Pipe(Mutex<File>);
+
+impl Observer for Pipe {
+    fn event(&self, event: Event) {
+        let Ok(mut line) = serde_json::to_vec(&event) else { return };
+        line.push(b'\n');
+        let mut pipe = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // When nobody listens any more, this process is about to be killed.
+        pipe.write_all(&line).unwrap_or_default();
+    }
+}
+
+/// Process 1 of the sandbox.
+pub(crate) fn run(call: Call) -> i32 {
+    let Some(events) = call.events else { return 1 };
+    let pipe = Pipe(Mutex::new(events));
+    let outcome = serde_json::from_value(call.payload)
+        .map_err(|error| Failure::caused(Exit::Other, "the sandbox got a task that it does not know", &error))
+        .and_then(|task| phases(&task, &pipe));
+    match outcome {
+        Ok(()) => 0,
+        Err(failure) => {
+            let code = failure.exit.code();
+            pipe.event(Event::Failed(failure));
+            code.into()
+        }
+    }
+}
+
+fn phases(task: &Task, observer: &dyn Observer) -> Result<(), Failure> {
+    let element = |(id, version, optional): &(String, String, bool)| OrderElement {
+        id: id.clone(),
+        version: version.clone(),
+        optional: *optional,
+    };
+    let order: Order =
+        task.order.iter().map(|group| OrderGroup { group: group.iter().map(element).collect() }).collect();
+    let target = BuildTarget {
+        os: task.os.clone(),
+        arch: task.arch.clone(),
+        variant: task.variant.clone(),
+        distro: task.distro.clone(),
+    };
+    let variables: Vec<(OsString, OsString)> =
+        task.variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    let around = Surroundings {
+        buildpacks_dir: Path::new(BUILDPACKS),
+        app_dir: Path::new(APP),
+        platform_dir: Path::new(PLATFORM),
+        layers_dir: Path::new(LAYERS),
+        temp_dir: Path::new("/tmp"),
+        variables: &variables,
+        target: &target,
+        exec_env: &task.exec_env,
+    };
+    let catalog = detect::catalog(around.buildpacks_dir)?;
+    let detected = detect::run(&order, &catalog, &around, observer)?;
+    let left_over = strata_sandbox::kill_leftovers();
+    if left_over > 0 {
+        observer.warn(format!("bin/detect left {left_over} process(es) running; they were ended"));
+    }
+    let layers = Path::new(LAYERS);
+    files::write(&layers.join("group.toml"), &detected.group.to_toml())
+        .and_then(|()| files::write(&layers.join("plan.toml"), &detected.plan.to_toml()))
+        .map_err(|error| Failure::caused(Exit::Other, "failed to write the outcome of detection", &error))?;
+    build::run(&detected, &around, PlatformApi::NEWEST, &strata_sandbox::kill_leftovers, observer)?;
+    Ok(())
+}

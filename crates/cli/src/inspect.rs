@@ -1,0 +1,95 @@
+//! `strata inspect`: what is in an image.
+
+use crate::args;
+use crate::build::open_image;
+use crate::places::Places;
+use crate::show::{bytes, print};
+use crate::Outcome;
+use serde_json::{Value, json};
+use strata_phases::Failure;
+use strata_spec::exit::Exit;
+use strata_spec::labels::{BUILD_METADATA, BuildMetadata, LIFECYCLE_METADATA, LifecycleMetadata};
+use strata_store::StoredImage;
+
+/// Runs the command.
+pub(crate) fn run(args: &args::Inspect, places: &Places) -> Outcome {
+    let (_, stored) = open_image(&args.name, places.images(args.store.layout_dir.as_deref()))?;
+    let report = report(&args.name, &stored);
+    if args.json {
+        let text = serde_json::to_string_pretty(&report)
+            .map_err(|error| Failure::caused(Exit::Other, "cannot print the image as JSON", &error))?;
+        print(&text);
+    } else {
+        people(&stored, &report);
+    }
+    Ok(0)
+}
+
+/// What a label says, if the image has it and it can be read.
+fn label<T: serde::de::DeserializeOwned + Default>(stored: &StoredImage, name: &str) -> T {
+    // An image from elsewhere need not have the label, and may have something else under its name.
+    stored.image.config().label(name).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+fn report(name: &str, stored: &StoredImage) -> Value {
+    let config = stored.image.config();
+    let lifecycle: LifecycleMetadata = label(stored, LIFECYCLE_METADATA);
+    let build: BuildMetadata = label(stored, BUILD_METADATA);
+    let layers: Vec<Value> = stored
+        .image
+        .layers()
+        .iter()
+        .map(|layer| {
+            let by = layer.history.as_ref().and_then(|history| history.created_by.clone());
+            json!({
+                "digest": layer.descriptor.digest.to_string(),
+                "diffID": layer.diff_id.to_string(),
+                "size": layer.descriptor.size,
+                "createdBy": by,
+            })
+        })
+        .collect();
+    json!({
+        "name": name,
+        "digest": stored.manifest_digest.to_string(),
+        "os": config.os(),
+        "architecture": config.architecture(),
+        "created": config.created(),
+        "user": config.user(),
+        "entrypoint": config.entrypoint(),
+        "workingDir": config.working_dir(),
+        "env": config.env().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>(),
+        "runImage": lifecycle.run_image,
+        "buildpacks": build.buildpacks,
+        "processes": build.processes,
+        "defaultProcess": build.default_process,
+        "layers": layers,
+    })
+}
+
+fn people(stored: &StoredImage, report: &Value) {
+    let text = |key: &str| report.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let build: BuildMetadata = label(stored, BUILD_METADATA);
+    let lifecycle: LifecycleMetadata = label(stored, LIFECYCLE_METADATA);
+    print(&format!("{}\n  digest     {}", text("name"), text("digest")));
+    print(&format!("  platform   {}/{}", text("os"), text("architecture")));
+    print(&format!("  user       {}", text("user")));
+    print(&format!("  base       {}", lifecycle.run_image.reference));
+    print("\nBuildpacks");
+    for buildpack in &build.buildpacks {
+        print(&format!("  {} {}", buildpack.id, buildpack.version));
+    }
+    print("\nProcesses");
+    for process in &build.processes {
+        let mark = if process.kind == build.default_process { " (default)" } else { "" };
+        let words = process.command.as_array().into_iter().flatten().filter_map(Value::as_str);
+        let args = process.args.iter().flatten().map(String::as_str);
+        let command: Vec<&str> = words.chain(args).collect();
+        print(&format!("  {}{mark}: {}", process.kind, command.join(" ")));
+    }
+    print("\nLayers");
+    for layer in stored.image.layers() {
+        let by = layer.history.as_ref().and_then(|history| history.created_by.as_deref()).unwrap_or("(unknown)");
+        print(&format!("  {:>10}  {by}", bytes(layer.descriptor.size)));
+    }
+}

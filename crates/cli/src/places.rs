@@ -1,0 +1,108 @@
+//! The only reader of the environment: where things are kept, and what is passed on.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// What the environment says.
+#[derive(Debug)]
+pub(crate) struct Places {
+    /// `$XDG_DATA_HOME/strata`.
+    data: PathBuf,
+    /// `$XDG_CACHE_HOME/strata`.
+    cache: PathBuf,
+    /// The user's home, when there is one.
+    home: Option<PathBuf>,
+    /// `SOURCE_DATE_EPOCH`, as written.
+    pub(crate) source_date_epoch: Option<String>,
+    /// The current folder.
+    pub(crate) current: PathBuf,
+    variables: BTreeMap<String, String>,
+}
+
+impl Places {
+    pub(crate) fn from_environment() -> Self {
+        let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = absolute("HOME");
+        let below_home = |tail: &str| home.as_deref().unwrap_or(Path::new("/var/tmp")).join(tail);
+        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        Self {
+            data: absolute("XDG_DATA_HOME").unwrap_or_else(|| below_home(".local/share")).join("strata"),
+            cache: absolute("XDG_CACHE_HOME").unwrap_or_else(|| below_home(".cache")).join("strata"),
+            source_date_epoch: env::var("SOURCE_DATE_EPOCH").ok().filter(|text| !text.is_empty()),
+            current: env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+            // Variables that are not UTF-8 cannot be asked for by name on the command line either.
+            variables: env::vars_os().filter_map(text).collect(),
+            home,
+        }
+    }
+
+    /// The embedded image store.
+    pub(crate) fn images(&self, asked: Option<&Path>) -> PathBuf {
+        asked.map_or_else(|| self.data.join("images"), |dir| self.current.join(dir))
+    }
+
+    /// Unpacked layers, to run images from.
+    pub(crate) fn unpacked_layers(&self) -> PathBuf {
+        self.cache.join("layers")
+    }
+
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
+    }
+
+    /// What buildpacks must not see of this machine: Strata's own images, and where people keep secrets.
+    pub(crate) fn hidden(&self, images: &Path) -> Vec<PathBuf> {
+        const SECRETS: &[&str] = &[
+            ".ssh", ".gnupg", ".aws", ".azure", ".docker", ".kube", ".config/gcloud", ".config/containers",
+            ".config/gh", ".netrc", ".git-credentials", ".npmrc", ".pypirc", ".password-store",
+            ".cargo/credentials", ".cargo/credentials.toml", ".local/share/keyrings", ".mozilla",
+        ];
+        let mut hidden = vec![self.data.clone(), self.cache.clone(), images.to_owned()];
+        if let Some(home) = &self.home {
+            hidden.extend(SECRETS.iter().map(|name| home.join(name)));
+        }
+        hidden.retain(|path| path.symlink_metadata().is_ok());
+        hidden
+    }
+
+    /// `KEY=VALUE` as it is; a bare `KEY` from the environment, or nothing when it is not set there.
+    pub(crate) fn assignment(&self, text: &str) -> Result<Option<(String, String)>, String> {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (text, self.variable(text)),
+        };
+        if name.is_empty() || name.contains(['/', '\0']) || name == "." || name == ".." {
+            return Err(format!("'{text}' is no variable; expected KEY=VALUE or KEY"));
+        }
+        Ok(value.map(|value| (name.to_owned(), value.to_owned())))
+    }
+
+    /// All assignments of `--env-file` and `--env`, in this order; later ones win.
+    pub(crate) fn assignments(
+        &self,
+        files: &[PathBuf],
+        texts: &[String],
+    ) -> Result<BTreeMap<String, String>, String> {
+        let mut all = BTreeMap::new();
+        for file in files {
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| format!("cannot read the variables in {}: {error}", file.display()))?;
+            for (number, line) in text.lines().enumerate() {
+                let line = line.trim_start();
+                if line.is_empty() || line.starts_with('#') {
+                    continue;
+                }
+                let pair = self
+                    .assignment(line)
+                    .map_err(|error| format!("{}, line {}: {error}", file.display(), number + 1))?;
+                all.extend(pair);
+            }
+        }
+        for text in texts {
+            all.extend(self.assignment(text)?);
+        }
+        Ok(all)
+    }
+}

@@ -1,0 +1,167 @@
+//! `strata run`: starts an image's process in a sandbox, without Docker.
+
+use crate::args;
+use crate::build::open_image;
+use crate::places::Places;
+use crate::{Outcome, user};
+use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use strata_layer::{Ownership, UnpackOptions, Whiteouts, open_layer, unpack};
+use strata_oci::Digest;
+use strata_phases::Failure;
+use strata_sandbox::{Io, Job, Root, Sandbox, SandboxError, Spec, WorkDir};
+use strata_spec::exit::Exit;
+use strata_store::{Layout, Store, StoredImage};
+
+/// Runs the command.
+pub(crate) fn run(args: &args::Run, places: &Places) -> Outcome {
+    let (layout, stored) = open_image(&args.name, places.images(args.store.layout_dir.as_deref()))?;
+    let lowers = unpack_all(&layout, &stored, &places.unpacked_layers())?;
+    let parent = Path::new(WorkDir::DEFAULT_PARENT);
+    WorkDir::sweep(parent).map_err(|error| sandbox_failure(&error))?;
+    let work_dir = WorkDir::new(parent).map_err(|error| sandbox_failure(&error))?;
+    let scratch = work_dir.path().join("scratch");
+    fs::create_dir(&scratch)
+        .map_err(|error| Failure::caused(Exit::Launch, "cannot prepare the sandbox", &error))?;
+    let job = job(args, places, &stored)?;
+    let owner = user::of(stored.image.config())?;
+    let id = |id: u64| u32::try_from(id).unwrap_or(0);
+    let spec = Spec {
+        uid: id(owner.uid),
+        gid: id(owner.gid),
+        hostname: "strata".into(),
+        root: Root::Layers { lowers, scratch },
+        mounts: Vec::new(),
+        job,
+    };
+    // Before the process starts, so that no signal is lost in between.
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2])
+        .map_err(|error| Failure::caused(Exit::Launch, "cannot listen for signals", &error))?;
+    let mut child = Sandbox::spawn(&spec, Io::inherit()).map_err(|error| sandbox_failure(&error))?;
+    pass_on(signals, child.id());
+    let exit = child.wait().map_err(|error| sandbox_failure(&error))?;
+    work_dir.close().map_err(|error| sandbox_failure(&error))?;
+    Ok(u8::try_from(exit.code).unwrap_or(1))
+}
+
+fn sandbox_failure(error: &SandboxError) -> Failure {
+    let failure = Failure::caused(Exit::Launch, "cannot run the image", error);
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// What is started: the entry point with the arguments, in the image's own environment.
+fn job(args: &args::Run, places: &Places, stored: &StoredImage) -> Result<Job, Failure> {
+    let config = stored.image.config();
+    let asked =
+        places.assignments(&args.env_file, &args.env).map_err(|error| Failure::new(Exit::InvalidArguments, error))?;
+    let mut env: std::collections::BTreeMap<String, String> =
+        config.env().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    env.extend(asked);
+    let mut argv: Vec<String> = match &args.process_type {
+        Some(kind) => vec![format!("/cnb/process/{kind}")],
+        None => config.entrypoint().into_iter().map(str::to_owned).collect(),
+    };
+    if args.args.is_empty() && args.process_type.is_none() {
+        argv.extend(config.cmd().into_iter().map(str::to_owned));
+    }
+    argv.extend(args.args.iter().cloned());
+    if argv.is_empty() {
+        return Err(Failure::new(Exit::Launch, format!("the image '{}' has no entry point", args.name))
+            .hint("name a program after --"));
+    }
+    let cwd = if config.working_dir().is_empty() { "/" } else { config.working_dir() };
+    Ok(Job::Exec { argv, env: env.into_iter().collect(), cwd: cwd.into() })
+}
+
+/// Passes signals on to the process, as if it had been started here.
+fn pass_on(mut signals: Signals, sandbox: u32) {
+    // Ends with the program.
+    std::thread::spawn(move || {
+        for number in signals.forever() {
+            let signal = Signal::from_named_raw(number);
+            if let (Some(pid), Some(signal)) = (process_of(sandbox), signal) {
+                // It may have ended in this moment.
+                kill_process(pid, signal).unwrap_or_default();
+            }
+        }
+    });
+}
+
+/// The image's process: the child of the sandbox's process 1.
+fn process_of(sandbox: u32) -> Option<Pid> {
+    let first_child = |pid: u32| -> Option<u32> {
+        let path = format!("/proc/{pid}/task/{pid}/children");
+        fs::read_to_string(path).ok()?.split_whitespace().next()?.parse().ok()
+    };
+    let init = first_child(sandbox)?;
+    let process = first_child(init)?;
+    Pid::from_raw(process.try_into().ok()?)
+}
+
+/// Unpacks the layers that are not unpacked yet; the topmost comes first.
+fn unpack_all(layout: &Layout, stored: &StoredImage, dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut lowers = Vec::new();
+    for layer in stored.image.layers() {
+        let what = || format!("cannot unpack layer {}", layer.descriptor.digest);
+        let target = dir.join(layer.diff_id.hex());
+        if !target.is_dir() {
+            let blob = layout
+                .open_blob(&layer.descriptor)
+                .map_err(|error| Failure::caused(Exit::Launch, what(), &error))?
+                .ok_or_else(|| Failure::new(Exit::Launch, format!("{}: it is not in the layout", what())))?;
+            unpack_one(blob, &layer.diff_id, dir, &target).map_err(|error| Failure::caused(Exit::Launch, what(), &error))?;
+        }
+        lowers.push(target);
+    }
+    lowers.reverse();
+    // The same layer twice in one overlay is refused by the kernel; the upper one says all that both say.
+    let mut seen = std::collections::HashSet::new();
+    lowers.retain(|lower| seen.insert(lower.clone()));
+    Ok(lowers)
+}
+
+/// Unpacks beside the target and renames: a folder with the name of a layer is always whole.
+fn unpack_one(blob: Box<dyn Read + Send>, diff_id: &Digest, dir: &Path, target: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let temp = tempfile::Builder::new().prefix(".unpack-").tempdir_in(dir)?;
+    let root = temp.path().join("root");
+    fs::create_dir(&root)?;
+    let mut tar = Hashed { inner: open_layer(blob).map_err(io::Error::other)?, hasher: strata_oci::Hasher::default() };
+    let options = UnpackOptions {
+        whiteouts: Whiteouts::Overlay,
+        ownership: Ownership::Caller,
+        ..UnpackOptions::default()
+    };
+    unpack(&mut tar, &root, &options).map_err(io::Error::other)?;
+    io::copy(&mut tar, &mut io::sink())?;
+    let found = tar.hasher.finish();
+    if found != *diff_id {
+        return Err(io::Error::other(format!("its contents are {found}, and the image says {diff_id}")));
+    }
+    match fs::rename(&root, target) {
+        // Another run was faster; its folder holds the same.
+        Err(_) if target.is_dir() => Ok(()),
+        other => other,
+    }
+}
+
+/// Hashes what is read.
+struct Hashed<R> {
+    inner: R,
+    hasher: strata_oci::Hasher,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}

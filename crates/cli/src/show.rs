@@ -1,0 +1,178 @@
+//! What a person or a program sees of a build.
+
+use crate::args::ShowArgs;
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+use std::io::Write;
+use std::sync::Mutex;
+use strata_phases::{Event, Failure, Level, Observer};
+
+const HEADING: Style = AnsiColor::Cyan.on_default().bold();
+const DIM: Style = Style::new().dimmed();
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Detail {
+    Quiet,
+    Normal,
+    Verbose,
+}
+
+/// Shows events as they happen.
+pub(crate) struct Show {
+    out: Mutex<Box<dyn Write + Send>>,
+    json: bool,
+    detail: Detail,
+}
+
+impl Show {
+    pub(crate) fn new(args: &ShowArgs) -> Self {
+        let choice = if args.no_color { ColorChoice::Never } else { ColorChoice::Auto };
+        let detail = match (args.quiet, args.verbose) {
+            (true, _) => Detail::Quiet,
+            (_, true) => Detail::Verbose,
+            _ => Detail::Normal,
+        };
+        Self { out: Mutex::new(Box::new(AutoStream::new(std::io::stdout(), choice))), json: args.json, detail }
+    }
+
+    fn line(&self, least: Detail, text: &str) {
+        if self.detail >= least {
+            let mut out = self.out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            // Whoever reads the output may have gone; the build goes on.
+            writeln!(out, "{text}").and_then(|()| out.flush()).unwrap_or_default();
+        }
+    }
+
+    fn image(&self, names: &[String], digest: &str, size: u64, process: Option<&str>) {
+        if self.detail == Detail::Quiet {
+            return self.line(Detail::Quiet, digest);
+        }
+        self.line(Detail::Normal, &format!("{GOOD}Image{GOOD:#} {}", names.join(", ")));
+        self.line(Detail::Normal, &format!("  digest   {digest}"));
+        self.line(Detail::Normal, &format!("  size     {}", bytes(size)));
+        match process {
+            Some(kind) => self.line(Detail::Normal, &format!("  starts   {kind}")),
+            None => self.line(Detail::Normal, "  starts   nothing by default: no default process"),
+        }
+    }
+}
+
+impl Observer for Show {
+    fn event(&self, event: Event) {
+        if self.json {
+            if let Ok(text) = serde_json::to_string(&event) {
+                self.line(Detail::Quiet, &text);
+            }
+            return;
+        }
+        match event {
+            Event::PhaseStarted { phase } => {
+                let banner = match phase.as_str() {
+                    "detect" => "DETECTING",
+                    "build" => "BUILDING",
+                    "export" => "EXPORTING",
+                    other => other,
+                };
+                self.line(Detail::Normal, &format!("{HEADING}===> {banner}{HEADING:#}"));
+            }
+            Event::PhaseFinished { phase, millis } => {
+                self.line(Detail::Verbose, &format!("{DIM}{phase} took {}{DIM:#}", duration(millis)));
+            }
+            Event::Message { level: Level::Warn, text } => {
+                self.line(Detail::Quiet, &format!("{WARNING}Warning:{WARNING:#} {text}"));
+            }
+            Event::Message { level: Level::Info, text } => self.line(Detail::Normal, &text),
+            Event::Message { level: Level::Debug, text } => {
+                self.line(Detail::Verbose, &format!("{DIM}{text}{DIM:#}"));
+            }
+            Event::Detected { buildpacks } => {
+                let width = buildpacks.iter().map(|b| b.id.len()).max().unwrap_or(0);
+                for b in &buildpacks {
+                    self.line(Detail::Normal, &format!("{:width$} {}", b.id, b.version));
+                }
+            }
+            Event::BuildpackStarted { .. } => {}
+            Event::BuildpackFinished { buildpack, millis } => {
+                self.line(Detail::Verbose, &format!("{DIM}{buildpack} took {}{DIM:#}", duration(millis)));
+            }
+            Event::Output { buildpack, line } => {
+                self.line(Detail::Normal, &format!("{DIM}[{buildpack}]{DIM:#} {line}"));
+            }
+            Event::Layer { id, diff_id, size, uncompressed_size, .. } => {
+                let sizes = format!("{} ({} unpacked)", bytes(size), bytes(uncompressed_size));
+                self.line(Detail::Normal, &format!("{id:44} {DIM}{sizes}{DIM:#}"));
+                self.line(Detail::Verbose, &format!("{DIM}  diffID {diff_id}{DIM:#}"));
+            }
+            Event::Image { names, digest, size, process } => {
+                self.image(&names, &digest, size, process.as_deref());
+            }
+            // The program prints the failure that it ends with, once.
+            Event::Failed(_) => {}
+        }
+    }
+}
+
+/// Prints a failure for people, on standard error.
+pub(crate) fn failure(failure: &Failure) {
+    let mut err = AutoStream::auto(std::io::stderr());
+    let mut text = format!("{ERROR}ERROR:{ERROR:#} {}", failure.message);
+    for cause in &failure.causes {
+        text.push_str("\n  cause: ");
+        text.push_str(cause);
+    }
+    if let Some(hint) = &failure.hint {
+        text.push_str("\nHint: ");
+        text.push_str(hint);
+    }
+    // There is nowhere left to complain to.
+    writeln!(err, "{text}").unwrap_or_default();
+}
+
+/// Prints one line to standard output.
+pub(crate) fn print(text: &str) {
+    let mut out = AutoStream::auto(std::io::stdout());
+    // Whoever reads the output may have gone.
+    writeln!(out, "{text}").unwrap_or_default();
+}
+
+/// Milliseconds for people.
+fn duration(millis: u64) -> String {
+    if millis < 1000 {
+        return format!("{millis} ms");
+    }
+    format!("{}.{} s", millis / 1000, millis % 1000 / 100)
+}
+
+/// Bytes for people, in powers of 1000.
+pub(crate) fn bytes(count: u64) -> String {
+    let units = ["kB", "MB", "GB", "TB"];
+    let mut scaled = count;
+    let mut tenths = 0;
+    let mut unit = "B";
+    for next in units {
+        if scaled < 1000 {
+            break;
+        }
+        tenths = scaled % 1000 / 100;
+        scaled /= 1000;
+        unit = next;
+    }
+    if unit == "B" { format!("{scaled} B") } else { format!("{scaled}.{tenths} {unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_for_people() {
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(1_550), "1.5 kB");
+        assert_eq!(bytes(2_000_000_000), "2.0 GB");
+        assert_eq!(duration(999), "999 ms");
+        assert_eq!(duration(12_345), "12.3 s");
+    }
+}

@@ -1,0 +1,230 @@
+//! The build phase: runs `bin/build` of each buildpack in order and gathers what they leave.
+
+use crate::detect::{Detected, Surroundings, buildpack_api};
+use crate::environment::{self, Own};
+use crate::event::{Event, Observer};
+use crate::failure::Failure;
+use crate::files::{self, FileError};
+use crate::process::{self, Ended, Invocation, Lines};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use strata_decide::build::merge_launch;
+use strata_decide::plan;
+use strata_launch::env::Env;
+use strata_spec::build::BuildToml;
+use strata_spec::buildpack::{Descriptor, escape_id};
+use strata_spec::exit::Exit;
+use strata_spec::group::GroupElement;
+use strata_spec::launch::LaunchToml;
+use strata_spec::layer::LayerToml;
+use strata_spec::metadata::Metadata;
+use strata_spec::plan::{BuildpackPlan, Plan};
+use strata_spec::{BuildpackApi, PlatformApi};
+
+/// Files in a buildpack's folder that describe no layer.
+const NOT_LAYERS: &[&str] = &["launch", "build", "store"];
+
+/// A layer that a buildpack left.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundLayer {
+    /// Its name.
+    pub name: String,
+    /// Its folder; it need not be there.
+    pub dir: PathBuf,
+    /// Its description.
+    pub toml: LayerToml,
+}
+
+/// Runs the phase and writes `config/metadata.toml`.
+///
+/// `between` is called after each buildpack: it ends what the buildpack left running and says how many processes
+/// that were.
+///
+/// # Errors
+/// [`Exit::BuildpackBuild`] when a `bin/build` fails, [`Exit::Build`] when what it leaves is not valid.
+pub fn run(
+    detected: &Detected,
+    around: &Surroundings<'_>,
+    api: PlatformApi,
+    between: &dyn Fn() -> usize,
+    observer: &dyn Observer,
+) -> Result<Metadata, Failure> {
+    let started = Instant::now();
+    observer.event(Event::PhaseStarted { phase: "build".into() });
+    let mut metadata = Metadata { buildpacks: detected.group.group.clone(), ..Metadata::default() };
+    let mut env = environment::base(around.variables);
+    let mut plan = detected.plan.clone();
+    for buildpack in &detected.group.group {
+        let began = Instant::now();
+        observer.event(Event::BuildpackStarted { buildpack: buildpack.label() });
+        build_one(buildpack, around, &mut env, &mut plan, &mut metadata, between, observer)?;
+        let millis = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+        observer.event(Event::BuildpackFinished { buildpack: buildpack.label(), millis });
+    }
+    let path = around.layers_dir.join("config/metadata.toml");
+    files::write(&path, &metadata.to_toml(api))
+        .map_err(|error| Failure::caused(Exit::Build, "failed to write the build's outcome", &error))?;
+    let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+    observer.event(Event::PhaseFinished { phase: "build".into(), millis });
+    Ok(metadata)
+}
+
+fn build_one(
+    buildpack: &GroupElement,
+    around: &Surroundings<'_>,
+    env: &mut Env,
+    plan: &mut Plan,
+    metadata: &mut Metadata,
+    between: &dyn Fn() -> usize,
+    observer: &dyn Observer,
+) -> Result<(), Failure> {
+    let label = buildpack.label();
+    let failed = |what: &str, error: &FileError| {
+        Failure::caused(Exit::Build, format!("failed to build: buildpack {label} left {what}"), error)
+    };
+    let api = buildpack_api(&label, &buildpack.api)?;
+    let dir = around.layers_dir.join(escape_id(&buildpack.id));
+    let given = plan::for_buildpack(plan, &buildpack.id);
+    run_buildpack(buildpack, api, around, env, &given, &dir, observer)?;
+    let left_over = between();
+    if left_over > 0 {
+        observer.warn(format!("buildpack {label} left {left_over} process(es) running; they were ended"));
+    }
+    for layer in find_layers(&dir).map_err(|error| failed("a broken layer", &error))? {
+        if layer.toml.types.is_none() {
+            set_aside(&layer).map_err(|error| failed("a layer that cannot be set aside", &error))?;
+        } else if layer.toml.types.build && layer.dir.is_dir() {
+            environment::add_build_layer(env, &layer.dir)
+                .map_err(|error| failed("an unreadable environment", &error))?;
+        }
+    }
+    let build = files::read(&dir.join("build.toml"), BuildToml::parse)
+        .map_err(|error| failed("a broken build.toml", &error))?
+        .unwrap_or_default();
+    let unmet: Vec<String> = build.unmet.into_iter().map(|unmet| unmet.name).collect();
+    *plan = plan::after(plan, &given, &unmet).map_err(|name| {
+        let message = format!("failed to build: buildpack {label}: unmet.name '{name}' in build.toml must match a requested dependency");
+        Failure::new(Exit::Build, message)
+    })?;
+    let launch = files::read(&dir.join("launch.toml"), |text| LaunchToml::parse(text, api))
+        .map_err(|error| failed("a broken launch.toml", &error))?
+        .unwrap_or_default();
+    if let Some(kind) = merge_launch(metadata, &buildpack.id, launch) {
+        observer.warn(format!(
+            "redefining the following default process type with a process not marked as default: {kind}"
+        ));
+    }
+    files::read(&dir.join("store.toml"), strata_spec::layer::Store::parse)
+        .map_err(|error| failed("a broken store.toml", &error))?;
+    Ok(())
+}
+
+/// Runs `bin/build` and passes its output on line by line.
+fn run_buildpack(
+    buildpack: &GroupElement,
+    api: BuildpackApi,
+    around: &Surroundings<'_>,
+    env: &Env,
+    given: &BuildpackPlan,
+    layers: &Path,
+    observer: &dyn Observer,
+) -> Result<(), Failure> {
+    let label = buildpack.label();
+    let other = |what: &str, cause: &dyn std::error::Error| {
+        Failure::caused(Exit::Build, format!("failed to build: {what} for buildpack {label}"), cause)
+    };
+    let dir = around.buildpack_dir(&buildpack.id, &buildpack.version);
+    std::fs::create_dir_all(layers).map_err(|error| other("cannot make the layers folder", &error))?;
+    let temp = tempfile::Builder::new()
+        .prefix("plan.")
+        .tempdir_in(around.temp_dir)
+        .map_err(|error| other("cannot make a temporary folder", &error))?;
+    let plan_path = temp.path().join("plan.toml");
+    files::write(&plan_path, &given.to_toml()).map_err(|error| other("cannot write the plan", &error))?;
+
+    let mut own_env = env.clone();
+    let descriptor = files::read(&dir.join("buildpack.toml"), Descriptor::parse)
+        .map_err(|error| other("cannot read buildpack.toml", &error))?;
+    if !descriptor.is_some_and(|d| d.buildpack.clear_env) {
+        environment::add_platform(&mut own_env, around.platform_dir)
+            .map_err(|error| other("cannot read the platform's environment", &error))?;
+    }
+    let own = Own {
+        api,
+        buildpack_dir: &dir,
+        target: around.target,
+        exec_env: around.exec_env,
+        paths: vec![
+            ("CNB_PLATFORM_DIR", around.platform_dir),
+            ("CNB_BP_PLAN_PATH", &plan_path),
+            ("CNB_LAYERS_DIR", layers),
+        ],
+    };
+    environment::add_own(&mut own_env, &own);
+    let invocation = Invocation {
+        program: dir.join("bin/build"),
+        args: vec![layers.into(), around.platform_dir.into(), plan_path.clone().into()],
+        env: environment::to_vec(&own_env),
+        dir: around.app_dir.to_owned(),
+    };
+    let mut lines = Lines::default();
+    let mut tail = Tail::default();
+    let mut on_line = |line: String| {
+        tail.push(&line);
+        observer.event(Event::Output { buildpack: label.clone(), line });
+    };
+    let outcome = process::run(&invocation, &mut |bytes| lines.feed(bytes, &mut on_line));
+    lines.finish(&mut on_line);
+    let run = outcome.map_err(|error| other("cannot run bin/build", &error))?;
+    if run.ended != Ended::Code(0) {
+        let message = format!("failed to build: bin/build of buildpack {label} ended with {}", run.ended);
+        return Err(Failure { causes: tail.causes(), ..Failure::new(Exit::BuildpackBuild, message) });
+    }
+    Ok(())
+}
+
+/// The last thing that a buildpack said: most often the reason why it failed.
+#[derive(Default)]
+struct Tail(Option<String>);
+
+impl Tail {
+    fn push(&mut self, line: &str) {
+        if !line.trim().is_empty() {
+            self.0 = Some(line.trim().to_owned());
+        }
+    }
+
+    fn causes(self) -> Vec<String> {
+        self.0.map(|line| format!("its last words: {line}")).into_iter().collect()
+    }
+}
+
+/// The layers in a buildpack's folder: those that have a `<name>.toml`, sorted by name.
+///
+/// # Errors
+/// When the folder cannot be read or a description is not valid.
+pub fn find_layers(dir: &Path) -> Result<Vec<FoundLayer>, FileError> {
+    let mut layers = Vec::new();
+    for path in files::list(dir)? {
+        let is_toml = path.extension().is_some_and(|extension| extension == "toml");
+        let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
+        if !is_toml || NOT_LAYERS.contains(&name) {
+            continue;
+        }
+        if let Some(toml) = files::read(&path, LayerToml::parse)? {
+            layers.push(FoundLayer { name: name.to_owned(), dir: dir.join(name), toml });
+        }
+    }
+    Ok(layers)
+}
+
+/// A layer without any type is renamed, so that nothing later takes it for one.
+fn set_aside(layer: &FoundLayer) -> Result<(), FileError> {
+    let io_error = |source| FileError::Io { action: "rename", path: layer.dir.clone(), source };
+    let mut aside = layer.dir.clone().into_os_string();
+    aside.push(".ignore");
+    match std::fs::rename(&layer.dir, &aside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,252 @@
+//! The detect phase: runs `bin/detect` of each group's buildpacks until a group passes.
+
+use crate::environment::{self, Own};
+use crate::event::{Event, Level, Observer};
+use crate::failure::Failure;
+use crate::files;
+use crate::process::{self, Ended, Invocation};
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Instant;
+use strata_decide::detect::{BuildTarget, Catalog, DetectRun, Element, Line, Trial, WalkError, judge, walk};
+use strata_launch::env::Env;
+use strata_spec::buildpack::{Descriptor, escape_id};
+use strata_spec::exit::Exit;
+use strata_spec::group::Group;
+use strata_spec::order::Order;
+use strata_spec::plan::{BuildPlan, Plan};
+use strata_spec::{BuildpackApi, api::ApiError};
+
+/// The most that is kept of what one `bin/detect` says, in bytes.
+const MAX_OUTPUT: usize = 1 << 20;
+
+/// What both phases that run buildpacks need to know.
+#[derive(Debug, Clone)]
+pub struct Surroundings<'a> {
+    /// `<buildpacks>/<escaped id>/<version>/`.
+    pub buildpacks_dir: &'a Path,
+    /// The app.
+    pub app_dir: &'a Path,
+    /// `<platform>/env` holds the user's variables.
+    pub platform_dir: &'a Path,
+    /// Where layers and results go.
+    pub layers_dir: &'a Path,
+    /// Where temporary files go.
+    pub temp_dir: &'a Path,
+    /// The environment that the phase was given.
+    pub variables: &'a [(OsString, OsString)],
+    /// What the image is built for.
+    pub target: &'a BuildTarget,
+    /// `production`, `test`, …
+    pub exec_env: &'a str,
+}
+
+impl Surroundings<'_> {
+    /// The folder of a buildpack.
+    pub fn buildpack_dir(&self, id: &str, version: &str) -> PathBuf {
+        self.buildpacks_dir.join(escape_id(id)).join(version)
+    }
+}
+
+/// What passed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Detected {
+    /// The buildpacks that take part.
+    pub group: Group,
+    /// Who provides what for whom.
+    pub plan: Plan,
+}
+
+/// Reads the descriptors of all buildpacks in `<buildpacks>`.
+///
+/// # Errors
+/// When a folder cannot be read or a `buildpack.toml` is not valid.
+pub fn catalog(buildpacks_dir: &Path) -> Result<Catalog, Failure> {
+    let failed = |error: files::FileError| Failure::caused(Exit::Detect, "failed to read buildpacks", &error);
+    let mut catalog = Catalog::new();
+    for id_dir in files::list(buildpacks_dir).map_err(failed)? {
+        for version_dir in files::list(&id_dir).map_err(failed)? {
+            let path = version_dir.join("buildpack.toml");
+            if let Some(descriptor) = files::read(&path, Descriptor::parse).map_err(failed)? {
+                let key = (descriptor.buildpack.id.clone(), descriptor.buildpack.version.clone());
+                catalog.insert(key, descriptor);
+            }
+        }
+    }
+    Ok(catalog)
+}
+
+/// The Buildpack API of a group element.
+///
+/// # Errors
+/// When it is malformed or not supported.
+pub fn buildpack_api(label: &str, api: &str) -> Result<BuildpackApi, Failure> {
+    api.parse().map_err(|error: ApiError| {
+        let message = format!("failed to set API for Buildpack '{label}'");
+        Failure::caused(Exit::BuildpackApi, message, &error)
+    })
+}
+
+/// Runs the phase.
+///
+/// # Errors
+/// [`Exit::DetectFailed`] when no group passes, [`Exit::DetectError`] when in addition a buildpack erred,
+/// [`Exit::BuildpackApi`] when one asks for an API that is not supported, [`Exit::Detect`] otherwise.
+pub fn run(
+    order: &Order,
+    catalog: &Catalog,
+    around: &Surroundings<'_>,
+    observer: &dyn Observer,
+) -> Result<Detected, Failure> {
+    let started = Instant::now();
+    observer.event(Event::PhaseStarted { phase: "detect".into() });
+    let known: Mutex<HashMap<String, DetectRun>> = Mutex::default();
+    let mut log: Vec<Line> = Vec::new();
+    let mut attempt = |elements: &[Element]| -> Result<_, Failure> {
+        let runs = run_group(elements, around, &known)?;
+        Ok(judge(elements, &runs, &mut log))
+    };
+    let trial = walk(order, catalog, around.target, &mut attempt).map_err(|error| match error {
+        WalkError::Try(failure) => failure,
+        other => Failure::new(Exit::Detect, format!("failed to detect: {other}")),
+    })?;
+    let (passed, exit, cause) = match trial {
+        Trial::Passed(passed) => (Some(passed), Exit::Other, ""),
+        Trial::Failed => (None, Exit::DetectFailed, "no buildpacks participating"),
+        Trial::Errored => (None, Exit::DetectError, "buildpack(s) failed with err"),
+    };
+    replay(&log, passed.is_none(), observer);
+    let Some((group, plan)) = passed else {
+        let failure = Failure::new(exit, format!("No buildpack groups passed detection: {cause}"));
+        return Err(failure.hint(
+            "check the app folder; what each buildpack looks for and said stands above, and more with --verbose",
+        ));
+    };
+    observer.event(Event::Detected { buildpacks: group.group.clone() });
+    let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+    observer.event(Event::PhaseFinished { phase: "detect".into(), millis });
+    Ok(Detected { group, plan })
+}
+
+/// When nothing passed, everything is of interest.
+fn replay(log: &[Line], failed: bool, observer: &dyn Observer) {
+    for (level, text) in log {
+        let shown = failed || *level == strata_decide::detect::Level::Info;
+        let level = if shown { Level::Info } else { Level::Debug };
+        observer.event(Event::Message { level, text: text.clone() });
+    }
+}
+
+/// Runs the `bin/detect` of a group side by side; a buildpack is run once, however many groups it is in.
+fn run_group(
+    elements: &[Element],
+    around: &Surroundings<'_>,
+    known: &Mutex<HashMap<String, DetectRun>>,
+) -> Result<Vec<DetectRun>, Failure> {
+    let lock = || known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let missing: Vec<&Element> =
+        elements.iter().filter(|e| !lock().contains_key(&e.buildpack.label())).collect();
+    let fresh: Vec<Result<(String, DetectRun), Failure>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = missing
+            .iter()
+            .map(|element| {
+                scope.spawn(move || Ok((element.buildpack.label(), detect_one(element, around)?)))
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread.join().unwrap_or_else(|_| {
+                    Err(Failure::new(Exit::Detect, "a detect thread panicked; please report this"))
+                })
+            })
+            .collect()
+    });
+    for result in fresh {
+        let (label, run) = result?;
+        lock().insert(label, run);
+    }
+    let known = lock();
+    Ok(elements.iter().map(|e| known.get(&e.buildpack.label()).cloned().unwrap_or_default()).collect())
+}
+
+fn detect_one(element: &Element, around: &Surroundings<'_>) -> Result<DetectRun, Failure> {
+    let label = element.buildpack.label();
+    let api = buildpack_api(&label, &element.buildpack.api)?;
+    if let Some(reason) = &element.unfit {
+        return Ok(DetectRun { code: -1, error: Some(reason.clone()), ..DetectRun::default() });
+    }
+    let temp = tempfile::Builder::new().prefix("plan.").tempdir_in(around.temp_dir);
+    let outcome = temp.and_then(|temp| detect_process(element, api, around, temp.path()));
+    Ok(outcome.unwrap_or_else(|error| DetectRun {
+        code: -1,
+        error: Some(format!("cannot run bin/detect of {label}: {error}")),
+        ..DetectRun::default()
+    }))
+}
+
+fn detect_process(
+    element: &Element,
+    api: BuildpackApi,
+    around: &Surroundings<'_>,
+    temp: &Path,
+) -> io::Result<DetectRun> {
+    let plan_path = temp.join("plan.toml");
+    std::fs::write(&plan_path, "")?;
+    let dir = around.buildpack_dir(&element.buildpack.id, &element.buildpack.version);
+    let descriptor = files::read(&dir.join("buildpack.toml"), Descriptor::parse).map_err(io::Error::other)?;
+    let mut env = environment::base(around.variables);
+    if !descriptor.is_some_and(|d| d.buildpack.clear_env) {
+        environment::add_platform(&mut env, around.platform_dir).map_err(io::Error::other)?;
+    }
+    let invocation = detect_invocation(&dir, around, &plan_path, env, api);
+    let mut output = Vec::new();
+    let run = process::run(&invocation, &mut |bytes| {
+        let room = MAX_OUTPUT.saturating_sub(output.len()).min(bytes.len());
+        output.extend_from_slice(bytes.get(..room).unwrap_or_default());
+    })?;
+    let code = match run.ended {
+        Ended::Code(code) => code,
+        Ended::Signal(_) => {
+            let error = Some(format!("bin/detect was {}", run.ended));
+            return Ok(DetectRun { code: -1, output, error, ..DetectRun::default() });
+        }
+    };
+    if code != 0 {
+        return Ok(DetectRun { code, output, ..DetectRun::default() });
+    }
+    match files::read(&plan_path, BuildPlan::parse) {
+        Ok(plan) => Ok(DetectRun { code, output, plan: plan.unwrap_or_default(), error: None }),
+        Err(error) => {
+            let failure = Failure::caused(Exit::Detect, "the build plan of bin/detect is wrong", &error);
+            Ok(DetectRun { code: -1, output, error: Some(failure.chain()), ..DetectRun::default() })
+        }
+    }
+}
+
+/// How `bin/detect` is called (buildpack specification, "Detection").
+fn detect_invocation(
+    dir: &Path,
+    around: &Surroundings<'_>,
+    plan_path: &Path,
+    mut env: Env,
+    api: BuildpackApi,
+) -> Invocation {
+    let own = Own {
+        api,
+        buildpack_dir: dir,
+        target: around.target,
+        exec_env: around.exec_env,
+        paths: vec![("CNB_PLATFORM_DIR", around.platform_dir), ("CNB_BUILD_PLAN_PATH", plan_path)],
+    };
+    environment::add_own(&mut env, &own);
+    Invocation {
+        program: dir.join("bin/detect"),
+        args: vec![around.platform_dir.into(), plan_path.into()],
+        env: environment::to_vec(&env),
+        dir: around.app_dir.to_owned(),
+    }
+}

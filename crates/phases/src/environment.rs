@@ -1,0 +1,124 @@
+//! The environment that buildpacks see (buildpack specification, "Environment").
+
+use crate::files::{self, FileError};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use strata_decide::build::{BUILD_FOLDERS, PASSED_ON};
+use strata_decide::detect::BuildTarget;
+use strata_launch::env::{DefaultAction, Env};
+use strata_spec::BuildpackApi;
+
+/// The base environment: what is passed on of the given variables.
+pub fn base(variables: &[(OsString, OsString)]) -> Env {
+    let mut env = Env::default();
+    for (name, value) in variables {
+        if PASSED_ON.iter().any(|known| OsStr::new(known) == name) {
+            env.set(name, value);
+        }
+    }
+    env
+}
+
+/// The files of one folder of environment files: name and contents, sorted, folders left out.
+///
+/// # Errors
+/// When the folder or a file cannot be read.
+pub fn read_dir(dir: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>, FileError> {
+    let mut files = Vec::new();
+    for path in files::list(dir)? {
+        let io_error = |source| FileError::Io { action: "read", path: path.clone(), source };
+        if std::fs::metadata(&path).map_err(io_error)?.is_dir() {
+            continue;
+        }
+        let name = path.file_name().unwrap_or_default().as_bytes().to_vec();
+        files.push((name, std::fs::read(&path).map_err(io_error)?));
+    }
+    Ok(files)
+}
+
+/// Adds the user's variables from `<platform>/env`: each file is one variable. Search paths are prepended to, so
+/// that a user cannot hide what buildpacks put there by accident.
+///
+/// # Errors
+/// When the folder or a file cannot be read.
+pub fn add_platform(env: &mut Env, platform_dir: &Path) -> Result<(), FileError> {
+    let is_search_path = |name: &[u8]| {
+        BUILD_FOLDERS.iter().flat_map(|(_, variables)| *variables).any(|v| v.as_bytes() == name)
+    };
+    for (name, value) in read_dir(&platform_dir.join("env"))? {
+        let (key, value) = (OsStr::from_bytes(&name), OsStr::from_bytes(&value));
+        match env.get(key).filter(|old| is_search_path(&name) && !old.is_empty()) {
+            Some(old) => {
+                let mut joined = value.to_owned();
+                joined.push(":");
+                joined.push(old);
+                env.set(key, joined);
+            }
+            None => env.set(key, value),
+        }
+    }
+    Ok(())
+}
+
+/// Adds a build layer: its folders, then `env/`, then `env.build/`.
+///
+/// # Errors
+/// When a folder or a file cannot be read.
+pub fn add_build_layer(env: &mut Env, layer: &Path) -> Result<(), FileError> {
+    for (folder, variables) in BUILD_FOLDERS {
+        let dir = layer.join(folder);
+        if dir.is_dir() {
+            for variable in *variables {
+                env.prepend_path(variable, &dir, b':');
+            }
+        }
+    }
+    for folder in ["env", "env.build"] {
+        env.apply_dir(&read_dir(&layer.join(folder))?, DefaultAction::Override);
+    }
+    Ok(())
+}
+
+/// What one buildpack's program gets beyond the shared environment.
+pub struct Own<'a> {
+    /// The buildpack's API.
+    pub api: BuildpackApi,
+    /// The buildpack's folder.
+    pub buildpack_dir: &'a Path,
+    /// What the image is built for.
+    pub target: &'a BuildTarget,
+    /// `production`, `test`, …
+    pub exec_env: &'a str,
+    /// Paths that newer APIs give as variables too.
+    pub paths: Vec<(&'static str, &'a Path)>,
+}
+
+/// The variables of [`Own`], by the rules of the buildpack's API.
+pub fn add_own(env: &mut Env, own: &Own<'_>) {
+    env.set("CNB_BUILDPACK_DIR", own.buildpack_dir.as_os_str());
+    if own.api.has_path_variables() {
+        for (name, path) in &own.paths {
+            env.set(name, path.as_os_str());
+        }
+    }
+    if own.api.has_targets() {
+        env.set("CNB_TARGET_OS", &own.target.os);
+        env.set("CNB_TARGET_ARCH", &own.target.arch);
+        if !own.target.variant.is_empty() {
+            env.set("CNB_TARGET_ARCH_VARIANT", &own.target.variant);
+        }
+        if let Some((name, version)) = &own.target.distro {
+            env.set("CNB_TARGET_DISTRO_NAME", name);
+            env.set("CNB_TARGET_DISTRO_VERSION", version);
+        }
+    }
+    if own.api.has_exec_env() {
+        env.set("CNB_EXEC_ENV", own.exec_env);
+    }
+}
+
+/// The environment as a process gets it.
+pub fn to_vec(env: &Env) -> Vec<(OsString, OsString)> {
+    env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}

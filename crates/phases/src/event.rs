@@ -1,0 +1,112 @@
+//! What happens during a build, as values: shown to a person, printed as JSON lines, or sent between processes.
+
+use serde::{Deserialize, Serialize};
+use strata_spec::group::GroupElement;
+
+/// How much a message matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// For those who look for a fault.
+    Debug,
+    /// For everyone.
+    Info,
+    /// Something that is probably not meant.
+    Warn,
+}
+
+/// One thing that happened. New kinds and fields may be added; readers skip what they do not know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A phase began.
+    PhaseStarted {
+        /// `detect`, `build` or `export`.
+        phase: String,
+    },
+    /// A phase succeeded.
+    PhaseFinished {
+        /// The phase.
+        phase: String,
+        /// Wall-clock time in milliseconds.
+        millis: u64,
+    },
+    /// Something was said by Strata.
+    Message {
+        /// How much it matters.
+        level: Level,
+        /// One or more lines.
+        text: String,
+    },
+    /// A group passed detection.
+    Detected {
+        /// The buildpacks that take part, in order.
+        buildpacks: Vec<GroupElement>,
+    },
+    /// A buildpack's `bin/build` began.
+    BuildpackStarted {
+        /// `id@version`.
+        buildpack: String,
+    },
+    /// A buildpack's `bin/build` succeeded.
+    BuildpackFinished {
+        /// `id@version`.
+        buildpack: String,
+        /// Wall-clock time in milliseconds.
+        millis: u64,
+    },
+    /// A buildpack said something.
+    Output {
+        /// `id@version`.
+        buildpack: String,
+        /// One line, without its end.
+        line: String,
+    },
+    /// A layer is in the image.
+    Layer {
+        /// `<buildpack>:<layer>` or a name of Strata's own.
+        id: String,
+        /// Digest of the uncompressed layer.
+        diff_id: String,
+        /// Digest of the layer as stored.
+        digest: String,
+        /// Bytes as stored.
+        size: u64,
+        /// Bytes uncompressed.
+        uncompressed_size: u64,
+    },
+    /// The image is complete.
+    Image {
+        /// Its names and places.
+        names: Vec<String>,
+        /// Manifest digest.
+        digest: String,
+        /// Bytes of all layers as stored.
+        size: u64,
+        /// The default process type, if there is one.
+        process: Option<String>,
+    },
+    /// The build failed; nothing follows.
+    Failed(crate::failure::Failure),
+}
+
+/// Takes events as they happen, from several threads.
+pub trait Observer: Sync {
+    /// Takes one event. Must not fail: an observer that cannot show something drops it.
+    fn event(&self, event: Event);
+
+    /// Says something at [`Level::Info`].
+    fn info(&self, text: String) {
+        self.event(Event::Message { level: Level::Info, text });
+    }
+
+    /// Says something at [`Level::Warn`].
+    fn warn(&self, text: String) {
+        self.event(Event::Message { level: Level::Warn, text });
+    }
+
+    /// Says something at [`Level::Debug`].
+    fn debug(&self, text: String) {
+        self.event(Event::Message { level: Level::Debug, text });
+    }
+}

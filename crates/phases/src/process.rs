@@ -1,0 +1,212 @@
+//! Running a buildpack's program and reading what it says.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// A program to run. A value until it is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// The program, by the very path that it was found by: it may look at its own name.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Its whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Where it runs.
+    pub dir: PathBuf,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It exited with a status.
+    Code(i32),
+    /// A signal killed it.
+    Signal(i32),
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit status {code}"),
+            Self::Signal(signal) => write!(f, "killed by signal {signal}{}", signal_name(*signal)),
+        }
+    }
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        2 => " (SIGINT)",
+        6 => " (SIGABRT)",
+        9 => " (SIGKILL; was the machine out of memory?)",
+        11 => " (SIGSEGV)",
+        15 => " (SIGTERM)",
+        _ => "",
+    }
+}
+
+/// What a run left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// How it ended.
+    pub ended: Ended,
+    /// Whether some other process still holds its output open.
+    pub output_still_open: bool,
+}
+
+/// Runs a program; its standard output and error arrive at `on_output` in the order written.
+///
+/// Returns when the program itself has ended, even if a process that it left behind holds the output open.
+///
+/// # Errors
+/// When the program cannot be started or its output cannot be read.
+pub fn run(invocation: &Invocation, on_output: &mut dyn FnMut(&[u8])) -> io::Result<Run> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    let mut child = Command::new(&invocation.program)
+        .args(&invocation.args)
+        .env_clear()
+        .envs(invocation.env.iter().map(|(name, value)| (name, value)))
+        .current_dir(&invocation.dir)
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .spawn()?;
+    let output = follow(&mut child, reader, on_output);
+    if output.is_err() {
+        // The error of reading is what the caller needs; a child that is already gone cannot be killed.
+        child.kill().unwrap_or_default();
+    }
+    let status = child.wait()?;
+    Ok(Run { ended: ended(status), output_still_open: output? })
+}
+
+/// Reads until the end of the output, or until the child has ended and nothing more is to be read.
+fn follow(child: &mut Child, reader: OwnedFd, on_output: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
+    const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+    let mut reader = File::from(reader);
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let has_ended = child.try_wait()?.is_some();
+        let readable = {
+            let mut fds = [PollFd::from_borrowed_fd(reader.as_fd(), PollFlags::IN)];
+            let timeout = if has_ended { Timespec { tv_sec: 0, tv_nsec: 0 } } else { PATIENCE };
+            match poll(&mut fds, Some(&timeout)) {
+                Ok(ready) => ready > 0,
+                Err(rustix::io::Errno::INTR) => false,
+                Err(error) => return Err(error.into()),
+            }
+        };
+        if !readable {
+            if has_ended {
+                return Ok(true);
+            }
+            continue;
+        }
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(false),
+            Ok(count) => on_output(buffer.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn ended(status: ExitStatus) -> Ended {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Ended::Code(code),
+        (None, signal) => Ended::Signal(signal.unwrap_or_default()),
+    }
+}
+
+/// Cuts output into lines. A line without an end is passed on when it grows past 64 KiB.
+#[derive(Debug, Default)]
+pub struct Lines {
+    pending: Vec<u8>,
+}
+
+impl Lines {
+    const LONGEST: usize = 64 * 1024;
+
+    /// Takes bytes and hands complete lines on.
+    pub fn feed(&mut self, bytes: &[u8], on_line: &mut dyn FnMut(String)) {
+        for &byte in bytes {
+            if byte == b'\n' || self.pending.len() >= Self::LONGEST {
+                self.flush(on_line);
+            }
+            if byte != b'\n' {
+                self.pending.push(byte);
+            }
+        }
+    }
+
+    /// Hands on what is left after the last line end.
+    pub fn finish(&mut self, on_line: &mut dyn FnMut(String)) {
+        if !self.pending.is_empty() {
+            self.flush(on_line);
+        }
+    }
+
+    fn flush(&mut self, on_line: &mut dyn FnMut(String)) {
+        let bytes = std::mem::take(&mut self.pending);
+        let text = String::from_utf8_lossy(&bytes);
+        on_line(text.strip_suffix('\r').unwrap_or(&text).to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> (Run, String) {
+        let invocation = Invocation {
+            program: "/bin/sh".into(),
+            args: vec!["-c".into(), script.into()],
+            env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            dir: "/".into(),
+        };
+        let mut output = Vec::new();
+        let run = run(&invocation, &mut |bytes| output.extend_from_slice(bytes)).unwrap();
+        (run, String::from_utf8(output).unwrap())
+    }
+
+    #[test]
+    fn both_outputs_arrive_in_order_with_the_exit_status() {
+        let (run, output) = shell("echo one; echo two >&2; echo three; exit 7");
+        assert_eq!(output, "one\ntwo\nthree\n");
+        assert_eq!(run, Run { ended: Ended::Code(7), output_still_open: false });
+    }
+
+    #[test]
+    fn a_process_left_behind_does_not_hold_the_build_up() {
+        // `exec` makes the sleeper's pid the one that is printed, so that the test can end it.
+        let (run, output) = shell("sleep 60 & echo $!");
+        assert!(run.output_still_open);
+        let pid = rustix::process::Pid::from_raw(output.trim().parse().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+
+    #[test]
+    fn a_signal_is_told_from_a_status() {
+        assert_eq!(shell("kill -9 $$").0.ended, Ended::Signal(9));
+    }
+
+    #[test]
+    fn lines_are_cut_and_endless_ones_are_passed_on() {
+        let mut seen = Vec::new();
+        let mut lines = Lines::default();
+        lines.feed(b"a\r\nb", &mut |line| seen.push(line));
+        lines.feed(b"c\n\nd", &mut |line| seen.push(line));
+        lines.finish(&mut |line| seen.push(line));
+        assert_eq!(seen, ["a", "bc", "", "d"]);
+        let mut count = 0;
+        lines.feed(&vec![b'x'; 200 * 1024], &mut |_| count += 1);
+        assert_eq!(count, 3);
+    }
+}
