@@ -1,5 +1,7 @@
 //! Throughput of packing a tree of many small and a few large files.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark stops at what it did not expect")]
+
 use std::fs;
 use std::hint::black_box;
 use std::io;

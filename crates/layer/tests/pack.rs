@@ -1,5 +1,7 @@
 //! The codec: its bytes are fixed, since the digest of every compressed layer follows from them.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 

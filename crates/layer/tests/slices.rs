@@ -1,5 +1,7 @@
 //! Patterns and slices against what Go's `filepath` and the reference lifecycle do.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 use std::fs;
 
 use strata_layer::{LayerError, Owner, Parent, Source, clean, diff_id, matches, slices};
@@ -104,7 +106,8 @@ fn slices_take_what_matches_and_leave_the_rest() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, file).unwrap();
     }
-    let cases: &[(&[&[&str]], &[&[&str]])] = &[
+    type Lists = &'static [&'static [&'static str]];
+    let cases: &[(Lists, Lists)] = &[
         (
             &[],
             &[&[

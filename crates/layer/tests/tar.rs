@@ -1,5 +1,7 @@
 //! Tar bytes: the digests are those of archives that Go's `archive/tar` wrote.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io;

@@ -1,7 +1,9 @@
 //! Extraction: what was packed comes back, and hostile archives stay inside.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
@@ -160,6 +162,30 @@ fn whiteouts_delete_what_earlier_layers_left() {
     for gone in ["a/old", "b", "c/old"] {
         assert!(!root.join(gone).exists(), "{gone}");
     }
+}
+
+#[test]
+fn whiteouts_become_those_of_overlayfs() {
+    let fixture = Fixture::new();
+    let entries = [
+        file("a/.wh.old"),
+        file("b/.wh..wh..opq"),
+        file(".wh.again"),
+        dir("again"),
+        file("kept"),
+        file(".wh.kept"),
+    ];
+    fixture.unpack(&entries, Whiteouts::Overlay).unwrap();
+    let root = fixture.root();
+    let whiteout = fs::symlink_metadata(root.join("a/old")).unwrap();
+    assert!(whiteout.file_type().is_char_device() && whiteout.rdev() == 0);
+    for opaque in ["b", "again"] {
+        let mut value = [0_u8; 2];
+        let length = rustix::fs::getxattr(root.join(opaque), "user.overlay.opaque", &mut value[..]).unwrap();
+        assert_eq!(&value[..length], b"y", "{opaque}");
+    }
+    assert_eq!(fs::read_to_string(root.join("kept")).unwrap(), "new");
+    assert_eq!(fs::read_dir(root.join("b")).unwrap().count(), 0);
 }
 
 #[test]
