@@ -1,0 +1,46 @@
+//! A build that is stopped leaves nothing.
+
+use crate::bench::{Bench, Buildpack, Running};
+use rustix::process::Signal;
+
+/// A build that says "sleeping", and sleeps.
+fn sleeping(bench: &Bench) -> Running {
+    // A child of its own, in a session of its own, with its output open.
+    let script = "setsid bash -c 'exec -a MARKER sleep 1000' & trap '' INT TERM; echo sleeping; wait";
+    let dir = bench.add(&Buildpack::new("e2e/sleeper").build(script));
+    let mut build = Running::start(bench.build_command(&["-t", "web"], &[dir]));
+    build.wait_for_line("sleeping");
+    assert!(!bench.left_over().is_empty(), "the test looks for the wrong things");
+    build
+}
+
+#[test]
+fn an_interrupted_build_leaves_nothing() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let bench = Bench::new();
+        let build = sleeping(&bench);
+        build.signal(signal);
+        assert_eq!(build.end(), 130);
+        bench.is_clean_soon();
+        assert!(!bench.has_image());
+    }
+}
+
+#[test]
+fn a_killed_build_leaves_no_process_and_the_next_one_tidies_up() {
+    let bench = Bench::new();
+    let build = sleeping(&bench);
+    build.signal(Signal::KILL);
+    assert_eq!(build.end(), 137);
+    let processes = || {
+        let mut left = bench.left_over();
+        left.retain(|what| what.starts_with("/proc/"));
+        left
+    };
+    crate::bench::wait_for(|| if processes().is_empty() { Ok(()) } else { Err(processes().join("\n")) });
+    assert!(!bench.has_image());
+    // The next build may be another test's, and may have done it already.
+    let good = bench.add(&Buildpack::new("e2e/good"));
+    bench.build(&[], &[good]).ok();
+    assert!(bench.work_dirs().is_empty(), "{:?}", bench.work_dirs());
+}

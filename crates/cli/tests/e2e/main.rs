@@ -1,0 +1,13 @@
+//! End-to-end tests: the program as people call it, with buildpacks written on the fly.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod bench;
+mod buildpacks;
+mod digest;
+mod docker;
+mod failures;
+mod image;
+mod interrupt;
+mod output;
+mod run;

@@ -1,0 +1,80 @@
+//! What people and programs see of a build.
+
+use crate::bench::{Bench, Buildpack};
+use crate::run::probing;
+use serde_json::Value;
+
+fn events(stdout: &str) -> Vec<Value> {
+    stdout.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"))).collect()
+}
+
+#[test]
+fn events_are_json_lines() {
+    let bench = Bench::new();
+    let dir =
+        bench.add(&probing().build("probe; echo 'a \"quoted\" line'; printf '\\xff\\n'; printf 'no end'"));
+    let done = bench.build(&["--json"], &[dir]).ok();
+    let events = events(&done.stdout);
+    let kinds: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    for kind in ["phase-started", "detected", "buildpack-started", "output", "buildpack-finished", "layer"] {
+        assert!(kinds.contains(&kind), "{kind}: {kinds:?}");
+    }
+    assert_eq!(kinds.last(), Some(&"image"));
+    let lines: Vec<&Value> = events.iter().filter(|e| e["event"] == "output").map(|e| &e["line"]).collect();
+    assert_eq!(lines, ["a \"quoted\" line", "\u{fffd}", "no end"]);
+    let image = events.last().unwrap();
+    assert_eq!(image["digest"], bench.inspect()["digest"]);
+}
+
+#[test]
+fn a_failure_is_an_event_too() {
+    let bench = Bench::new();
+    let dir = bench.add(&Buildpack::new("e2e/bad").build("echo why; exit 1"));
+    let done = bench.build(&["--json"], &[dir]);
+    assert_eq!(done.code, 51);
+    let events = events(&done.stdout);
+    let last = events.last().unwrap();
+    assert_eq!(last["event"], "failed");
+    assert!(last["message"].as_str().unwrap().contains("e2e/bad@1.0.0"), "{last}");
+}
+
+#[test]
+fn quiet_prints_the_digest_alone() {
+    let bench = Bench::new();
+    let dir = bench.add(&probing());
+    let done = bench.build(&["--quiet"], &[dir]).ok();
+    assert_eq!(done.stdout.trim_end(), bench.inspect()["digest"].as_str().unwrap());
+    assert_eq!(done.stderr, "");
+}
+
+#[test]
+fn people_see_each_buildpacks_lines() {
+    let bench = Bench::new();
+    let dir = bench.add(&probing().build("probe; echo on stdout; echo on stderr >&2"));
+    let done = bench.build(&[], &[dir]).ok();
+    for text in ["===> DETECTING", "===> BUILDING", "===> EXPORTING", "] on stdout\n", "] on stderr\n"] {
+        done.says(text);
+    }
+    assert!(!done.stdout.contains('\u{1b}'), "colours without a terminal: {done:#?}");
+    done.says("[e2e/probe@1.0.0] on stdout");
+}
+
+#[test]
+fn an_image_can_also_go_to_a_folder() {
+    let bench = Bench::new();
+    let dir = bench.add(&probing());
+    let digest = bench.build(&["-o", "out"], std::slice::from_ref(&dir)).ok().digest();
+    for reference in ["oci:out", "oci:only"] {
+        if reference == "oci:only" {
+            let only = bench.build_command(&["-o", "only"], std::slice::from_ref(&dir));
+            assert_eq!(crate::bench::Done::of(only).ok().digest(), digest);
+        }
+        let seen = crate::bench::Done::of(bench.strata(["inspect", reference, "--json"])).ok();
+        assert_eq!(serde_json::from_str::<Value>(&seen.stdout).unwrap()["digest"], digest);
+        let folder = bench.path(reference.trim_start_matches("oci:"));
+        let seen = crate::bench::tool("skopeo", &["inspect", &format!("oci:{}", folder.display())]);
+        assert_eq!(serde_json::from_str::<Value>(&seen).unwrap()["Digest"], digest);
+    }
+    // An image that is there is replaced.
+    bench.build(&["-o", "out"], &[dir]).ok();
+}
