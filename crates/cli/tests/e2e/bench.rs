@@ -260,7 +260,7 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         // Folders that a build made unwritable would otherwise stay.
-        let _ = Command::new("chmod").args(["-R", "u+rwX"]).arg(self.dir.path()).output();
+        drop(Command::new("chmod").args(["-R", "u+rwX"]).arg(self.dir.path()).output());
     }
 }
 
@@ -355,8 +355,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         // It has ended, unless the test failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.kill().unwrap_or_default();
+        drop(self.child.wait());
     }
 }
 

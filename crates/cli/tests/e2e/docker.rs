@@ -46,8 +46,8 @@ impl Drop for Docker {
     fn drop(&mut self) {
         let pid = rustix::process::Pid::from_child(&self.daemon);
         // It may have ended already. Told kindly, it also ends its containers and its own helpers.
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.daemon.wait();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap_or_default();
+        drop(self.daemon.wait());
     }
 }
 
