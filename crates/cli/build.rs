@@ -44,7 +44,8 @@ fn build() -> Outcome<PathBuf> {
     let mut cargo = Command::new(env::var("CARGO")?);
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy();
-        let is_of_this_build = ["CARGO_CFG_", "CARGO_FEATURE_", "CARGO_PROFILE_", "CARGO_ENCODED_", "CARGO_PKG_"];
+        let is_of_this_build =
+            ["CARGO_CFG_", "CARGO_FEATURE_", "CARGO_PROFILE_", "CARGO_ENCODED_", "CARGO_PKG_"];
         if is_of_this_build.iter().any(|prefix| name.starts_with(prefix)) {
             cargo.env_remove(&*name);
         }

@@ -65,7 +65,9 @@ pub(crate) struct Build {
 
 /// Run an image in a sandbox
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Example:\n  strata run web --env PORT=9000\n\nThe network is this machine's. The exit code is the process's own; 82 when it could not be started.")]
+#[command(
+    after_help = "Example:\n  strata run web --env PORT=9000\n\nThe network is this machine's. The exit code is the process's own; 82 when it could not be started."
+)]
 pub(crate) struct Run {
     /// Name of the image
     pub(crate) name: String,

@@ -13,7 +13,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 use strata_layer::Owner;
 use strata_oci::Reference;
@@ -64,8 +64,9 @@ struct Target {
 fn build(args: &args::Build, places: &Places, show: &Show, interrupt: &Interrupt) -> Outcome {
     let kit = builder::load(args)?;
     let created = created(places)?;
-    let variables =
-        places.assignments(&args.env_file, &args.env).map_err(|error| Failure::new(Exit::InvalidArguments, error))?;
+    let variables = places
+        .assignments(&args.env_file, &args.env)
+        .map_err(|error| Failure::new(Exit::InvalidArguments, error))?;
     let target = target(args, places)?;
     let sandbox_failure = |error: SandboxError| sandbox_failure(&error);
     let parent = Path::new(WorkDir::DEFAULT_PARENT);
@@ -79,7 +80,9 @@ fn build(args: &args::Build, places: &Places, show: &Show, interrupt: &Interrupt
 
     let metadata = files::read(&work.layers.join("config/metadata.toml"), Metadata::parse)
         .map_err(|error| Failure::caused(Exit::Export, "failed to export", &error))?
-        .ok_or_else(|| Failure::new(Exit::Export, "failed to export: the build left no config/metadata.toml"))?;
+        .ok_or_else(|| {
+            Failure::new(Exit::Export, "failed to export: the build left no config/metadata.toml")
+        })?;
     let exported = export_image(args, &work, &base, &metadata, &target, &created, show, interrupt)?;
     let mut names = target.names.clone();
     if let Some(dir) = &target.copy {
@@ -135,13 +138,16 @@ fn target(args: &args::Build, places: &Places) -> Result<Target, Failure> {
             (images.join(reference.layout_path()), vec![reference.to_string()])
         }
         (None, Some(output)) => (output.clone(), vec![format!("oci:{}", output.display())]),
-        (None, None) => return Err(Failure::new(Exit::InvalidArguments, "neither --tag nor --output is given")),
+        (None, None) => {
+            return Err(Failure::new(Exit::InvalidArguments, "neither --tag nor --output is given"));
+        }
     };
     let copy = output.clone().filter(|output| *output != dir);
     for dir in std::iter::once(&dir).chain(&copy) {
         check_writable(dir)?;
     }
-    let own = [Some(images), output].into_iter().flatten().filter_map(|dir| dir.canonicalize().ok()).collect();
+    let own =
+        [Some(images), output].into_iter().flatten().filter_map(|dir| dir.canonicalize().ok()).collect();
     Ok(Target { layout: Layout::open(dir), names, copy, own })
 }
 
@@ -253,9 +259,11 @@ fn in_sandbox(
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
         .map_err(|error| Failure::caused(Exit::Other, "cannot make a pipe", &std::io::Error::from(error)))?;
     let spec = spec(kit, work, base, places, target)?;
-    let io = Io { stdin: Stdio::null(), stdout: Stdio::inherit(), stderr: Stdio::inherit(), events: Some(writer) };
+    let io =
+        Io { stdin: Stdio::null(), stdout: Stdio::inherit(), stderr: Stdio::inherit(), events: Some(writer) };
     let mut child = Sandbox::spawn(&spec, io).map_err(|error| sandbox_failure(&error))?;
-    let (sender, events) = channel();
+    // Bounded: whoever reads slowly slows the buildpacks down instead of filling the memory.
+    let (sender, events) = sync_channel(1024);
     // Detached on purpose: it ends when the last holder of the pipe does.
     std::thread::spawn(move || {
         for line in BufReader::new(File::from(reader)).lines().map_while(Result::ok) {
@@ -286,17 +294,22 @@ fn in_sandbox(
     match failure {
         Some(failure) => Err(failure),
         None if exit.is_success() => Ok(()),
-        None => Err(Failure::new(Exit::Other, format!("the sandbox ended unexpectedly with code {}", exit.code))
-            .hint("was it killed, or was the machine out of memory?")),
+        None => {
+            Err(Failure::new(Exit::Other, format!("the sandbox ended unexpectedly with code {}", exit.code))
+                .hint("was it killed, or was the machine out of memory?"))
+        }
     }
 }
 
 fn spec(kit: &Kit, work: &Work, base: &Base, places: &Places, target: &Target) -> Result<Spec, Failure> {
     let config = base.stored.image.config();
-    let distro = (config.label("io.buildpacks.base.distro.name"), config.label("io.buildpacks.base.distro.version"));
+    let distro =
+        (config.label("io.buildpacks.base.distro.name"), config.label("io.buildpacks.base.distro.version"));
     let distro = match distro {
         (None, None) => None,
-        (name, version) => Some((name.unwrap_or_default().to_owned(), version.unwrap_or_default().to_owned())),
+        (name, version) => {
+            Some((name.unwrap_or_default().to_owned(), version.unwrap_or_default().to_owned()))
+        }
     };
     let passed_on = strata_decide::build::PASSED_ON.iter().filter(|name| **name != "HOSTNAME");
     let task = Task {
@@ -354,6 +367,7 @@ fn export_image(
     show: &Show,
     interrupt: &Interrupt,
 ) -> Result<export::Exported, Failure> {
+    let is_new = target.layout.dir().symlink_metadata().is_err();
     let layout = Layout::open_or_create(target.layout.dir())
         .map_err(|error| store_failure("cannot make the image's folder", &error))?;
     let export = Export {
@@ -378,18 +392,11 @@ fn export_image(
     let tags: Vec<String> =
         args.tag.iter().filter_map(|tag| tag.parse::<Reference>().ok()?.tag().map(str::to_owned)).collect();
     let outcome = export::run(&export, &layout, &tags, show);
-    if outcome.is_err() {
-        remove_if_new(&layout);
-    }
-    outcome
-}
-
-/// A folder that was made for an image which then failed is taken away again; one with an image stays.
-fn remove_if_new(layout: &Layout) {
-    if matches!(layout.read_image(), Ok(None)) {
+    if outcome.is_err() && is_new && matches!(layout.read_image(), Ok(None)) {
         // Whatever cannot be removed is an empty layout, which the next build uses.
         fs::remove_dir_all(layout.dir()).unwrap_or_default();
     }
+    outcome
 }
 
 /// Puts a complete image into another folder.

@@ -76,9 +76,7 @@ fn from_builder(dir: &Path) -> Result<Kit, Failure> {
 /// Takes one buildpack's folder in.
 fn add(kit: &mut Kit, dir: &Path) -> Result<Descriptor, Failure> {
     let what = || format!("cannot use the buildpack {}", dir.display());
-    let dir = dir
-        .canonicalize()
-        .map_err(|error| Failure::caused(Exit::InvalidArguments, what(), &error))?;
+    let dir = dir.canonicalize().map_err(|error| Failure::caused(Exit::InvalidArguments, what(), &error))?;
     let descriptor = files::read(&dir.join("buildpack.toml"), Descriptor::parse)
         .map_err(|error| Failure::caused(Exit::InvalidArguments, what(), &error))?
         .ok_or_else(|| {
@@ -94,7 +92,8 @@ fn add(kit: &mut Kit, dir: &Path) -> Result<Descriptor, Failure> {
     }
     let place = Path::new(&escape_id(&info.id)).join(&info.version);
     if let Some(other) = kit.buildpacks.insert(place, dir.clone()).filter(|other| *other != dir) {
-        let message = format!("{} and {} are both {}@{}", other.display(), dir.display(), info.id, info.version);
+        let message =
+            format!("{} and {} are both {}@{}", other.display(), dir.display(), info.id, info.version);
         return Err(Failure::new(Exit::InvalidArguments, message));
     }
     Ok(descriptor)

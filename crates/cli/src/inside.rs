@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
-use strata_decide::detect::BuildTarget;
+use strata_decide::detect::{BuildTarget, os_release};
 use strata_phases::detect::Surroundings;
 use strata_phases::{Event, Failure, Observer, build, detect, files};
 use strata_sandbox::Call;
@@ -66,6 +66,14 @@ pub(crate) fn run(call: Call) -> i32 {
     }
 }
 
+/// The distribution of the build environment, for a run image that names none.
+fn host_distro() -> Result<Option<(String, String)>, Failure> {
+    let path = Path::new("/etc/os-release");
+    let bytes = files::read_bytes(path, files::Links::Follow, 64 * 1024)
+        .map_err(|error| Failure::caused(Exit::Detect, "cannot find out the distribution", &error))?;
+    Ok(bytes.and_then(|bytes| os_release(&String::from_utf8_lossy(&bytes))))
+}
+
 fn phases(task: &Task, observer: &dyn Observer) -> Result<(), Failure> {
     let element = |(id, version, optional): &(String, String, bool)| OrderElement {
         id: id.clone(),
@@ -78,7 +86,11 @@ fn phases(task: &Task, observer: &dyn Observer) -> Result<(), Failure> {
         os: task.os.clone(),
         arch: task.arch.clone(),
         variant: task.variant.clone(),
-        distro: task.distro.clone(),
+        distro: match &task.distro {
+            Some(distro) => Some(distro.clone()),
+            None => host_distro()?,
+        },
+        exec_env: task.exec_env.clone(),
     };
     let variables: Vec<(OsString, OsString)> =
         task.variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
@@ -90,7 +102,6 @@ fn phases(task: &Task, observer: &dyn Observer) -> Result<(), Failure> {
         temp_dir: Path::new("/tmp"),
         variables: &variables,
         target: &target,
-        exec_env: &task.exec_env,
     };
     let catalog = detect::catalog(around.buildpacks_dir)?;
     let detected = detect::run(&order, &catalog, &around, observer)?;

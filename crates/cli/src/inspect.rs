@@ -1,10 +1,10 @@
 //! `strata inspect`: what is in an image.
 
+use crate::Outcome;
 use crate::args;
 use crate::build::open_image;
 use crate::places::Places;
 use crate::show::{bytes, print};
-use crate::Outcome;
 use serde_json::{Value, json};
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
@@ -89,7 +89,8 @@ fn people(stored: &StoredImage, report: &Value) {
     }
     print("\nLayers");
     for layer in stored.image.layers() {
-        let by = layer.history.as_ref().and_then(|history| history.created_by.as_deref()).unwrap_or("(unknown)");
+        let by =
+            layer.history.as_ref().and_then(|history| history.created_by.as_deref()).unwrap_or("(unknown)");
         print(&format!("  {:>10}  {by}", bytes(layer.descriptor.size)));
     }
 }

@@ -26,7 +26,8 @@ impl Places {
         let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let home = absolute("HOME");
         let below_home = |tail: &str| home.as_deref().unwrap_or(Path::new("/var/tmp")).join(tail);
-        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let text =
+            |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
         Self {
             data: absolute("XDG_DATA_HOME").unwrap_or_else(|| below_home(".local/share")).join("strata"),
             cache: absolute("XDG_CACHE_HOME").unwrap_or_else(|| below_home(".cache")).join("strata"),
@@ -55,9 +56,33 @@ impl Places {
     /// What buildpacks must not see of this machine: Strata's own images, and where people keep secrets.
     pub(crate) fn hidden(&self, images: &Path) -> Vec<PathBuf> {
         const SECRETS: &[&str] = &[
-            ".ssh", ".gnupg", ".aws", ".azure", ".docker", ".kube", ".config/gcloud", ".config/containers",
-            ".config/gh", ".netrc", ".git-credentials", ".npmrc", ".pypirc", ".password-store",
-            ".cargo/credentials", ".cargo/credentials.toml", ".local/share/keyrings", ".mozilla",
+            ".ssh",
+            ".gnupg",
+            ".aws",
+            ".azure",
+            ".docker",
+            ".kube",
+            ".config/gcloud",
+            ".config/containers",
+            ".config/gh",
+            ".netrc",
+            ".git-credentials",
+            ".npmrc",
+            ".pypirc",
+            ".password-store",
+            ".cargo/credentials",
+            ".cargo/credentials.toml",
+            ".local/share/keyrings",
+            ".mozilla",
+            ".vault-token",
+            ".pgpass",
+            ".my.cnf",
+            ".m2/settings.xml",
+            ".gem/credentials",
+            ".terraform.d",
+            ".config/git/credentials",
+            ".bash_history",
+            ".zsh_history",
         ];
         let mut hidden = vec![self.data.clone(), self.cache.clone(), images.to_owned()];
         if let Some(home) = &self.home {

@@ -59,8 +59,9 @@ fn sandbox_failure(error: &SandboxError) -> Failure {
 /// What is started: the entry point with the arguments, in the image's own environment.
 fn job(args: &args::Run, places: &Places, stored: &StoredImage) -> Result<Job, Failure> {
     let config = stored.image.config();
-    let asked =
-        places.assignments(&args.env_file, &args.env).map_err(|error| Failure::new(Exit::InvalidArguments, error))?;
+    let asked = places
+        .assignments(&args.env_file, &args.env)
+        .map_err(|error| Failure::new(Exit::InvalidArguments, error))?;
     let mut env: std::collections::BTreeMap<String, String> =
         config.env().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     env.extend(asked);
@@ -116,7 +117,8 @@ fn unpack_all(layout: &Layout, stored: &StoredImage, dir: &Path) -> Result<Vec<P
                 .open_blob(&layer.descriptor)
                 .map_err(|error| Failure::caused(Exit::Launch, what(), &error))?
                 .ok_or_else(|| Failure::new(Exit::Launch, format!("{}: it is not in the layout", what())))?;
-            unpack_one(blob, &layer.diff_id, dir, &target).map_err(|error| Failure::caused(Exit::Launch, what(), &error))?;
+            unpack_one(blob, &layer.diff_id, dir, &target)
+                .map_err(|error| Failure::caused(Exit::Launch, what(), &error))?;
         }
         lowers.push(target);
     }
@@ -133,7 +135,8 @@ fn unpack_one(blob: Box<dyn Read + Send>, diff_id: &Digest, dir: &Path, target: 
     let temp = tempfile::Builder::new().prefix(".unpack-").tempdir_in(dir)?;
     let root = temp.path().join("root");
     fs::create_dir(&root)?;
-    let mut tar = Hashed { inner: open_layer(blob).map_err(io::Error::other)?, hasher: strata_oci::Hasher::default() };
+    let mut tar =
+        Hashed { inner: open_layer(blob).map_err(io::Error::other)?, hasher: strata_oci::Hasher::default() };
     let options = UnpackOptions {
         whiteouts: Whiteouts::Overlay,
         ownership: Ownership::Caller,

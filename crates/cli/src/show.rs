@@ -35,7 +35,11 @@ impl Show {
             (_, true) => Detail::Verbose,
             _ => Detail::Normal,
         };
-        Self { out: Mutex::new(Box::new(AutoStream::new(std::io::stdout(), choice))), json: args.json, detail }
+        Self {
+            out: Mutex::new(Box::new(AutoStream::new(std::io::stdout(), choice))),
+            json: args.json,
+            detail,
+        }
     }
 
     fn line(&self, least: Detail, text: &str) {

@@ -23,8 +23,11 @@ pub(crate) fn of(config: &ImageConfig) -> Result<Owner, Failure> {
     let gid = if gid.is_empty() { gid_of_env().or(uid) } else { number(gid).or_else(gid_of_env) };
     match (uid, gid) {
         (Some(uid), Some(gid)) => Ok(Owner { uid: uid.into(), gid: gid.into() }),
-        _ => Err(Failure::new(Exit::InvalidArguments, format!("the image's user '{user}' is not a pair of numbers"))
-            .hint("use a run image whose user is given as uid:gid")),
+        _ => Err(Failure::new(
+            Exit::InvalidArguments,
+            format!("the image's user '{user}' is not a pair of numbers"),
+        )
+        .hint("use a run image whose user is given as uid:gid")),
     }
 }
 

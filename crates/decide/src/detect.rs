@@ -22,6 +22,17 @@ pub struct BuildTarget {
     pub variant: String,
     /// Distribution name and version of the run image; `None` when it has none.
     pub distro: Option<(String, String)>,
+    /// The execution environment: `production`, `test`, …
+    pub exec_env: String,
+}
+
+/// Name and version of the distribution that an `/etc/os-release` names: the stand-in for a run image that names none.
+pub fn os_release(text: &str) -> Option<(String, String)> {
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.map(|value| value.trim_matches(['"', '\'', ' ']).to_owned())
+    };
+    Some((value("ID")?, value("VERSION_ID").unwrap_or_default()))
 }
 
 /// A component buildpack on trial.
@@ -132,6 +143,11 @@ impl<'a, T, E> Walk<'a, T, E> {
                 inside.push(key);
                 let rest = steps.get(i + 1..).unwrap_or_default();
                 return self.order(&descriptor.order, &inside, &done, rest, *optional);
+            }
+            let envs = &descriptor.buildpack.exec_env;
+            let is_for_env = |env: &String| env == "*" || *env == self.target.exec_env;
+            if !envs.is_empty() && !envs.iter().any(is_for_env) {
+                continue;
             }
             done.push(Element {
                 buildpack: GroupElement {
@@ -349,6 +365,24 @@ mod tests {
     }
 
     #[test]
+    fn a_buildpack_for_another_execution_environment_is_left_out() {
+        let catalog = catalog(&[("a", ""), ("b", "")]);
+        let mut catalog = catalog;
+        for (id, env) in [("a", "test"), ("b", "*")] {
+            catalog.get_mut(&(id.to_owned(), "1".to_owned())).unwrap().buildpack.exec_env = vec![env.into()];
+        }
+        let order = "[[order]]\n[[order.group]]\nid=\"a\"\n[[order.group]]\nid=\"b\"\n";
+        assert_eq!(groups(order, &catalog).unwrap(), ["b"]);
+    }
+
+    #[test]
+    fn the_distribution_is_read_from_os_release() {
+        let text = "NAME=\"Debian\"\nVERSION_ID=\"12\"\nID=debian\nID\n";
+        assert_eq!(os_release(text), Some(("debian".into(), "12".into())));
+        assert_eq!(os_release("ID\n"), None);
+    }
+
+    #[test]
     fn a_cycle_and_a_missing_buildpack_are_errors() {
         let to = |id: &str| format!("[[order]]\n[[order.group]]\nid=\"{id}\"\n");
         let catalog = catalog(&[("m", &to("n")), ("n", &to("m"))]);
@@ -363,6 +397,7 @@ mod tests {
             arch: "amd64".into(),
             variant: String::new(),
             distro: Some(("debian".into(), "12".into())),
+            exec_env: "production".into(),
         };
         for (text, fits) in [
             ("", true),

@@ -1,11 +1,12 @@
 //! Resolving build plans: who provides what for whom (buildpack specification, "Phase #1: Detection").
 
 use crate::detect::{Element, Level, Line};
+use std::collections::HashMap;
 use strata_spec::group::GroupElement;
 use strata_spec::plan::{BuildPlan, BuildpackPlan, Plan, PlanEntry, Provider, Require};
 
 /// The largest number of combinations of `[[or]]` alternatives that are tried.
-const MAX_TRIALS: usize = 1_000_000;
+const MAX_TRIALS: usize = 10_000;
 
 /// A buildpack that passed, and what it asks and offers.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,20 +120,22 @@ fn try_choices(mut trial: Vec<Choice<'_>>, log: &mut Vec<Line>) -> Option<(Vec<G
 
 /// Offers of a buildpack are registered before its own requirements.
 fn gather<'a>(trial: &[Choice<'a>]) -> Vec<Dependency<'a>> {
-    fn named<'d, 'a>(all: &'d mut Vec<Dependency<'a>>, name: &'a str) -> &'d mut Dependency<'a> {
-        let at = all.iter().position(|d| d.name == name).unwrap_or_else(|| {
+    let mut all: Vec<Dependency<'a>> = Vec::new();
+    let mut index: HashMap<&'a str, usize> = HashMap::new();
+    let mut at = |all: &mut Vec<Dependency<'a>>, name: &'a str| {
+        *index.entry(name).or_insert_with(|| {
             all.push(Dependency { name, ..Dependency::default() });
             all.len() - 1
-        });
-        &mut all[at]
-    }
-    let mut all = Vec::new();
+        })
+    };
     for choice in trial {
         for name in &choice.provides {
-            named(&mut all, name).unused.push(choice.buildpack);
+            let i = at(&mut all, name);
+            all[i].unused.push(choice.buildpack);
         }
         for require in choice.requires {
-            let dependency = named(&mut all, &require.name);
+            let i = at(&mut all, &require.name);
+            let dependency = &mut all[i];
             let fresh = std::mem::take(&mut dependency.unused);
             dependency.providers.extend(fresh);
             if dependency.providers.is_empty() {

@@ -62,6 +62,9 @@ pub fn run(
         observer.event(Event::BuildpackFinished { buildpack: buildpack.label(), millis });
     }
     let path = around.layers_dir.join("config/metadata.toml");
+    clear_config(&around.layers_dir.join("config")).map_err(|error| {
+        Failure::caused(Exit::Build, "failed to make room for the build's outcome", &error)
+    })?;
     files::write(&path, &metadata.to_toml(api))
         .map_err(|error| Failure::caused(Exit::Build, "failed to write the build's outcome", &error))?;
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
@@ -90,6 +93,13 @@ fn build_one(
     if left_over > 0 {
         observer.warn(format!("buildpack {label} left {left_over} process(es) running; they were ended"));
     }
+    let has_sboms = files::list(&dir)
+        .map_err(|error| failed("an unreadable folder", &error))?
+        .iter()
+        .any(|path| path.to_string_lossy().contains(".sbom."));
+    if has_sboms {
+        observer.warn(format!("buildpack {label} wrote SBOM files; they are not taken into the image yet"));
+    }
     for layer in find_layers(&dir).map_err(|error| failed("a broken layer", &error))? {
         if layer.toml.types.is_none() {
             set_aside(&layer).map_err(|error| failed("a layer that cannot be set aside", &error))?;
@@ -117,6 +127,19 @@ fn build_one(
     files::read(&dir.join("store.toml"), strata_spec::layer::Store::parse)
         .map_err(|error| failed("a broken store.toml", &error))?;
     Ok(())
+}
+
+/// `config` becomes a layer of its own: nothing that a buildpack put there may get into it.
+fn clear_config(dir: &Path) -> std::io::Result<()> {
+    let removed = match dir.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(dir),
+        Ok(_) => std::fs::remove_file(dir),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Runs `bin/build` and passes its output on line by line.
@@ -153,7 +176,7 @@ fn run_buildpack(
         api,
         buildpack_dir: &dir,
         target: around.target,
-        exec_env: around.exec_env,
+        exec_env: &around.target.exec_env,
         paths: vec![
             ("CNB_PLATFORM_DIR", around.platform_dir),
             ("CNB_BP_PLAN_PATH", &plan_path),
@@ -211,8 +234,19 @@ pub fn find_layers(dir: &Path) -> Result<Vec<FoundLayer>, FileError> {
         if !is_toml || NOT_LAYERS.contains(&name) {
             continue;
         }
+        // `...toml` would be the layer `..`, the folder above.
+        if name.is_empty() || name == "." || name == ".." {
+            let source = std::io::Error::other("no layer can have this name");
+            return Err(FileError::Io { action: "use", path, source });
+        }
         if let Some(toml) = files::read(&path, LayerToml::parse)? {
-            layers.push(FoundLayer { name: name.to_owned(), dir: dir.join(name), toml });
+            let layer = FoundLayer { name: name.to_owned(), dir: dir.join(name), toml };
+            let other = layer.dir.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir());
+            if other {
+                let source = std::io::Error::other("a layer is a folder, and this is something else");
+                return Err(FileError::Io { action: "use", path: layer.dir, source });
+            }
+            layers.push(layer);
         }
     }
     Ok(layers)

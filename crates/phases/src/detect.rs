@@ -40,8 +40,6 @@ pub struct Surroundings<'a> {
     pub variables: &'a [(OsString, OsString)],
     /// What the image is built for.
     pub target: &'a BuildTarget,
-    /// `production`, `test`, …
-    pub exec_env: &'a str,
 }
 
 impl Surroundings<'_> {
@@ -152,9 +150,7 @@ fn run_group(
     let fresh: Vec<Result<(String, DetectRun), Failure>> = std::thread::scope(|scope| {
         let threads: Vec<_> = missing
             .iter()
-            .map(|element| {
-                scope.spawn(move || Ok((element.buildpack.label(), detect_one(element, around)?)))
-            })
+            .map(|element| scope.spawn(move || Ok((element.buildpack.label(), detect_one(element, around)?))))
             .collect();
         threads
             .into_iter()
@@ -239,7 +235,7 @@ fn detect_invocation(
         api,
         buildpack_dir: dir,
         target: around.target,
-        exec_env: around.exec_env,
+        exec_env: &around.target.exec_env,
         paths: vec![("CNB_PLATFORM_DIR", around.platform_dir), ("CNB_BUILD_PLAN_PATH", plan_path)],
     };
     environment::add_own(&mut env, &own);

@@ -1,13 +1,17 @@
 //! The environment that buildpacks see (buildpack specification, "Environment").
 
-use crate::files::{self, FileError};
+use crate::files::{self, FileError, Links};
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use strata_decide::build::{BUILD_FOLDERS, PASSED_ON};
 use strata_decide::detect::BuildTarget;
 use strata_launch::env::{DefaultAction, Env};
 use strata_spec::BuildpackApi;
+
+/// The largest value of a variable in bytes: what Linux lets one have.
+const MAX_VALUE: usize = 128 * 1024;
 
 /// The base environment: what is passed on of the given variables.
 pub fn base(variables: &[(OsString, OsString)]) -> Env {
@@ -20,11 +24,14 @@ pub fn base(variables: &[(OsString, OsString)]) -> Env {
     env
 }
 
+/// Name and contents of an environment file.
+pub type EnvFile = (Vec<u8>, Vec<u8>);
+
 /// The files of one folder of environment files: name and contents, sorted, folders left out.
 ///
 /// # Errors
 /// When the folder or a file cannot be read.
-pub fn read_dir(dir: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>, FileError> {
+pub fn read_dir(dir: &Path) -> Result<Vec<EnvFile>, FileError> {
     let mut files = Vec::new();
     for path in files::list(dir)? {
         let io_error = |source| FileError::Io { action: "read", path: path.clone(), source };
@@ -32,7 +39,11 @@ pub fn read_dir(dir: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>, FileError> {
             continue;
         }
         let name = path.file_name().unwrap_or_default().as_bytes().to_vec();
-        files.push((name, std::fs::read(&path).map_err(io_error)?));
+        let value = files::read_bytes(&path, Links::Follow, MAX_VALUE)?.unwrap_or_default();
+        if value.contains(&0) {
+            return Err(io_error(io::Error::other("it holds a NUL byte, which no variable can")));
+        }
+        files.push((name, value));
     }
     Ok(files)
 }

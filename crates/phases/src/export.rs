@@ -116,8 +116,10 @@ pub fn run(
     let mut assembly = Assembly::new(export, output, observer)?;
     let mut lifecycle =
         LifecycleMetadata { run_image: export.run_image.clone(), ..LifecycleMetadata::default() };
-    lifecycle.stack.run_image =
-        labels::StackRunImage { image: export.run_image.image.clone(), mirrors: export.run_image.mirrors.clone() };
+    lifecycle.stack.run_image = labels::StackRunImage {
+        image: export.run_image.image.clone(),
+        mirrors: export.run_image.mirrors.clone(),
+    };
     for buildpack in export.group {
         lifecycle.buildpacks.push(assembly.buildpack(buildpack)?);
     }
@@ -171,9 +173,8 @@ impl<'a> Assembly<'a> {
         let what = format!("cannot pack layer '{id}'");
         let mut sink = self.output.begin_blob().map_err(|error| failed(&what, &error))?;
         let mut out = Cancellable { out: &mut *sink, cancelled: self.export.cancelled };
-        let packed: Packed =
-            strata_layer::pack(source, Compression::Gzip, self.export.threads, &mut out)
-                .map_err(|error: LayerError| failed(&what, &error))?;
+        let packed: Packed = strata_layer::pack(source, Compression::Gzip, self.export.threads, &mut out)
+            .map_err(|error: LayerError| failed(&what, &error))?;
         sink.commit(&packed.digest, packed.size).map_err(|error| failed(&what, &error))?;
         self.image.append(Layer {
             descriptor: Descriptor::new(self.image.layer_media_type(), packed.digest, packed.size),
@@ -224,7 +225,10 @@ impl<'a> Assembly<'a> {
             store: store.map(|s| StoreEntry { metadata: decide::table_to_json(&s.metadata) }),
             ..BuildpackLayers::default()
         };
-        for FoundLayer { name, dir, toml } in find_layers(&dir).map_err(unreadable)? {
+        let mut found = find_layers(&dir).map_err(unreadable)?;
+        // By layer name, as the reference orders them; the listing is by file name, in which `a-b.toml` is before `a.toml`.
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        for FoundLayer { name, dir, toml } in found {
             if !toml.types.launch {
                 continue;
             }
@@ -252,9 +256,8 @@ impl<'a> Assembly<'a> {
         let Place { real, seen } = self.export.app;
         let patterns: Vec<Vec<String>> =
             self.export.metadata.slices.iter().map(|slice| slice.paths.clone()).collect();
-        let sources =
-            strata_layer::slices(real, seen, &self.parents(seen), self.export.owner, &patterns)
-                .map_err(|error| failed("cannot slice the app", &error))?;
+        let sources = strata_layer::slices(real, seen, &self.parents(seen), self.export.owner, &patterns)
+            .map_err(|error| failed("cannot slice the app", &error))?;
         let sliced = sources.len() > 1;
         sources
             .iter()
@@ -318,8 +321,7 @@ fn configure(
             .map(|value| strata_oci::go_json::to_string(&value))
             .map_err(|error| failed("cannot write a label", &error))
     };
-    let build =
-        decide::build_metadata(export.metadata, export.launcher_info.clone(), export.api);
+    let build = decide::build_metadata(export.metadata, export.launcher_info.clone(), export.api);
     let mut project = serde_json::Map::new();
     if let Some(source) = &export.project.source {
         let mut entry = serde_json::Map::new();

@@ -1,5 +1,7 @@
 //! Reading and writing the documents of a build.
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -34,20 +36,48 @@ pub enum FileError {
 /// # Errors
 /// When it cannot be read, is no UTF-8, or is larger than any real document.
 pub fn read_text(path: &Path) -> Result<Option<String>, FileError> {
-    let io_error = |source| FileError::Io { action: "read", path: path.to_owned(), source };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error(error)),
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes).map_err(io_error)?;
-    let invalid = |message: String| FileError::Invalid { path: path.to_owned(), source: DocError::whole(message) };
-    if bytes.len() > MAX_DOCUMENT {
-        return Err(invalid(format!("the file is larger than {} MiB", MAX_DOCUMENT >> 20)));
-    }
+    let Some(bytes) = read_bytes(path, Links::Refuse, MAX_DOCUMENT)? else { return Ok(None) };
+    let invalid =
+        |message: String| FileError::Invalid { path: path.to_owned(), source: DocError::whole(message) };
     let text = String::from_utf8(bytes).map_err(|error| invalid(format!("it is not UTF-8: {error}")))?;
     Ok(Some(text))
+}
+
+/// Whether the last part of a path may be a symbolic link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Links {
+    /// It may.
+    Follow,
+    /// It may not. Export runs outside of the sandbox, where a link that a buildpack made leads to this machine's
+    /// own files; and what the build phase read must be what export reads.
+    Refuse,
+}
+
+/// Reads a regular file of at most `limit` bytes; `None` when there is none. Never waits for a pipe or a device.
+///
+/// # Errors
+/// When it cannot be read, is not a regular file, or is larger.
+pub fn read_bytes(path: &Path, links: Links, limit: usize) -> Result<Option<Vec<u8>>, FileError> {
+    let io_error = |source| FileError::Io { action: "read", path: path.to_owned(), source };
+    let nofollow = if links == Links::Refuse { OFlags::NOFOLLOW } else { OFlags::empty() };
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | nofollow;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP) if links == Links::Refuse => {
+            return Err(io_error(io::Error::other("it is a symbolic link, which is not allowed here")));
+        }
+        Err(error) => return Err(io_error(error.into())),
+    };
+    if !file.metadata().map_err(io_error)?.is_file() {
+        return Err(io_error(io::Error::other("it is not a regular file")));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(io_error)?;
+    if bytes.len() > limit {
+        return Err(io_error(io::Error::other(format!("it is larger than {} KiB", limit >> 10))));
+    }
+    Ok(Some(bytes))
 }
 
 /// Reads and parses a document; `None` when the file is not there.
@@ -70,9 +100,13 @@ pub fn write(path: &Path, text: &str) -> Result<(), FileError> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(io_error)?;
     }
-    let mut file = File::create(path).map_err(io_error)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(io_error)?;
-    file.write_all(text.as_bytes()).map_err(io_error)
+    // Beside its place and renamed: a link of that name is replaced, not followed.
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(io_error)?;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(io_error)?;
+    file.write_all(text.as_bytes()).map_err(io_error)?;
+    file.persist(path).map_err(|error| io_error(error.error))?;
+    Ok(())
 }
 
 /// The entries of a folder, sorted by name bytes; none when the folder is not there.
@@ -81,13 +115,17 @@ pub fn write(path: &Path, text: &str) -> Result<(), FileError> {
 /// When it cannot be listed.
 pub fn list(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
     let io_error = |source| FileError::Io { action: "list", path: dir.to_owned(), source };
+    // A link would lead elsewhere outside of the sandbox than inside.
+    let is_link = dir.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
+    if is_link {
+        return Err(io_error(io::Error::other("it is a symbolic link, which is not allowed here")));
+    }
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(io_error(error)),
     };
-    let mut paths =
-        entries.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>().map_err(io_error)?;
+    let mut paths = entries.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>().map_err(io_error)?;
     paths.sort();
     Ok(paths)
 }

@@ -91,8 +91,13 @@ fn follow(child: &mut Child, reader: OwnedFd, on_output: &mut dyn FnMut(&[u8])) 
     const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
     let mut reader = File::from(reader);
     let mut buffer = vec![0; 64 * 1024];
+    // What was in the pipe when the program had ended; a process left behind may go on writing for ever.
+    let mut rest: Option<u64> = None;
     loop {
-        let has_ended = child.try_wait()?.is_some();
+        let has_ended = rest.is_some() || child.try_wait()?.is_some();
+        if has_ended && rest.is_none() {
+            rest = Some(rustix::io::ioctl_fionread(&reader)?);
+        }
         let readable = {
             let mut fds = [PollFd::from_borrowed_fd(reader.as_fd(), PollFlags::IN)];
             let timeout = if has_ended { Timespec { tv_sec: 0, tv_nsec: 0 } } else { PATIENCE };
@@ -108,9 +113,15 @@ fn follow(child: &mut Child, reader: OwnedFd, on_output: &mut dyn FnMut(&[u8])) 
             }
             continue;
         }
-        match reader.read(&mut buffer) {
+        let wanted =
+            rest.map_or(buffer.len(), |left| buffer.len().min(usize::try_from(left).unwrap_or(0).max(1)));
+        match reader.read(buffer.get_mut(..wanted).unwrap_or_default()) {
             Ok(0) => return Ok(false),
-            Ok(count) => on_output(buffer.get(..count).unwrap_or_default()),
+            Ok(_) if rest == Some(0) => return Ok(true),
+            Ok(count) => {
+                on_output(buffer.get(..count).unwrap_or_default());
+                rest = rest.map(|left| left.saturating_sub(count as u64));
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -190,6 +201,12 @@ mod tests {
         assert!(run.output_still_open);
         let pid = rustix::process::Pid::from_raw(output.trim().parse().unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+
+    #[test]
+    fn a_process_left_behind_that_goes_on_writing_does_not_hold_the_build_up() {
+        let (run, output) = shell("trap '' PIPE; (echo $$; while echo x; do :; done) 2>/dev/null & exit 0");
+        assert!(run.output_still_open, "{}", output.len());
     }
 
     #[test]

@@ -87,6 +87,9 @@ pub struct Stack {
     pub id: String,
 }
 
+/// Ids that are folders of the lifecycle's own in `<layers>` (buildpack specification, "buildpack.toml").
+const RESERVED_IDS: &[&str] = &["app", "config", "generated", "sbom", ".", ".."];
+
 impl Descriptor {
     /// Parses a descriptor. That id, version and API make sense is checked where they are used.
     ///
@@ -96,6 +99,15 @@ impl Descriptor {
         let descriptor: Self = from_toml(text)?;
         if descriptor.buildpack.id.is_empty() {
             return Err(DocError::whole("buildpack.id is missing"));
+        }
+        let id = &descriptor.buildpack.id;
+        // The specification has no `_`; buildpacks in use have.
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"./-_".contains(&b);
+        if !id.bytes().all(is_plain) || RESERVED_IDS.contains(&id.as_str()) {
+            return Err(DocError::whole(format!(
+                "buildpack.id '{id}' is not allowed; letters, digits and ./- are, but none of {}",
+                RESERVED_IDS.join(", ")
+            )));
         }
         Ok(descriptor)
     }

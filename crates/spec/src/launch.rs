@@ -99,16 +99,25 @@ impl LaunchToml {
 /// Characters that a process type may not have: it becomes a file name in `/cnb/process`.
 const FORBIDDEN_IN_TYPE: &[char] = &['/', '>', '<', ':', '|', '&', '\\'];
 
-fn resolve(raw: RawProcess, api: BuildpackApi) -> Result<Process, DocError> {
-    let kind = raw.kind;
+/// Refuses a process type that cannot be a file name.
+///
+/// # Errors
+/// When it is empty, a dot name, or has a forbidden character.
+pub fn check_process_type(kind: &str) -> Result<(), DocError> {
     if kind.is_empty() {
         return Err(DocError::whole("type is required for all processes"));
     }
-    if kind.contains(FORBIDDEN_IN_TYPE) || kind == "." || kind == ".." {
+    if kind.contains(FORBIDDEN_IN_TYPE) || kind.contains('\0') || kind == "." || kind == ".." {
         return Err(DocError::whole(format!(
             "process type '{kind}' may not contain characters '/><:|&\\' or be a dot name"
         )));
     }
+    Ok(())
+}
+
+fn resolve(raw: RawProcess, api: BuildpackApi) -> Result<Process, DocError> {
+    let kind = raw.kind;
+    check_process_type(&kind)?;
     let command = match (raw.command, api.has_command_arrays()) {
         (None, _) => Vec::new(),
         (Some(toml::Value::String(command)), false) => vec![command],

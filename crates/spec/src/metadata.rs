@@ -3,7 +3,7 @@
 use crate::api::PlatformApi;
 use crate::doc::{DocError, from_toml};
 use crate::group::GroupElement;
-use crate::launch::{Label, Process, Slice};
+use crate::launch::{Label, Process, Slice, check_process_type};
 use crate::toml_writer;
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +93,7 @@ impl Metadata {
 }
 
 fn owned(raw: RawProcess) -> Result<OwnedProcess, DocError> {
+    check_process_type(&raw.kind)?;
     let wrong = || DocError::whole(format!("process '{}': command must hold strings", raw.kind));
     let command = match &raw.command {
         toml::Value::String(command) => vec![command.clone()],
