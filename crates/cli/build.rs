@@ -15,10 +15,13 @@ fn main() -> Outcome<()> {
     println!("cargo::rerun-if-changed=../launcher/Cargo.toml");
     println!("cargo::rerun-if-changed=../launch/src");
     let launcher = match env::var_os("STRATA_LAUNCHER") {
-        Some(path) => PathBuf::from(path).canonicalize()?,
+        Some(path) => {
+            let path = PathBuf::from(path).canonicalize()?;
+            println!("cargo::rerun-if-changed={}", path.display());
+            path
+        }
         None => build()?,
     };
-    println!("cargo::rerun-if-changed={}", launcher.display());
     println!("cargo::rustc-env=STRATA_LAUNCHER_PATH={}", launcher.display());
     Ok(())
 }
