@@ -21,7 +21,10 @@ pub(crate) struct Copy<'a> {
 impl Copy<'_> {
     /// Copies the app. Permissions become 0755 for folders and programs and 0644 for other files, as Git keeps them.
     pub(crate) fn run(&self, app: &Path, to: &Path) -> Result<(), Failure> {
-        let app = app.canonicalize().map_err(|error| failed(app, &error))?;
+        let app = app.canonicalize().map_err(|error| {
+            let message = format!("cannot read the app's folder {}", app.display());
+            Failure::caused(Exit::InvalidArguments, message, &error)
+        })?;
         if !app.is_dir() {
             return Err(Failure::new(Exit::InvalidArguments, format!("{} is not a folder", app.display()))
                 .hint("name the folder with the application's source"));

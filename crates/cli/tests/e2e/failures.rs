@@ -169,7 +169,6 @@ fn the_builder_is_no_toml() {
 }
 
 #[test]
-#[ignore = "the exit code of a missing folder is still 1"]
 fn the_app_is_missing() {
     let bench = Bench::new();
     let dir = bench.add(&Buildpack::new("e2e/good"));
