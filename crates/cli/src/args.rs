@@ -42,7 +42,7 @@ pub(crate) struct Build {
     /// A buildpack's folder; repeat it to use several, in this order, instead of the builder's order
     #[arg(long, value_name = "DIR")]
     pub(crate) buildpack: Vec<PathBuf>,
-    /// The image to build on: scratch, or oci:DIR[:TAG]
+    /// The image to build on: scratch, oci:DIR, or oci:DIR:TAG
     #[arg(long, value_name = "REF")]
     pub(crate) run_image: Option<String>,
     /// Also write the image as an OCI layout of its own to this folder
@@ -90,7 +90,7 @@ pub(crate) struct Run {
 /// Show what is in an image
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Inspect {
-    /// Name of the image, or oci:DIR[:TAG]
+    /// Name of the image, oci:DIR, or oci:DIR:TAG
     pub(crate) name: String,
     /// Print JSON
     #[arg(long)]

@@ -1,6 +1,6 @@
 //! Bytes of layers: tar writing, hashing, compression, extraction.
 //!
-//! A [`Source`] says what a layer holds; [`pack`] turns it into a blob in one streaming pass and [`unpack`] is the
+//! A [`Source`] says what a layer holds; [`pack()`] turns it into a blob in one streaming pass and [`unpack()`] is the
 //! way back. The tar bytes are those of Go's `archive/tar`, because layers are reused by comparing digests with
 //! images that other programs have written.
 //!

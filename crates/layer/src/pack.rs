@@ -58,7 +58,7 @@ pub fn pack(
     pack_with(|tar| write_entries(source, tar), compression, threads, out)
 }
 
-/// Like [`pack`] for a tar archive that `fill` writes, in writes of any size.
+/// Like [`pack()`] for a tar archive that `fill` writes, in writes of any size.
 pub fn pack_with(
     fill: impl FnOnce(&mut dyn Write) -> Result<(), LayerError> + Send,
     compression: Compression,
