@@ -92,11 +92,6 @@ fn tolerate_covered(outcome: Result<(), Errno>) -> Result<(), Errno> {
     }
 }
 
-/// Binds one device: what makes it a device is kept.
-pub(crate) fn bind_device(source: &Path, target: &Path) -> Result<(), Failure> {
-    rustix::mount::mount_bind(source, target).doing_to("bind", source)
-}
-
 /// Remounts with less: never set-uid, never devices. The flags that are there stay, since they are locked.
 fn restrict(target: &Path, access: Access) -> Result<(), Errno> {
     let present = rustix::fs::statvfs(target)?.f_flag;
@@ -221,6 +216,20 @@ impl NewRoot {
             }
         }
         Ok(())
+    }
+
+    /// Binds one device over a file that is there. It can be written to as ever, but its mode and owner cannot be
+    /// changed: the caller may be the machine's root, whose device it is.
+    pub(crate) fn bind_device(&self, source: &Path, inside: &Path) -> Result<(), Failure> {
+        let place = self.file(inside)?;
+        rustix::mount::mount_bind(source, place.path()).doing_to("bind", source)?;
+        let place = self.walk(inside).map(Place)?;
+        let present = rustix::fs::statvfs(place.path()).doing_to("look at the mount of", source)?.f_flag;
+        let mut flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID;
+        if present.contains(StatVfsMountFlags::NOEXEC) {
+            flags |= MountFlags::NOEXEC;
+        }
+        mount_remount(place.path(), flags, c"").doing_to("restrict the mount of", source)
     }
 
     /// Opens a directory, making it and its parents where missing.

@@ -13,7 +13,7 @@ use rustix::fs::Access as Rights;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::error::{Doing, Failure};
-use crate::mounts::{Access, MountTable, NewRoot, Overlays, bind, bind_device, tmpfs};
+use crate::mounts::{Access, MountTable, NewRoot, Overlays, bind, tmpfs};
 use crate::spec::{Mount, Root, Spec};
 
 /// Directories of the host that are not projected but made by [`system_directories`].
@@ -201,8 +201,9 @@ fn proc(root: &NewRoot, table: &MountTable) -> Result<(), Failure> {
         }
     }
     for name in PROC_HIDDEN {
-        if let Some(place) = root.existing(&inside.join(name)) {
-            bind_device(Path::new("/dev/null"), &place.path())?;
+        let path = inside.join(name);
+        if root.existing(&path).is_some() {
+            root.bind_device(Path::new("/dev/null"), &path)?;
         }
     }
     Ok(())
@@ -215,7 +216,7 @@ fn devices(root: &NewRoot, table: &MountTable) -> Result<(), Failure> {
     for name in DEVICES {
         let source = dev.join(name);
         if source.exists() {
-            bind_device(&source, &root.file(&source)?.path())?;
+            root.bind_device(&source, &source)?;
         }
     }
     let pts = root.directory(&dev.join("pts"))?;

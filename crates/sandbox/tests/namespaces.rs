@@ -36,6 +36,7 @@ const CASES: &[Case] = &[
     ("mounts are writable only when asked", mounts_are_writable_only_when_asked),
     ("hidden paths are empty or absent", hidden_paths_are_empty),
     ("temporary directories and devices work", temporary_directories_and_devices_work),
+    ("devices cannot be changed", devices_cannot_be_changed),
     ("odd names are projected", odd_names_are_projected),
     ("killing the child kills everything", killing_the_child_kills_everything),
     ("the death of the parent kills everything", the_death_of_the_parent_kills_everything),
@@ -268,6 +269,14 @@ fn temporary_directories_and_devices_work(dir: &Path) {
         run(&host(dir, script)),
         ("1777\n1777\n1777\n4\n/proc/self/fd/0\nptmx\nresolves\nsys".to_owned(), 0)
     );
+}
+
+fn devices_cannot_be_changed(dir: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    let before = fs::metadata("/dev/null").unwrap().mode();
+    let (text, _) = run(&host(dir, "chmod 600 /dev/null 2>/dev/null && echo changed || echo refused"));
+    assert_eq!(text, "refused");
+    assert_eq!(fs::metadata("/dev/null").unwrap().mode(), before);
 }
 
 fn odd_names_are_projected(dir: &Path) {
