@@ -3,6 +3,8 @@
 //! A nested cargo call with a target folder of its own: artifact dependencies, which would say this in the manifest,
 //! are not stable. `STRATA_LAUNCHER` names a launcher that was built elsewhere instead.
 
+#![expect(clippy::disallowed_methods, reason = "cargo talks to build scripts through the environment")]
+
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;

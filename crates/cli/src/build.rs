@@ -53,6 +53,8 @@ pub(crate) fn run(args: &args::Build, places: &Places) -> Outcome {
 
 /// Where the image goes.
 struct Target {
+    /// The embedded store.
+    images: PathBuf,
     layout: Layout,
     names: Vec<String>,
     /// A folder that gets a copy.
@@ -146,9 +148,8 @@ fn target(args: &args::Build, places: &Places) -> Result<Target, Failure> {
     for dir in std::iter::once(&dir).chain(&copy) {
         check_writable(dir)?;
     }
-    let own =
-        [Some(images), output].into_iter().flatten().filter_map(|dir| dir.canonicalize().ok()).collect();
-    Ok(Target { layout: Layout::open(dir), names, copy, own })
+    let own = std::iter::once(&images).chain(&output).filter_map(|dir| dir.canonicalize().ok()).collect();
+    Ok(Target { images, layout: Layout::open(dir), names, copy, own })
 }
 
 /// A folder that is no image is never written into, and one that cannot be written fails before the build.
@@ -345,12 +346,11 @@ fn spec(kit: &Kit, work: &Work, base: &Base, places: &Places, target: &Target) -
         .map_err(|error| Failure::caused(Exit::Other, "cannot describe the task", &error))?;
     // The scratch base has a user of its own; root in the image would be powerless inside all the same.
     let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != 0).unwrap_or(SCRATCH_USER);
-    let images = target.own.first().cloned().unwrap_or_default();
     Ok(Spec {
         uid: id(base.owner.uid),
         gid: id(base.owner.gid),
         hostname: "strata".into(),
-        root: Root::Host { hide: places.hidden(&images), scratch: work.scratch.clone() },
+        root: Root::Host { hide: places.hidden(&target.images), scratch: work.scratch.clone() },
         mounts,
         job: Job::Call { payload },
     })

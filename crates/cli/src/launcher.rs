@@ -15,3 +15,15 @@ pub(crate) fn info() -> Launcher {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// It is copied into every image: raising this is a decision of its own.
+    const BUDGET: usize = 700 * 1024;
+
+    #[test]
+    fn the_launcher_keeps_to_its_budget() {
+        assert!(super::BYTES.len() <= BUDGET, "{} bytes", super::BYTES.len());
+        assert!(super::BYTES.starts_with(b"\x7fELF"));
+    }
+}

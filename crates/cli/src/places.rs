@@ -1,5 +1,7 @@
 //! The only reader of the environment: where things are kept, and what is passed on.
 
+#![expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
+
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;

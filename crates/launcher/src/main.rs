@@ -3,6 +3,11 @@
 //! Reads its arguments, its environment and the files of the layers, asks `strata-launch` what follows from them, and
 //! becomes the process. Nothing is decided here.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "reading and passing on the environment is what a launcher does"
+)]
+
 mod exec_d;
 mod failure;
 mod files;

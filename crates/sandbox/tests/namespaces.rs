@@ -2,6 +2,7 @@
 //!
 //! It has a main of its own, because a sandbox starts its program anew and that program must notice first thing.
 
+#![expect(clippy::disallowed_methods, reason = "the test starts itself again inside")]
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,

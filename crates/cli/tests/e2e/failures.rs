@@ -210,3 +210,85 @@ fn an_image_survives_a_later_failure() {
     assert_eq!(bench.inspect()["digest"], digest);
     assert_eq!(bench.run(&[]).code, 7);
 }
+
+/// What a buildpack leaves is read outside of the sandbox, where a link leads to this machine's own files.
+#[test]
+fn what_leads_out_of_the_layers_is_refused() {
+    const LAUNCH: &str = r#"printf '[types]\nlaunch = true\n'"#;
+    for (script, text) in [
+        (format!(r#"{LAUNCH} >"$layers/x.toml"; ln -s OUT "$layers/x""#), "a layer is a folder"),
+        (r#"rm -rf "$layers"; ln -s OUT "$layers""#.to_owned(), "symbolic link"),
+        (format!(r#"{LAUNCH} >"$layers/...toml""#), "no layer can have this name"),
+        (r#"ln -s OUT/x.toml "$layers/x.toml""#.to_owned(), "symbolic link"),
+        (r#"ln -s OUT/store.toml "$layers/store.toml""#.to_owned(), "symbolic link"),
+        (r#"mkfifo "$layers/store.toml""#.to_owned(), "not a regular file"),
+        (
+            r#"mkdir -p "$layers/x/env"; printf '[types]\nbuild = true\n' >"$layers/x.toml"; ln -s /dev/zero "$layers/x/env/X""#
+                .to_owned(),
+            "not a regular file",
+        ),
+    ] {
+        let bench = Bench::new();
+        bench.write("out/x.toml", "[types]\nlaunch = true\n");
+        let out = bench.path("out").display().to_string();
+        let dir = bench.add(&Buildpack::new("e2e/evil").build(&script.replace("OUT", &out)));
+        fails(&bench, &bench.build(&[], &[dir]), 52, &["e2e/evil@1.0.0", text]);
+    }
+}
+
+#[test]
+fn a_later_buildpack_cannot_put_a_link_in_place_of_an_earlier_ones_layers() {
+    let bench = Bench::new();
+    let out = bench.path("out");
+    bench.write("out/x.toml", "[types]\nlaunch = true\n");
+    bench.write("out/x/secret", "secret");
+    let first = bench.add(&Buildpack::new("e2e/first"));
+    let script = format!("rm -rf /layers/e2e_first; ln -s {} /layers/e2e_first", out.display());
+    let second = bench.add(&Buildpack::new("e2e/second").build(&script));
+    fails(&bench, &bench.build(&[], &[first, second]), 62, &["e2e/first@1.0.0", "symbolic link"]);
+}
+
+#[test]
+fn the_folder_of_the_outcome_is_the_lifecycles_own() {
+    let bench = Bench::new();
+    let script = format!("ln -s {} /layers/config", bench.path("out").display());
+    bench.write(
+        "out/metadata.toml",
+        "[[processes]]\ntype = \"../../etc/evil\"\ncommand = [\"x\"]\ndirect = true\n",
+    );
+    let dir = bench.add(&Buildpack::new("e2e/config").build(&script));
+    bench.build(&[], &[dir]).ok();
+    assert_eq!(bench.label("io.buildpacks.build.metadata")["processes"], serde_json::json!([]));
+
+    let reserved = bench.add(&Buildpack::new("config"));
+    let done = bench.build(&[], &[reserved]);
+    assert_eq!(done.code, 3, "{done:#?}");
+    assert!(done.stderr.contains("'config' is not allowed"), "{done:#?}");
+}
+
+#[test]
+fn a_process_that_writes_on_does_not_hold_the_build_up() {
+    let bench = Bench::new();
+    let dir = bench.add(&Buildpack::new("e2e/endless").build("yes & exit 0"));
+    let done = bench.build(&[], &[dir]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    bench.is_clean_soon();
+}
+
+#[test]
+fn a_failed_build_keeps_the_users_own_files() {
+    let bench = Bench::new();
+    let dir = bench.add(&Buildpack::new("e2e/good"));
+    let keep = bench.path("keep");
+    std::fs::create_dir_all(keep.join("blobs/sha256")).unwrap();
+    bench.write("keep/oci-layout", "{\"imageLayoutVersion\": \"1.0.0\"}");
+    bench.write("keep/index.json", "{\"schemaVersion\":2,\"manifests\":[]}");
+    bench.write("keep/notes", "mine");
+    let output = keep.display().to_string();
+    let mut command =
+        bench.strata(["build", "app", "--output", &output, "--process-type", "none", "--buildpack"]);
+    command.arg(dir);
+    let done = Done::of(command);
+    assert_eq!(done.code, 62, "{done:#?}");
+    assert_eq!(std::fs::read_to_string(keep.join("notes")).unwrap(), "mine");
+}

@@ -1,5 +1,9 @@
 //! End-to-end tests: the program as people call it, with buildpacks written on the fly.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the programs under test get a chosen part of the environment"
+)]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod bench;
