@@ -88,7 +88,8 @@ fn build(args: &args::Build, places: &Places, show: &Show, interrupt: &Interrupt
     let exported = export_image(args, &work, &base, &metadata, &target, &created, show, interrupt)?;
     let mut names = target.names.clone();
     if let Some(dir) = &target.copy {
-        copy_image(&target.layout, &exported.encoded, dir)
+        Layout::open_or_create(dir)
+            .and_then(|to| strata_store::copy_image(&to, &target.layout, &exported.encoded, &[]))
             .map_err(|error| store_failure("cannot write the image to the output folder", &error))?;
         names.push(format!("oci:{}", dir.display()));
     }
@@ -376,7 +377,7 @@ fn export_image(
         group: &metadata.buildpacks,
         metadata,
         base: &base.stored,
-        base_layout: &base.layout,
+        base_store: &base.layout,
         run_image: base.run_image.clone(),
         launcher: launcher::BYTES,
         launcher_info: launcher::info(),
@@ -397,15 +398,6 @@ fn export_image(
         fs::remove_dir_all(layout.dir()).unwrap_or_default();
     }
     outcome
-}
-
-/// Puts a complete image into another folder.
-fn copy_image(from: &Layout, encoded: &strata_oci::Encoded, dir: &Path) -> Result<(), StoreError> {
-    let to = Layout::open_or_create(dir)?;
-    for layer in &encoded.layers {
-        to.copy_blob_from(from, layer)?;
-    }
-    to.put_image(encoded, &[])
 }
 
 /// The embedded store, for commands that read.

@@ -183,6 +183,12 @@ impl Image {
         self.family.manifest()
     }
 
+    /// Type of the configuration.
+    #[must_use]
+    pub fn config_media_type(&self) -> &str {
+        &self.config_media_type
+    }
+
     /// OCI or Docker.
     #[must_use]
     pub fn family(&self) -> Family {

@@ -19,8 +19,8 @@ use strata_spec::labels::{self, BuildpackLayers, LayerEntry, LifecycleMetadata, 
 use strata_spec::layer::Store as StoreToml;
 use strata_spec::metadata::Metadata;
 use strata_spec::project::ProjectMetadata;
-use strata_store::layout::Copied;
-use strata_store::{Layout, Store, StoreError, StoredImage};
+use strata_store::Copied;
+use strata_store::{Store, StoreError, StoredImage};
 
 /// A folder that is somewhere here and has another path in the image.
 #[derive(Debug, Clone, Copy)]
@@ -44,7 +44,7 @@ pub struct Export<'a> {
     /// The run image.
     pub base: &'a StoredImage,
     /// Where the run image's layers are.
-    pub base_layout: &'a Layout,
+    pub base_store: &'a dyn Store,
     /// How labels name the run image.
     pub run_image: RunImage,
     /// The program that goes into the image.
@@ -105,7 +105,7 @@ pub struct Exported {
 /// [`Exit::Export`], and nothing of the image is visible then.
 pub fn run(
     export: &Export<'_>,
-    output: &Layout,
+    output: &dyn Store,
     names: &[String],
     observer: &dyn Observer,
 ) -> Result<Exported, Failure> {
@@ -147,17 +147,21 @@ fn failed(what: &str, error: &dyn std::error::Error) -> Failure {
 /// An image that grows layer by layer.
 struct Assembly<'a> {
     export: &'a Export<'a>,
-    output: &'a Layout,
+    output: &'a dyn Store,
     observer: &'a dyn Observer,
     image: Image,
 }
 
 impl<'a> Assembly<'a> {
-    fn new(export: &'a Export<'a>, output: &'a Layout, observer: &'a dyn Observer) -> Result<Self, Failure> {
+    fn new(
+        export: &'a Export<'a>,
+        output: &'a dyn Store,
+        observer: &'a dyn Observer,
+    ) -> Result<Self, Failure> {
         let mut image = export.base.image.clone();
         image.normalise_history(export.created);
         for layer in image.layers() {
-            let copied = output.copy_blob_from(export.base_layout, &layer.descriptor);
+            let copied = output.copy_blob_from(export.base_store, &layer.descriptor);
             let is_there = copied.map_err(|error: StoreError| failed("cannot copy the run image", &error))?;
             if is_there == Copied::Absent {
                 let what = format!("layer {} of the run image is not there", layer.descriptor.digest);

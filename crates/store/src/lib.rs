@@ -2,6 +2,7 @@
 //!
 //! [`Store`] is what the phases see. [`layout::Layout`] implements it for a directory in the OCI image layout.
 
+mod copy;
 pub mod embedded;
 mod error;
 pub mod layout;
@@ -12,6 +13,7 @@ use std::io::{Read, Write};
 
 use strata_oci::{Descriptor, Digest, Encoded, Image};
 
+pub use copy::{Copied, copy_bytes, copy_image};
 pub use embedded::Embedded;
 pub use error::StoreError;
 pub use layout::{Layout, host_architecture};
@@ -27,6 +29,24 @@ pub struct StoredImage {
     pub manifest: Vec<u8>,
     /// Its configuration, byte for byte.
     pub config: Vec<u8>,
+}
+
+impl StoredImage {
+    /// The documents as they were found, ready to be stored elsewhere under the same digest.
+    #[must_use]
+    pub fn encoded(&self) -> Encoded {
+        let config_descriptor = Descriptor::of(self.image.config_media_type(), &self.config);
+        Encoded {
+            media_type: self.image.media_type().to_owned(),
+            manifest: self.manifest.clone(),
+            manifest_digest: self.manifest_digest,
+            config: self.config.clone(),
+            config_digest: config_descriptor.digest,
+            config_descriptor,
+            layers: self.image.layers().iter().map(|layer| layer.descriptor.clone()).collect(),
+            platform: self.image.config().platform(),
+        }
+    }
 }
 
 /// A place for one image and its blobs.
@@ -49,6 +69,28 @@ pub trait Store: Send + Sync {
     /// Stores the documents of an image whose layers are there already, and makes it visible under `names`, at once
     /// and last. Idempotent. On failure the previous image stays visible.
     fn put_image(&self, encoded: &Encoded, names: &[String]) -> Result<(), StoreError>;
+
+    /// How documents of a build name an image of this place exactly: `<path>@<digest>` of a layout,
+    /// `<registry>/<repository>@<digest>` of a registry, the bare hex digits of the id of a daemon
+    /// (platform specification, "analyzed.toml").
+    fn identifier(&self, image: &StoredImage) -> String;
+
+    /// What kind of place this is, for those who know a shorter way between two of a kind.
+    fn medium(&self) -> Medium<'_>;
+
+    /// Takes over a blob of another place, the shortest way there is. Idempotent; the bytes are verified.
+    fn copy_blob_from(&self, other: &dyn Store, descriptor: &Descriptor) -> Result<Copied, StoreError> {
+        copy_bytes(self, other, descriptor)
+    }
+}
+
+/// Kinds of places.
+#[derive(Clone, Copy, Debug)]
+pub enum Medium<'a> {
+    /// A directory in the OCI image layout.
+    Layout(&'a Layout),
+    /// Any other.
+    Other,
 }
 
 /// A blob that is being written.

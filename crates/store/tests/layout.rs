@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::Command;
 
 use strata_oci::{Descriptor, Digest, Image, Index, Layer, Platform, media_type};
-use strata_store::layout::{Copied, Pruned, REF_NAME};
+use strata_store::Copied;
+use strata_store::layout::{Pruned, REF_NAME};
 use strata_store::{Layout, Store, StoreError};
 
 fn put_blob(store: &dyn Store, bytes: &[u8]) -> Descriptor {

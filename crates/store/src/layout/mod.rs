@@ -21,7 +21,7 @@ use rustix::fs::{Mode, OFlags};
 use strata_oci::manifest::MAX_MANIFEST_SIZE;
 use strata_oci::{Descriptor, Digest, Encoded, Image, Index, Platform};
 
-use crate::{BlobSink, Store, StoreError, StoredImage};
+use crate::{BlobSink, Copied, Medium, Store, StoreError, StoredImage, copy_bytes};
 use lock::Lock;
 pub use prune::Pruned;
 use sink::FileSink;
@@ -50,21 +50,6 @@ struct Session {
     live_sinks: usize,
     /// Committed, and named by no image yet.
     fresh: BTreeSet<Digest>,
-}
-
-/// How a blob came into a layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Copied {
-    /// It was there before.
-    Present,
-    /// It is the same file now.
-    Linked,
-    /// It shares its storage, until either is changed.
-    Cloned,
-    /// Byte for byte.
-    Copied,
-    /// The other layout does not have it either.
-    Absent,
 }
 
 impl Layout {
@@ -133,11 +118,7 @@ impl Layout {
     }
 
     /// Takes over a blob of another layout, sharing storage where the file system can. The bytes are verified.
-    ///
-    /// # Errors
-    ///
-    /// When the bytes are not those of the descriptor, or cannot be read or written.
-    pub fn copy_blob_from(&self, other: &Self, descriptor: &Descriptor) -> Result<Copied, StoreError> {
+    fn copy_file_from(&self, other: &Self, descriptor: &Descriptor) -> Result<Copied, StoreError> {
         if self.has_blob(&descriptor.digest, descriptor.size)? {
             // Looked at again once nobody can clean up.
             let mut session = self.begin_session()?;
@@ -323,6 +304,21 @@ impl Store for Layout {
         let Some(file) = self.open_blob_file(descriptor)? else { return Ok(None) };
         let reader = strata_layer::VerifiedReader::new(file, descriptor.digest, descriptor.size);
         Ok(Some(Box::new(reader)))
+    }
+
+    fn copy_blob_from(&self, other: &dyn Store, descriptor: &Descriptor) -> Result<Copied, StoreError> {
+        match other.medium() {
+            Medium::Layout(other) => self.copy_file_from(other, descriptor),
+            Medium::Other => copy_bytes(self, other, descriptor),
+        }
+    }
+
+    fn identifier(&self, image: &StoredImage) -> String {
+        format!("{}@{}", self.dir.display(), image.manifest_digest)
+    }
+
+    fn medium(&self) -> Medium<'_> {
+        Medium::Layout(self)
     }
 
     fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool, StoreError> {
