@@ -298,7 +298,7 @@ pub fn judge(elements: &[Element], runs: &[DetectRun], log: &mut Vec<Line>) -> T
         return Trial::Failed;
     }
     match plan::resolve(&passing, log) {
-        Some((chosen, plan)) => Trial::Passed((Group { group: chosen }, plan)),
+        Some((chosen, plan)) => Trial::Passed((Group { group: chosen, ..Group::default() }, plan)),
         None => Trial::Failed,
     }
 }

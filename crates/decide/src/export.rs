@@ -1,9 +1,12 @@
 //! What goes into the image besides bytes: labels, environment, entry point (platform specification, "exporter").
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use strata_spec::PlatformApi;
+use strata_spec::bom::BomEntry;
+use strata_spec::group::GroupElement;
 use strata_spec::labels::{BuildMetadata, BuildpackEntry, Launcher, ProcessEntry};
 use strata_spec::metadata::{Metadata, OwnedProcess, command_and_args};
+use strata_spec::values;
 
 /// `created_by` of a buildpack's layer.
 pub fn layer_history(layer: &str, buildpack: &str, version: &str) -> String {
@@ -17,19 +20,25 @@ pub fn app_history(number: Option<usize>) -> String {
 
 /// The `io.buildpacks.build.metadata` label.
 pub fn build_metadata(metadata: &Metadata, launcher: Launcher, api: PlatformApi) -> BuildMetadata {
+    let bom = match metadata.bom.as_slice() {
+        [] => Value::Null,
+        entries => entries.iter().map(BomEntry::to_json).collect(),
+    };
     BuildMetadata {
-        buildpacks: metadata
-            .buildpacks
-            .iter()
-            .map(|b| BuildpackEntry {
-                id: b.id.clone(),
-                version: b.version.clone(),
-                homepage: b.homepage.clone(),
-            })
-            .collect(),
+        bom: (!api.has_legacy_sbom_files()).then_some(bom),
+        buildpacks: metadata.buildpacks.iter().map(group_entry).collect(),
+        extensions: metadata.extensions.iter().map(group_entry).collect(),
         launcher,
         processes: metadata.processes.iter().map(|p| process_entry(p, api)).collect(),
         default_process: metadata.default_process.clone().unwrap_or_default(),
+    }
+}
+
+fn group_entry(element: &GroupElement) -> BuildpackEntry {
+    BuildpackEntry {
+        id: element.id.clone(),
+        version: element.version.clone(),
+        homepage: element.homepage.clone(),
     }
 }
 
@@ -37,7 +46,7 @@ fn process_entry(owned: &OwnedProcess, api: PlatformApi) -> ProcessEntry {
     let (command, args) = command_and_args(&owned.process, api);
     ProcessEntry {
         kind: owned.process.kind.clone(),
-        command: to_json(&command),
+        command: values::to_json(&command),
         args,
         direct: owned.process.direct,
         buildpack_id: owned.buildpack_id.clone(),
@@ -79,26 +88,6 @@ pub fn default_process(metadata: &Metadata, asked: Option<&str>) -> Result<Optio
     }
 }
 
-/// A TOML value as JSON: dates become RFC 3339 strings, integers stay integers.
-pub fn to_json(value: &toml::Value) -> Value {
-    match value {
-        toml::Value::String(text) => json!(text),
-        toml::Value::Integer(number) => json!(number),
-        toml::Value::Float(number) => json!(number),
-        toml::Value::Boolean(flag) => json!(flag),
-        toml::Value::Datetime(date) => json!(date.to_string()),
-        toml::Value::Array(items) => items.iter().map(to_json).collect(),
-        toml::Value::Table(table) => table_to_json(table),
-    }
-}
-
-/// A TOML table as a JSON object with sorted keys, as Go writes maps.
-pub fn table_to_json(table: &toml::Table) -> Value {
-    let mut entries: Vec<_> = table.iter().collect();
-    entries.sort_by(|a, b| a.0.cmp(b.0));
-    Value::Object(entries.into_iter().map(|(key, value)| (key.clone(), to_json(value))).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,13 +110,5 @@ mod tests {
         assert_eq!(default_process(&metadata, Some("web")), Ok(Some("web".into())));
         assert_eq!(default_process(&metadata, None), Ok(None));
         assert!(default_process(&metadata, Some("cron")).unwrap_err().contains("there are: web"));
-    }
-
-    #[test]
-    fn toml_becomes_json_with_sorted_keys_and_types_kept() {
-        let table: toml::Table =
-            toml::from_str("b = 1\na = 1979-05-27T07:32:00Z\n[c]\nx = [1.5, true]\n").unwrap();
-        let json = table_to_json(&table).to_string();
-        assert_eq!(json, r#"{"a":"1979-05-27T07:32:00Z","b":1,"c":{"x":[1.5,true]}}"#);
     }
 }

@@ -149,7 +149,8 @@ fn gather<'a>(trial: &[Choice<'a>]) -> Vec<Dependency<'a>> {
 }
 
 fn entry(dependency: &Dependency<'_>) -> PlanEntry {
-    let provider = |b: &&GroupElement| Provider { id: b.id.clone(), version: b.version.clone() };
+    let provider =
+        |b: &&GroupElement| Provider { id: b.id.clone(), version: b.version.clone(), extension: false };
     PlanEntry {
         providers: dependency.providers.iter().map(provider).collect(),
         requires: dependency.requires.iter().map(|r| (*r).clone()).collect(),
@@ -158,7 +159,7 @@ fn entry(dependency: &Dependency<'_>) -> PlanEntry {
 
 /// What one buildpack is asked to provide.
 pub fn for_buildpack(plan: &Plan, id: &str) -> BuildpackPlan {
-    let mine = plan.entries.iter().filter(|entry| entry.providers.iter().any(|p| p.id == id));
+    let mine = plan.entries.iter().filter(|entry| entry.providers.iter().any(|p| p.id == id && !p.extension));
     BuildpackPlan { entries: mine.flat_map(|entry| entry.requires.iter().cloned()).collect() }
 }
 

@@ -226,7 +226,7 @@ impl<'a> Assembly<'a> {
         let mut entry = BuildpackLayers {
             key: buildpack.id.clone(),
             version: buildpack.version.clone(),
-            store: store.map(|s| StoreEntry { metadata: decide::table_to_json(&s.metadata) }),
+            store: store.map(|s| StoreEntry { metadata: strata_spec::values::table_to_json(&s.metadata) }),
             ..BuildpackLayers::default()
         };
         let mut found = find_layers(&dir).map_err(unreadable)?;
@@ -247,7 +247,7 @@ impl<'a> Assembly<'a> {
             let source = self.tree(dir, format!("{}/{escaped}/{name}", self.export.layers.seen));
             let history = decide::layer_history(&name, &buildpack.id, &buildpack.version);
             let Sha { sha } = self.add(&id, &source, history)?;
-            let data = toml.metadata.as_ref().map(decide::table_to_json).unwrap_or_default();
+            let data = toml.metadata.as_ref().map(strata_spec::values::table_to_json).unwrap_or_default();
             let types = toml.types;
             let layer =
                 LayerEntry { sha, data, build: types.build, launch: types.launch, cache: types.cache };
@@ -334,7 +334,7 @@ fn configure(
         }
         for (key, table) in [("version", &source.version), ("metadata", &source.metadata)] {
             if !table.is_empty() {
-                entry.insert(key.into(), decide::table_to_json(table));
+                entry.insert(key.into(), strata_spec::values::table_to_json(table));
             }
         }
         project.insert("source".into(), entry.into());

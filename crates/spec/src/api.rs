@@ -116,14 +116,59 @@ impl PlatformApi {
         self >= Self::V0_9
     }
 
+    /// Whether `SOURCE_DATE_EPOCH` dates the image.
+    pub fn has_source_date_epoch(self) -> bool {
+        self >= Self::V0_9
+    }
+
     /// Whether a process's `command` is an array in `metadata.toml` and in the label.
     pub fn has_command_arrays(self) -> bool {
         self >= Self::V0_10
     }
 
-    /// Whether the run image's history is kept and targets replace stacks.
+    /// Whether orders may name image extensions and the restorer takes a build image.
+    pub fn has_extensions(self) -> bool {
+        self >= Self::V0_10
+    }
+
+    /// Whether the creator restores stores even when it is told to skip restoring.
+    pub fn restores_when_skipping(self) -> bool {
+        self >= Self::V0_10
+    }
+
+    /// Whether the SBOMs of lifecycle and launcher go with the image.
+    pub fn has_own_sboms(self) -> bool {
+        self >= Self::V0_11
+    }
+
+    /// Whether the run image's history is kept, `run.toml` replaces `stack.toml`, and targets replace stacks.
     pub fn has_targets(self) -> bool {
         self >= Self::V0_12
+    }
+
+    /// Whether image extensions need no consent to experiments.
+    pub fn has_stable_extensions(self) -> bool {
+        self >= Self::V0_13
+    }
+
+    /// Whether an old cache image stays in the registry when a new one replaces it.
+    pub fn keeps_old_cache_image(self) -> bool {
+        self >= Self::V0_13
+    }
+
+    /// Whether the restorer makes sure that the run image can still be had.
+    pub fn checks_run_image(self) -> bool {
+        self >= Self::V0_14
+    }
+
+    /// Whether a launch layer that the previous image lacks is restored from the cache alone.
+    pub fn restores_launch_from_cache(self) -> bool {
+        self >= Self::V0_14
+    }
+
+    /// Whether `system.toml` adds buildpacks to every group.
+    pub fn has_system_buildpacks(self) -> bool {
+        self >= Self::V0_15
     }
 
     /// Whether the execution environment filters buildpacks and processes.

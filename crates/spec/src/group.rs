@@ -6,10 +6,14 @@ use serde::{Deserialize, Serialize};
 
 /// `group.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Group {
     /// The buildpacks, in build order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub group: Vec<GroupElement>,
+    /// The image extensions, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub group_extensions: Vec<GroupElement>,
 }
 
 /// One buildpack of the group.

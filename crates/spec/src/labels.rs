@@ -121,12 +121,18 @@ pub struct StackRunImage {
     pub mirrors: Vec<String>,
 }
 
-/// `io.buildpacks.build.metadata` from Platform API 0.9 on.
+/// `io.buildpacks.build.metadata`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct BuildMetadata {
+    /// The unstructured bill of materials, null without entries; before Platform API 0.9 only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bom: Option<serde_json::Value>,
     /// The group.
     #[serde(default)]
     pub buildpacks: Vec<BuildpackEntry>,
+    /// The image extensions of the group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<BuildpackEntry>,
     /// The launcher that is in the image.
     #[serde(default)]
     pub launcher: Launcher,

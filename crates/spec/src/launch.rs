@@ -1,11 +1,12 @@
 //! `launch.toml` (buildpack specification, "launch.toml").
 
 use crate::api::BuildpackApi;
+use crate::bom::{self, BomEntry};
 use crate::doc::{DocError, from_toml};
 use serde::{Deserialize, Serialize};
 
 /// `launch.toml`, with what depends on the Buildpack API already resolved.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct LaunchToml {
     /// Process types.
     pub processes: Vec<Process>,
@@ -13,6 +14,10 @@ pub struct LaunchToml {
     pub labels: Vec<Label>,
     /// Slices of the app directory.
     pub slices: Vec<Slice>,
+    /// The unstructured bill of materials of what is launched.
+    pub bom: Vec<BomEntry>,
+    /// Process types whose working directory the Buildpack API does not know, so that it was dropped.
+    pub dropped_working_dirs: Vec<String>,
 }
 
 /// One process type.
@@ -60,6 +65,8 @@ struct Raw {
     labels: Vec<Label>,
     #[serde(default)]
     slices: Vec<Slice>,
+    #[serde(default)]
+    bom: Vec<BomEntry>,
 }
 
 #[derive(Deserialize)]
@@ -87,12 +94,15 @@ impl LaunchToml {
     /// a file name, or two processes are marked as default.
     pub fn parse(text: &str, api: BuildpackApi) -> Result<Self, DocError> {
         let raw: Raw = from_toml(text)?;
+        bom::check(&raw.bom)?;
+        let has_dropped = |p: &&RawProcess| !api.has_working_dir() && !p.working_dir.is_empty();
+        let dropped_working_dirs = raw.processes.iter().filter(has_dropped).map(|p| p.kind.clone()).collect();
         let processes =
             raw.processes.into_iter().map(|p| resolve(p, api)).collect::<Result<Vec<_>, DocError>>()?;
         if processes.iter().filter(|p| p.default).count() > 1 {
             return Err(DocError::whole("multiple default process types aren't allowed"));
         }
-        Ok(Self { processes, labels: raw.labels, slices: raw.slices })
+        Ok(Self { processes, labels: raw.labels, slices: raw.slices, bom: raw.bom, dropped_working_dirs })
     }
 }
 

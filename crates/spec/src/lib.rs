@@ -6,7 +6,9 @@
 //!
 //! Sources: <https://github.com/buildpacks/spec> (`buildpack.md`, `platform.md`, `distribution.md`).
 
+pub mod analyzed;
 pub mod api;
+pub mod bom;
 pub mod build;
 pub mod builder;
 pub mod buildpack;
@@ -20,7 +22,9 @@ pub mod metadata;
 pub mod order;
 pub mod plan;
 pub mod project;
+pub mod system;
 pub mod toml_writer;
+pub mod values;
 
 pub use api::{BuildpackApi, PlatformApi};
 pub use doc::DocError;

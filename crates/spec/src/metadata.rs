@@ -1,6 +1,7 @@
 //! `<layers>/config/metadata.toml`: what the launcher needs, and what export turns into labels.
 
 use crate::api::PlatformApi;
+use crate::bom::BomEntry;
 use crate::doc::{DocError, from_toml};
 use crate::group::GroupElement;
 use crate::launch::{Label, Process, Slice, check_process_type};
@@ -8,7 +9,7 @@ use crate::toml_writer;
 use serde::{Deserialize, Serialize};
 
 /// The build's outcome.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metadata {
     /// The default process type, if any.
     pub default_process: Option<String>,
@@ -20,6 +21,10 @@ pub struct Metadata {
     pub processes: Vec<OwnedProcess>,
     /// App slices, in buildpack order.
     pub slices: Vec<Slice>,
+    /// The image extensions of the group.
+    pub extensions: Vec<GroupElement>,
+    /// The unstructured bill of materials; written for Platform APIs that have it here, not in files of its own.
+    pub bom: Vec<BomEntry>,
 }
 
 /// A process and the buildpack that defined it.
@@ -37,7 +42,11 @@ struct Raw {
     #[serde(skip_serializing_if = "String::is_empty")]
     buildpack_default_process_type: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    bom: Vec<BomEntry>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     buildpacks: Vec<GroupElement>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    extensions: Vec<GroupElement>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     labels: Vec<Label>,
     processes: Vec<RawProcess>,
@@ -77,6 +86,8 @@ impl Metadata {
             labels: raw.labels,
             processes,
             slices: raw.slices,
+            extensions: raw.extensions,
+            bom: raw.bom,
         })
     }
 
@@ -88,6 +99,8 @@ impl Metadata {
             labels: self.labels.clone(),
             processes: self.processes.iter().map(|p| raw_process(p, api)).collect(),
             slices: self.slices.clone(),
+            extensions: self.extensions.clone(),
+            bom: if api.has_legacy_sbom_files() { Vec::new() } else { self.bom.clone() },
         })
     }
 }

@@ -96,6 +96,9 @@ pub struct Provider {
     pub id: String,
     /// Version.
     pub version: String,
+    /// Whether it is an image extension.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub extension: bool,
 }
 
 impl Plan {
