@@ -290,3 +290,29 @@ fn skopeo_and_umoci_read_what_is_written() {
     run("umoci", &["unpack", "--rootless", "--image", &name, &bundle.display().to_string()]);
     assert!(bundle.join("rootfs/etc/ssl/certs/ca-certificates.crt").is_file());
 }
+
+#[test]
+fn one_name_can_stand_for_an_image_of_several_platforms() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::open_or_create(dir.path()).unwrap();
+    let images = [image_of(&[b"shared", b"a"], "amd64"), image_of(&[b"shared", b"b"], "arm64")];
+    let encoded = images.clone().map(|image| image.encode().unwrap());
+    let names = ["v1".to_owned()];
+    put_blob(&layout, b"shared");
+    put_blob(&layout, b"a");
+    assert!(matches!(layout.put_images(&encoded, &names), Err(StoreError::Missing { .. })));
+    put_blob(&layout, b"b");
+    let index = layout.put_images(&encoded, &names).unwrap();
+    for image in &images {
+        let layout = Layout::open(dir.path()).tagged("v1").for_platform(image.config().platform());
+        assert_eq!(layout.read_image().unwrap().unwrap().image, *image);
+    }
+    let mut blobs_expected = expected_blobs(&[&images[0], &images[1]]);
+    blobs_expected.push(index.hex());
+    blobs_expected.sort();
+    assert_eq!(blobs(dir.path()), blobs_expected);
+
+    // The next image under this name takes the place of all of them.
+    let next = put(&layout, &[b"c"], &["v1"]);
+    assert_eq!(blobs(dir.path()), expected_blobs(&[&next]));
+}

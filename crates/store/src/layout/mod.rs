@@ -283,6 +283,75 @@ impl Layout {
         }
     }
 
+    /// Stores one image for several platforms, the layers of which are there already, and makes it visible under `names`
+    /// as an index. Otherwise like [`Store::put_image`].
+    ///
+    /// # Errors
+    ///
+    /// When a layer is absent, a name is no tag, or the layout cannot be written.
+    pub fn put_images(&self, images: &[Encoded], names: &[String]) -> Result<Digest, StoreError> {
+        let names = self.names_or_default(names)?;
+        let mut stored = Vec::new();
+        let mut index = Index::default();
+        for image in images {
+            stored.extend(self.put_documents(image)?);
+            index
+                .manifests
+                .push(Descriptor { platform: Some(image.platform.clone()), ..image.manifest_descriptor() });
+        }
+        let bytes = index.encode().map_err(|source| StoreError::Encode { path: self.dir.clone(), source })?;
+        let descriptor = Descriptor::of(index.media_type, &bytes);
+        self.put_document(&bytes, &descriptor.digest)?;
+        stored.push(descriptor.digest);
+        self.publish(&descriptor, &names)?;
+        self.named_now(stored).map(|()| descriptor.digest)
+    }
+
+    /// Without names, the tag of this handle or `latest`.
+    fn names_or_default(&self, names: &[String]) -> Result<Vec<String>, StoreError> {
+        let names = match names {
+            [] => vec![self.tag.clone().unwrap_or_else(|| "latest".to_owned())],
+            names => names.to_vec(),
+        };
+        names.iter().try_for_each(|name| check_name(name))?;
+        Ok(names)
+    }
+
+    /// Stores the documents of an image; which blobs it is made of.
+    fn put_documents(&self, encoded: &Encoded) -> Result<Vec<Digest>, StoreError> {
+        for layer in encoded.layers.iter().filter(|_| !self.may_be_sparse) {
+            if !self.has_blob(&layer.digest, layer.size)? {
+                return Err(self.missing(layer.digest));
+            }
+        }
+        self.put_document(&encoded.config, &encoded.config_digest)?;
+        self.put_document(&encoded.manifest, &encoded.manifest_digest)?;
+        let layers = encoded.layers.iter().map(|layer| layer.digest);
+        Ok(layers.chain([encoded.config_digest, encoded.manifest_digest]).collect())
+    }
+
+    /// Names what is stored, in the place of what had these names.
+    fn publish(&self, manifest: &Descriptor, names: &[String]) -> Result<(), StoreError> {
+        sync_dir(&self.blobs_dir())?;
+        let _mutex = Lock::exclusive(&self.blobs_dir())?;
+        let mut index = self.read_index()?.unwrap_or_default();
+        index.manifests.retain(|old| old.annotations.get(REF_NAME).is_some_and(|old| !names.contains(old)));
+        for name in names {
+            let mut entry = manifest.clone();
+            entry.annotations.insert(REF_NAME.to_owned(), name.clone());
+            index.manifests.push(entry);
+        }
+        self.write_index(&index)
+    }
+
+    /// These blobs are named by an image from now on.
+    fn named_now(&self, blobs: Vec<Digest>) -> Result<(), StoreError> {
+        for digest in blobs {
+            self.lock_session().fresh.remove(&digest);
+        }
+        self.prune().map(drop)
+    }
+
     fn put_document(&self, bytes: &[u8], digest: &Digest) -> Result<(), StoreError> {
         let mut sink = self.sink()?;
         sink.write_all(bytes).map_err(StoreError::io("write", &self.blob_path(digest)))?;
@@ -337,35 +406,10 @@ impl Store for Layout {
     /// Without names, the tag of this handle or `latest`. Entries without a name, or with one of these, are replaced;
     /// others stay. Then blobs no manifest names are removed, unless another writer is at work.
     fn put_image(&self, encoded: &Encoded, names: &[String]) -> Result<(), StoreError> {
-        let default = [self.tag.clone().unwrap_or_else(|| "latest".to_owned())];
-        let names = if names.is_empty() { &default } else { names };
-        names.iter().try_for_each(|name| check_name(name))?;
-        for layer in encoded.layers.iter().filter(|_| !self.may_be_sparse) {
-            if !self.has_blob(&layer.digest, layer.size)? {
-                return Err(self.missing(layer.digest));
-            }
-        }
-        self.put_document(&encoded.config, &encoded.config_digest)?;
-        self.put_document(&encoded.manifest, &encoded.manifest_digest)?;
-        sync_dir(&self.blobs_dir())?;
-        {
-            let _mutex = Lock::exclusive(&self.blobs_dir())?;
-            let mut index = self.read_index()?.unwrap_or_default();
-            index
-                .manifests
-                .retain(|old| old.annotations.get(REF_NAME).is_some_and(|old| !names.contains(old)));
-            for name in names {
-                let mut entry = encoded.manifest_descriptor();
-                entry.annotations.insert(REF_NAME.to_owned(), name.clone());
-                index.manifests.push(entry);
-            }
-            self.write_index(&index)?;
-        }
-        let named = encoded.layers.iter().map(|layer| layer.digest);
-        for digest in named.chain([encoded.config_digest, encoded.manifest_digest]) {
-            self.lock_session().fresh.remove(&digest);
-        }
-        self.prune().map(drop)
+        let names = self.names_or_default(names)?;
+        let stored = self.put_documents(encoded)?;
+        self.publish(&encoded.manifest_descriptor(), &names)?;
+        self.named_now(stored)
     }
 }
 
