@@ -6,6 +6,8 @@
 pub enum Exit {
     /// Anything that is not classified.
     Other,
+    /// A flag that does not exist, or whose value has the wrong form.
+    Flags,
     /// Bad arguments or inputs that do not fit together.
     InvalidArguments,
     /// The platform API is unset, malformed or unsupported.
@@ -18,14 +20,28 @@ pub enum Exit {
     DetectError,
     /// Detection could not be carried out.
     Detect,
+    /// The previous image and the run image could not be analyzed.
+    Analyze,
+    /// Layers could not be restored.
+    Restore,
     /// A buildpack's `bin/build` failed.
     BuildpackBuild,
     /// The build phase failed otherwise.
     Build,
     /// Export failed.
     Export,
+    /// Rebase failed.
+    Rebase,
+    /// The image could not be put on another base.
+    Rebase,
     /// The launcher, or `strata run`, could not start the process.
     Launch,
+    /// An extension's `bin/generate` failed.
+    ExtensionGenerate,
+    /// Extensions could not generate otherwise.
+    Generate,
+    /// An image could not be extended.
+    Extend,
     /// The user interrupted the program.
     Interrupted,
 }
@@ -35,16 +51,24 @@ impl Exit {
     pub fn code(self) -> u8 {
         match self {
             Self::Other => 1,
+            Self::Flags => 2,
             Self::InvalidArguments => 3,
             Self::PlatformApi => 11,
             Self::BuildpackApi => 12,
             Self::DetectFailed => 20,
             Self::DetectError => 21,
             Self::Detect => 22,
+            Self::Analyze => 32,
+            Self::Restore => 42,
             Self::BuildpackBuild => 51,
             Self::Build => 52,
             Self::Export => 62,
+            Self::Rebase => 72,
+            Self::Rebase => 72,
             Self::Launch => 82,
+            Self::ExtensionGenerate => 91,
+            Self::Generate => 92,
+            Self::Extend => 102,
             Self::Interrupted => 130,
         }
     }

@@ -1,6 +1,7 @@
 //! The labels of an app image, as JSON documents with the reference's key order.
 
-use serde::{Deserialize, Serialize};
+use crate::doc::DocError;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
 /// Name of the label with layer checksums and data.
@@ -11,113 +12,157 @@ pub const BUILD_METADATA: &str = "io.buildpacks.build.metadata";
 pub const PROJECT_METADATA: &str = "io.buildpacks.project.metadata";
 /// Name of the label with the execution environment (Platform API 0.15).
 pub const EXEC_ENV: &str = "io.buildpacks.exec-env";
+/// Name of the label that says whether the base may be replaced; anything but `false` means yes.
+pub const REBASABLE: &str = "io.buildpacks.rebasable";
+/// Name of the label with the stack of a base (before Platform API 0.12).
+pub const STACK_ID: &str = "io.buildpacks.stack.id";
+/// Name of the label with the mixins of a base, a JSON array (before Platform API 0.12).
+pub const STACK_MIXINS: &str = "io.buildpacks.stack.mixins";
+/// What the names of all labels of a stack start with.
+pub const STACK_PREFIX: &str = "io.buildpacks.stack.";
+/// What the names of all labels of a base start with.
+pub const BASE_PREFIX: &str = "io.buildpacks.base.";
+/// Name of the label with the identity of a base.
+pub const BASE_ID: &str = "io.buildpacks.base.id";
+/// Name of the label with the distribution of a base.
+pub const BASE_DISTRO_NAME: &str = "io.buildpacks.base.distro.name";
+/// Name of the label with the version of the distribution of a base.
+pub const BASE_DISTRO_VERSION: &str = "io.buildpacks.base.distro.version";
 
 /// `io.buildpacks.lifecycle.metadata`. All checksums are diffIDs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LifecycleMetadata {
     /// App slices, in order.
-    #[serde(default)]
+    #[serde(deserialize_with = "null_is_default")]
     pub app: Vec<Sha>,
     /// The SBOM layer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sbom: Option<Sha>,
     /// Launch layers by buildpack.
-    #[serde(default)]
+    #[serde(deserialize_with = "null_is_default")]
     pub buildpacks: Vec<BuildpackLayers>,
     /// The configuration layer.
-    #[serde(default)]
+    #[serde(deserialize_with = "null_is_default")]
     pub config: Sha,
     /// The launcher layer.
-    #[serde(default)]
+    #[serde(deserialize_with = "null_is_default")]
     pub launcher: Sha,
     /// The layer of process links; an empty checksum when there are no processes.
-    #[serde(default, rename = "process-types")]
+    #[serde(deserialize_with = "null_is_default", rename = "process-types")]
     pub process_types: Sha,
     /// The base.
-    #[serde(default, rename = "runImage")]
+    #[serde(deserialize_with = "null_is_default", rename = "runImage")]
     pub run_image: RunImage,
     /// The base, in the words of older platforms.
-    #[serde(default)]
+    #[serde(deserialize_with = "null_is_default")]
     pub stack: Stack,
+}
+
+impl LifecycleMetadata {
+    /// Parses the label. An empty one says nothing. Members that are unknown are skipped, those that are absent or
+    /// null are empty.
+    ///
+    /// # Errors
+    /// When the text is not JSON or a member has the wrong type.
+    pub fn parse(text: &str) -> Result<Self, DocError> {
+        if text.is_empty() { Ok(Self::default()) } else { from_json(text) }
+    }
 }
 
 /// A checksum in a table of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Sha {
     /// `sha256:…`, or empty.
-    #[serde(default)]
+    #[serde(deserialize_with = "null_is_default")]
     pub sha: String,
 }
 
 /// The launch layers of one buildpack.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct BuildpackLayers {
     /// Buildpack id.
+    #[serde(deserialize_with = "null_is_default")]
     pub key: String,
     /// Buildpack version.
+    #[serde(deserialize_with = "null_is_default")]
     pub version: String,
     /// Layers by name.
+    #[serde(deserialize_with = "null_is_default")]
     pub layers: BTreeMap<String, LayerEntry>,
     /// `store.toml`, when there is one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreEntry>,
 }
 
 /// One layer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LayerEntry {
     /// diffID.
+    #[serde(deserialize_with = "null_is_default")]
     pub sha: String,
     /// The `metadata` table of `<layer>.toml`, or null.
+    #[serde(deserialize_with = "null_is_default")]
     pub data: serde_json::Value,
     /// Type flag.
+    #[serde(deserialize_with = "null_is_default")]
     pub build: bool,
     /// Type flag.
+    #[serde(deserialize_with = "null_is_default")]
     pub launch: bool,
     /// Type flag.
+    #[serde(deserialize_with = "null_is_default")]
     pub cache: bool,
 }
 
 /// A buildpack's store.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct StoreEntry {
     /// The `metadata` table of `store.toml`.
+    #[serde(deserialize_with = "null_is_default")]
     pub metadata: serde_json::Value,
 }
 
 /// The base of an app image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RunImage {
     /// diffID of the base's last layer: where rebase cuts.
-    #[serde(default, rename = "topLayer")]
+    #[serde(deserialize_with = "null_is_default", rename = "topLayer")]
     pub top_layer: String,
     /// The base's exact identity.
-    #[serde(default)]
+    #[serde(deserialize_with = "null_is_default")]
     pub reference: String,
     /// The base's name.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub image: String,
     /// Other names of it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<String>,
 }
 
 /// The base, in the words of older platforms.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Stack {
     /// Name and mirrors.
-    #[serde(default, rename = "runImage")]
+    #[serde(deserialize_with = "null_is_default", rename = "runImage")]
     pub run_image: StackRunImage,
 }
 
 /// Name and mirrors of a base.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct StackRunImage {
     /// Name.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub image: String,
     /// Mirrors.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub mirrors: Vec<String>,
 }
 
@@ -207,4 +252,58 @@ pub struct ProcessEntry {
     /// Execution environments.
     #[serde(default, rename = "exec-env", skip_serializing_if = "Vec::is_empty")]
     pub exec_env: Vec<String>,
+}
+
+/// Parses a JSON document.
+///
+/// # Errors
+/// When the text is not JSON or a member has the wrong type.
+pub fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, DocError> {
+    serde_json::from_str(text).map_err(|error| DocError {
+        // Without the place, which the error carries on its own.
+        message: error
+            .to_string()
+            .rsplit_once(" at line ")
+            .map_or_else(|| error.to_string(), |m| m.0.to_owned()),
+        line: error.line().max(1),
+        column: error.column().max(1),
+    })
+}
+
+/// Go writes an empty list or map as `null`.
+pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nulls_and_unknown_members_are_forgiven() {
+        let text = r#"{"app":null,"buildpacks":[{"key":"a","version":null,"layers":null,"new":1},
+            {"key":"b","version":"1","layers":{"x":{"sha":"s","data":null,"build":null,"launch":true}}}],
+            "sbom":null,"config":null,"runImage":{"topLayer":"t","mirrors":null},"stack":null,"future":{"x":[]}}"#;
+        let metadata = LifecycleMetadata::parse(text).unwrap();
+        assert_eq!(metadata.run_image, RunImage { top_layer: "t".into(), ..RunImage::default() });
+        assert_eq!(metadata.buildpacks.len(), 2);
+        assert!(metadata.buildpacks[0].layers.is_empty());
+        assert!(metadata.buildpacks[1].layers["x"].launch);
+        for empty in ["", "{}", r#"{"app":null,"buildpacks":null,"stack":{"runImage":null}}"#] {
+            assert_eq!(LifecycleMetadata::parse(empty).unwrap(), LifecycleMetadata::default(), "{empty}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_label_is_refused_with_its_place() {
+        for (text, line, column) in [("3", 1, 1), ("{\n\"app\":1}", 2, 7), ("{", 1, 1), ("nonsense", 1, 2)] {
+            let error = LifecycleMetadata::parse(text).unwrap_err();
+            assert_eq!((error.line, error.column), (line, column), "{text}: {error}");
+            assert!(!error.message.contains(" at line "), "{error}");
+        }
+    }
 }
