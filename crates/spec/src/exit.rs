@@ -32,8 +32,6 @@ pub enum Exit {
     Export,
     /// Rebase failed.
     Rebase,
-    /// The image could not be put on another base.
-    Rebase,
     /// The launcher, or `strata run`, could not start the process.
     Launch,
     /// An extension's `bin/generate` failed.
@@ -63,7 +61,6 @@ impl Exit {
             Self::BuildpackBuild => 51,
             Self::Build => 52,
             Self::Export => 62,
-            Self::Rebase => 72,
             Self::Rebase => 72,
             Self::Launch => 82,
             Self::ExtensionGenerate => 91,
