@@ -102,6 +102,8 @@ fn phases(task: &Task, observer: &dyn Observer) -> Result<(), Failure> {
         temp_dir: Path::new("/tmp"),
         variables: &variables,
         target: &target,
+        build_config_dir: Path::new("/cnb/build-config"),
+        api: PlatformApi::NEWEST,
     };
     let catalog = detect::catalog(around.buildpacks_dir)?;
     let detected = detect::run(&order, &catalog, &around, observer)?;
@@ -113,6 +115,6 @@ fn phases(task: &Task, observer: &dyn Observer) -> Result<(), Failure> {
     files::write(&layers.join("group.toml"), &detected.group.to_toml())
         .and_then(|()| files::write(&layers.join("plan.toml"), &detected.plan.to_toml()))
         .map_err(|error| Failure::caused(Exit::Other, "failed to write the outcome of detection", &error))?;
-    build::run(&detected, &around, PlatformApi::NEWEST, &strata_sandbox::kill_leftovers, observer)?;
+    build::run(&detected, &around, &strata_sandbox::kill_leftovers, observer)?;
     Ok(())
 }

@@ -89,16 +89,16 @@ impl Observer for Show {
                 self.line(Detail::Quiet, &format!("{WARNING}Warning:{WARNING:#} {text}"));
             }
             Event::Message { level: Level::Info, text } => self.line(Detail::Normal, &text),
-            Event::Message { level: Level::Debug, text } => {
+            Event::Message { level: Level::Debug | Level::Detail, text } => {
                 self.line(Detail::Verbose, &format!("{DIM}{text}{DIM:#}"));
             }
-            Event::Detected { buildpacks } => {
+            Event::Detected { buildpacks, .. } => {
                 let width = buildpacks.iter().map(|b| b.id.len()).max().unwrap_or(0);
                 for b in &buildpacks {
                     self.line(Detail::Normal, &format!("{:width$} {}", b.id, b.version));
                 }
             }
-            Event::BuildpackStarted { .. } => {}
+            Event::BuildpackStarted { .. } | Event::NothingDetected => {}
             Event::BuildpackFinished { buildpack, millis } => {
                 self.line(Detail::Verbose, &format!("{DIM}{buildpack} took {}{DIM:#}", duration(millis)));
             }

@@ -1,5 +1,6 @@
 //! What the build phase makes of its buildpacks' files (buildpack specification, "Phase #3: Build").
 
+use strata_spec::group::GroupElement;
 use strata_spec::launch::{LaunchToml, Process};
 use strata_spec::metadata::{Metadata, OwnedProcess};
 
@@ -33,7 +34,7 @@ pub const BUILD_FOLDERS: &[(&str, &[&str])] = &[
 ///
 /// Processes of one type replace each other; the last one marked as default wins; redefining the default type
 /// without the mark leaves the image without a default.
-pub fn merge_launch(metadata: &mut Metadata, buildpack_id: &str, launch: LaunchToml) -> Option<String> {
+pub fn merge_launch(metadata: &mut Metadata, buildpack: &GroupElement, launch: LaunchToml) -> Option<String> {
     let mut lost = None;
     for process in launch.processes {
         let kind = process.kind.clone();
@@ -46,17 +47,22 @@ pub fn merge_launch(metadata: &mut Metadata, buildpack_id: &str, launch: LaunchT
         }
         metadata.processes.retain(|p| p.process.kind != kind);
         let process = Process { default: false, ..process };
-        metadata.processes.push(OwnedProcess { process, buildpack_id: buildpack_id.to_owned() });
+        metadata.processes.push(OwnedProcess { process, buildpack_id: buildpack.id.clone() });
     }
     metadata.processes.sort_by(|a, b| a.process.kind.cmp(&b.process.kind));
     metadata.labels.extend(launch.labels);
     metadata.slices.extend(launch.slices);
+    metadata.bom.extend(launch.bom.into_iter().map(|entry| entry.by(&buildpack.id, &buildpack.version)));
     lost
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn buildpack(id: &str) -> GroupElement {
+        GroupElement { id: id.into(), ..GroupElement::default() }
+    }
 
     fn launch(processes: &[(&str, bool)]) -> LaunchToml {
         let process = |(kind, default): &(&str, bool)| Process {
@@ -79,7 +85,7 @@ mod tests {
             let mut metadata = Metadata::default();
             let mut last = None;
             for (i, launch) in buildpacks.into_iter().enumerate() {
-                last = merge_launch(&mut metadata, &format!("b{i}"), launch);
+                last = merge_launch(&mut metadata, &buildpack(&format!("b{i}")), launch);
             }
             assert_eq!(metadata.default_process.as_deref(), default);
             assert_eq!(last.as_deref(), lost);
@@ -89,8 +95,8 @@ mod tests {
     #[test]
     fn processes_are_sorted_and_later_ones_replace_earlier_ones() {
         let mut metadata = Metadata::default();
-        merge_launch(&mut metadata, "one", launch(&[("web", false), ("cron", false)]));
-        merge_launch(&mut metadata, "two", launch(&[("web", false)]));
+        merge_launch(&mut metadata, &buildpack("one"), launch(&[("web", false), ("cron", false)]));
+        merge_launch(&mut metadata, &buildpack("two"), launch(&[("web", false)]));
         let all: Vec<_> =
             metadata.processes.iter().map(|p| (p.process.kind.as_str(), p.buildpack_id.as_str())).collect();
         assert_eq!(all, [("cron", "one"), ("web", "two")]);

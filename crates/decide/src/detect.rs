@@ -3,13 +3,16 @@
 
 use crate::plan::{self, Candidate};
 use std::collections::BTreeMap;
-use strata_spec::buildpack::{Descriptor, Target};
+use strata_spec::buildpack::{Descriptor, Distro, Stack, Target, escape_id};
 use strata_spec::group::{Group, GroupElement};
-use strata_spec::order::{Order, OrderElement};
+use strata_spec::order::{Order, OrderElement, OrderGroup};
 use strata_spec::plan::{BuildPlan, Plan};
+use strata_spec::system::{System, SystemBuildpack};
+use strata_spec::{BuildpackApi, PlatformApi};
 
-/// The buildpacks at hand, by id and version.
-pub type Catalog = BTreeMap<(String, String), Descriptor>;
+/// The buildpacks at hand, by escaped id and version as their folders have them; for a broken one, what is wrong with it. Nobody minds a broken
+/// buildpack that no group asks for.
+pub type Catalog = BTreeMap<(String, String), Result<Descriptor, String>>;
 
 /// What the image is built for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,6 +66,9 @@ pub enum WalkError<E> {
     /// The order names a buildpack that is not there.
     #[error("the order names buildpack '{0}', which is not at hand")]
     Missing(String),
+    /// The order names a buildpack that cannot be used.
+    #[error("cannot use buildpack '{0}': {1}")]
+    Broken(String, String),
     /// A composite buildpack contains itself.
     #[error("composite buildpacks contain each other: {0}")]
     Cycle(String),
@@ -84,10 +90,12 @@ pub type Attempt<'a, T, E> = dyn FnMut(&[Element]) -> Result<Trial<T>, E> + 'a;
 struct Walk<'a, T, E> {
     catalog: &'a Catalog,
     target: &'a BuildTarget,
+    api: PlatformApi,
     attempt: &'a mut Attempt<'a, T, E>,
 }
 
-/// Walks an order: expands composite buildpacks and hands every resulting group to `attempt` until one passes.
+/// Walks an order: expands composite buildpacks and hands every resulting group to `attempt` until one passes. The
+/// platform API says whether targets and execution environments count.
 ///
 /// # Errors
 /// When the order names what is not there or never ends, and whatever `attempt` fails with.
@@ -95,9 +103,10 @@ pub fn walk<'a, T, E>(
     order: &Order,
     catalog: &'a Catalog,
     target: &'a BuildTarget,
+    api: PlatformApi,
     attempt: &'a mut Attempt<'a, T, E>,
 ) -> Result<Trial<T>, WalkError<E>> {
-    Walk { catalog, target, attempt }.order(order, &[], &[], &[], false)
+    Walk { catalog, target, api, attempt }.order(order, &[], &[], &[], false)
 }
 
 impl<'a, T, E> Walk<'a, T, E> {
@@ -146,7 +155,7 @@ impl<'a, T, E> Walk<'a, T, E> {
             }
             let envs = &descriptor.buildpack.exec_env;
             let is_for_env = |env: &String| env == "*" || *env == self.target.exec_env;
-            if !envs.is_empty() && !envs.iter().any(is_for_env) {
+            if self.api.has_exec_env() && !envs.is_empty() && !envs.iter().any(is_for_env) {
                 continue;
             }
             done.push(Element {
@@ -157,7 +166,7 @@ impl<'a, T, E> Walk<'a, T, E> {
                     homepage: descriptor.buildpack.homepage.clone(),
                 },
                 optional: *optional,
-                unfit: unfit(descriptor, self.target),
+                unfit: if self.api.has_targets() { unfit(descriptor, self.target) } else { None },
             });
         }
         (self.attempt)(&done).map_err(WalkError::Try)
@@ -170,8 +179,9 @@ impl<'a, T, E> Walk<'a, T, E> {
             WalkError::Missing(format!("{}{at}{}", element.id, element.version))
         };
         let catalog: &'a Catalog = self.catalog;
+        let folder = escape_id(&element.id);
         let mut found = catalog.iter().filter(|((id, version), _)| {
-            *id == element.id && (element.version.is_empty() || *version == element.version)
+            *id == folder && (element.version.is_empty() || *version == element.version)
         });
         let first = found.next().ok_or_else(missing)?;
         if element.version.is_empty() && found.next().is_some() {
@@ -180,7 +190,10 @@ impl<'a, T, E> Walk<'a, T, E> {
                 element.id, element.id, first.0.1
             )));
         }
-        Ok((first.0.clone(), first.1))
+        match first.1 {
+            Ok(descriptor) => Ok(((element.id.clone(), first.0.1.clone()), descriptor)),
+            Err(reason) => Err(WalkError::Broken(format!("{}@{}", element.id, first.0.1), reason.clone())),
+        }
     }
 }
 
@@ -193,7 +206,10 @@ fn unfit(descriptor: &Descriptor, target: &BuildTarget) -> Option<String> {
     let wanted: Vec<String> = targets.iter().map(describe).collect();
     let BuildTarget { os, arch, .. } = target;
     let distro = target.distro.as_ref().map(|(n, v)| format!(" on {n} {v}")).unwrap_or_default();
-    Some(format!("it builds for {}, and the image is for {os}/{arch}{distro}", wanted.join(", ")))
+    let wanted = wanted.join(", ");
+    Some(format!(
+        "unable to satisfy target os/arch constraints: it builds for {wanted}, and the run image is for {os}/{arch}{distro}"
+    ))
 }
 
 fn describe(target: &Target) -> String {
@@ -209,18 +225,39 @@ fn effective_targets(descriptor: &Descriptor) -> Vec<Target> {
     if !descriptor.targets.is_empty() {
         return descriptor.targets.clone();
     }
-    let bionic = descriptor.stacks.len() == 1
-        && descriptor.stacks.iter().any(|stack| stack.id == "io.buildpacks.stacks.bionic");
-    if bionic {
-        let distro = strata_spec::buildpack::Distro { name: "ubuntu".into(), version: "18.04".into() };
-        return vec![Target {
+    let has_targets = descriptor.api.parse().is_ok_and(BuildpackApi::has_targets);
+    let of_stack = |stack: &Stack| match stack.id.as_str() {
+        "*" => Some(Target::default()),
+        "io.buildpacks.stacks.bionic" if has_targets || descriptor.stacks.len() == 1 => Some(Target {
             os: "linux".into(),
             arch: "amd64".into(),
-            distros: vec![distro],
+            distros: vec![Distro { name: "ubuntu".into(), version: "18.04".into() }],
             ..Target::default()
-        }];
-    }
-    Vec::new()
+        }),
+        _ => None,
+    };
+    descriptor.stacks.iter().filter_map(of_stack).collect()
+}
+
+/// Adds the operator's buildpacks to every group, but for those whose id the group has already (platform
+/// specification, "system.toml").
+pub fn add_system(order: &Order, system: &System) -> Order {
+    let wanted = |group: &OrderGroup, extra: &[SystemBuildpack]| -> Vec<OrderElement> {
+        let is_new = |b: &&SystemBuildpack| !group.group.iter().any(|element| element.id == b.id);
+        let element = |b: &SystemBuildpack| OrderElement {
+            id: b.id.clone(),
+            version: b.version.clone(),
+            optional: false,
+        };
+        extra.iter().filter(is_new).map(element).collect()
+    };
+    let merged = |group: &OrderGroup| {
+        let mut all = wanted(group, &system.pre.buildpacks);
+        all.extend(group.group.iter().cloned());
+        all.extend(wanted(group, &system.post.buildpacks));
+        OrderGroup { group: all }
+    };
+    order.iter().map(merged).collect()
 }
 
 fn matches(target: &Target, base: &BuildTarget) -> bool {
@@ -326,13 +363,17 @@ mod tests {
             .iter()
             .map(|(id, extra)| {
                 let text = format!("api = \"0.10\"\n[buildpack]\nid = \"{id}\"\nversion = \"1\"\n{extra}");
-                ((id.to_string(), "1".to_owned()), Descriptor::parse(&text).unwrap())
+                ((id.to_string(), "1".to_owned()), Ok(Descriptor::parse(&text).unwrap()))
             })
             .collect()
     }
 
     /// All groups that a walk tries when none passes, as `a b?` strings.
     fn groups(order: &str, catalog: &Catalog) -> Result<Vec<String>, String> {
+        groups_at(order, catalog, PlatformApi::NEWEST)
+    }
+
+    fn groups_at(order: &str, catalog: &Catalog, api: PlatformApi) -> Result<Vec<String>, String> {
         let order = OrderFile::parse(order).unwrap().order;
         let mut seen = Vec::new();
         let mut attempt = |elements: &[Element]| -> Result<Trial<()>, std::convert::Infallible> {
@@ -341,7 +382,7 @@ mod tests {
             Ok(Trial::Failed)
         };
         let target = BuildTarget { os: "linux".into(), arch: "amd64".into(), ..Default::default() };
-        match walk(&order, catalog, &target, &mut attempt) {
+        match walk(&order, catalog, &target, api, &mut attempt) {
             Ok(_) => Ok(seen),
             Err(error) => Err(error.to_string()),
         }
@@ -369,10 +410,12 @@ mod tests {
         let catalog = catalog(&[("a", ""), ("b", "")]);
         let mut catalog = catalog;
         for (id, env) in [("a", "test"), ("b", "*")] {
-            catalog.get_mut(&(id.to_owned(), "1".to_owned())).unwrap().buildpack.exec_env = vec![env.into()];
+            let descriptor = catalog.get_mut(&(id.to_owned(), "1".to_owned())).unwrap();
+            descriptor.as_mut().unwrap().buildpack.exec_env = vec![env.into()];
         }
         let order = "[[order]]\n[[order.group]]\nid=\"a\"\n[[order.group]]\nid=\"b\"\n";
         assert_eq!(groups(order, &catalog).unwrap(), ["b"]);
+        assert_eq!(groups_at(order, &catalog, PlatformApi::V0_14).unwrap(), ["a b"]);
     }
 
     #[test]
@@ -409,11 +452,36 @@ mod tests {
             ("[[targets]]\nos=\"linux\"\nvariant=\"v8\"\n", true),
             ("[[stacks]]\nid=\"*\"\n", true),
             ("[[stacks]]\nid=\"io.buildpacks.stacks.bionic\"\n", false),
+            ("[[stacks]]\nid=\"x\"\n[[stacks]]\nid=\"io.buildpacks.stacks.bionic\"\n", false),
+            ("[[stacks]]\nid=\"io.buildpacks.stacks.bionic\"\n[[stacks]]\nid=\"*\"\n", true),
         ] {
             let catalog = catalog(&[("a", text)]);
-            let descriptor = catalog.values().next().unwrap();
+            let descriptor = catalog.values().next().unwrap().as_ref().unwrap();
             assert_eq!(unfit(descriptor, &target).is_none(), fits, "{text}");
         }
+    }
+
+    #[test]
+    fn a_broken_buildpack_matters_only_where_a_group_asks_for_it() {
+        let mut catalog = catalog(&[("a", ""), ("b", "")]);
+        catalog.insert(("b".into(), "1".into()), Err("line 1".into()));
+        let order = |id: &str| format!("[[order]]\n[[order.group]]\nid=\"{id}\"\n");
+        assert_eq!(groups(&order("a"), &catalog).unwrap(), ["a"]);
+        assert!(groups(&order("b"), &catalog).unwrap_err().contains("'b@1': line 1"));
+    }
+
+    #[test]
+    fn system_buildpacks_surround_every_group_that_lacks_them() {
+        let order =
+            OrderFile::parse("[[order]]\n[[order.group]]\nid=\"a\"\nversion=\"1\"\n[[order]]\n").unwrap();
+        let text = "[[system.pre.buildpacks]]\nid=\"p\"\n[[system.pre.buildpacks]]\nid=\"a\"\nversion=\"2\"\n\
+                    [[system.post.buildpacks]]\nid=\"q\"\n";
+        let system = strata_spec::system::SystemToml::parse(text).unwrap().system;
+        let ids: Vec<Vec<String>> = add_system(&order.order, &system)
+            .into_iter()
+            .map(|group| group.group.into_iter().map(|element| element.id).collect())
+            .collect();
+        assert_eq!(ids, [vec!["p", "a", "q"], vec!["p", "a", "q"]]);
     }
 
     #[test]

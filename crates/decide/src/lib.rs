@@ -6,4 +6,6 @@
 pub mod build;
 pub mod detect;
 pub mod export;
+pub mod inputs;
 pub mod plan;
+pub mod sbom;

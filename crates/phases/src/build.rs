@@ -6,11 +6,15 @@ use crate::event::{Event, Observer};
 use crate::failure::Failure;
 use crate::files::{self, FileError};
 use crate::process::{self, Ended, Invocation, Lines};
+use crate::sbom;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use strata_decide::build::merge_launch;
 use strata_decide::plan;
+use strata_decide::sbom::About;
 use strata_launch::env::Env;
+use strata_spec::BuildpackApi;
+use strata_spec::bom::BomEntry;
 use strata_spec::build::BuildToml;
 use strata_spec::buildpack::{Descriptor, escape_id};
 use strata_spec::exit::Exit;
@@ -19,7 +23,6 @@ use strata_spec::launch::LaunchToml;
 use strata_spec::layer::LayerToml;
 use strata_spec::metadata::Metadata;
 use strata_spec::plan::{BuildpackPlan, Plan};
-use strata_spec::{BuildpackApi, PlatformApi};
 
 /// Files in a buildpack's folder that describe no layer.
 const NOT_LAYERS: &[&str] = &["launch", "build", "store"];
@@ -35,7 +38,7 @@ pub struct FoundLayer {
     pub toml: LayerToml,
 }
 
-/// Runs the phase and writes `config/metadata.toml`.
+/// Runs the phase and writes `config/metadata.toml` and `sbom/`.
 ///
 /// `between` is called after each buildpack: it ends what the buildpack left running and says how many processes
 /// that were.
@@ -45,104 +48,149 @@ pub struct FoundLayer {
 pub fn run(
     detected: &Detected,
     around: &Surroundings<'_>,
-    api: PlatformApi,
     between: &dyn Fn() -> usize,
     observer: &dyn Observer,
 ) -> Result<Metadata, Failure> {
     let started = Instant::now();
     observer.event(Event::PhaseStarted { phase: "build".into() });
-    let mut metadata = Metadata { buildpacks: detected.group.group.clone(), ..Metadata::default() };
-    let mut env = environment::base(around.variables);
-    let mut plan = detected.plan.clone();
+    let failed = |what: &str, error: &FileError| {
+        Failure::caused(Exit::Build, format!("failed to build: cannot {what}"), error)
+    };
+    let layers_dir = around.layers_dir;
+    files::remove(&layers_dir.join("sbom")).map_err(|error| failed("clean the SBOM folder", &error))?;
+    let mut outcome = Outcome {
+        metadata: Metadata {
+            buildpacks: detected.group.group.clone(),
+            extensions: detected.group.group_extensions.clone(),
+            ..Metadata::default()
+        },
+        env: environment::base(around.variables),
+        plan: detected.plan.clone(),
+        sboms: Vec::new(),
+        build_bom: Vec::new(),
+    };
     for buildpack in &detected.group.group {
         let began = Instant::now();
         observer.event(Event::BuildpackStarted { buildpack: buildpack.label() });
-        build_one(buildpack, around, &mut env, &mut plan, &mut metadata, between, observer)?;
+        outcome.add(buildpack, around, between, observer)?;
         let millis = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
         observer.event(Event::BuildpackFinished { buildpack: buildpack.label(), millis });
     }
-    let path = around.layers_dir.join("config/metadata.toml");
-    clear_config(&around.layers_dir.join("config")).map_err(|error| {
-        Failure::caused(Exit::Build, "failed to make room for the build's outcome", &error)
-    })?;
-    files::write(&path, &metadata.to_toml(api))
-        .map_err(|error| Failure::caused(Exit::Build, "failed to write the build's outcome", &error))?;
+    if around.api.has_sbom_layer() {
+        sbom::collect(&outcome.sboms, layers_dir).map_err(|error| failed("gather SBOM files", &error))?;
+    }
+    let metadata = outcome.metadata;
+    if around.api.has_legacy_sbom_files() {
+        sbom::write_legacy(layers_dir, About::Launch, &metadata.bom)
+            .and_then(|()| sbom::write_legacy(layers_dir, About::Build, &outcome.build_bom))
+            .map_err(|error| failed("write the bill of materials", &error))?;
+    }
+    // `config` becomes a layer of its own: nothing that a buildpack put there may get into it.
+    let config = layers_dir.join("config");
+    files::remove(&config)
+        .and_then(|()| files::write(&config.join("metadata.toml"), &metadata.to_toml(around.api)))
+        .map_err(|error| failed("write the build's outcome", &error))?;
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "build".into(), millis });
     Ok(metadata)
 }
 
-fn build_one(
-    buildpack: &GroupElement,
-    around: &Surroundings<'_>,
-    env: &mut Env,
-    plan: &mut Plan,
-    metadata: &mut Metadata,
-    between: &dyn Fn() -> usize,
-    observer: &dyn Observer,
-) -> Result<(), Failure> {
-    let label = buildpack.label();
-    let failed = |what: &str, error: &FileError| {
-        Failure::caused(Exit::Build, format!("failed to build: buildpack {label} left {what}"), error)
-    };
-    let api = buildpack_api(&label, &buildpack.api)?;
-    let dir = around.layers_dir.join(escape_id(&buildpack.id));
-    let given = plan::for_buildpack(plan, &buildpack.id);
-    run_buildpack(buildpack, api, around, env, &given, &dir, observer)?;
-    let left_over = between();
-    if left_over > 0 {
-        observer.warn(format!("buildpack {label} left {left_over} process(es) running; they were ended"));
-    }
-    let has_sboms = files::list(&dir)
-        .map_err(|error| failed("an unreadable folder", &error))?
-        .iter()
-        .any(|path| path.to_string_lossy().contains(".sbom."));
-    if has_sboms {
-        observer.warn(format!("buildpack {label} wrote SBOM files; they are not taken into the image yet"));
-    }
-    for layer in find_layers(&dir).map_err(|error| failed("a broken layer", &error))? {
-        if layer.toml.types.is_none() {
-            set_aside(&layer).map_err(|error| failed("a layer that cannot be set aside", &error))?;
-        } else if layer.toml.types.build && layer.dir.is_dir() {
-            environment::add_build_layer(env, &layer.dir)
-                .map_err(|error| failed("an unreadable environment", &error))?;
+/// What the buildpacks so far have made.
+struct Outcome {
+    metadata: Metadata,
+    env: Env,
+    plan: Plan,
+    sboms: Vec<sbom::Found>,
+    build_bom: Vec<BomEntry>,
+}
+
+impl Outcome {
+    /// Runs one buildpack and takes over what it leaves.
+    fn add(
+        &mut self,
+        buildpack: &GroupElement,
+        around: &Surroundings<'_>,
+        between: &dyn Fn() -> usize,
+        observer: &dyn Observer,
+    ) -> Result<(), Failure> {
+        let label = buildpack.label();
+        let api = buildpack_api(&label, &buildpack.api)?;
+        let dir = around.layers_dir.join(escape_id(&buildpack.id));
+        let given = plan::for_buildpack(&self.plan, &buildpack.id);
+        let declared = run_buildpack(buildpack, api, around, &self.env, &given, &dir, observer)?;
+        let left_over = between();
+        if left_over > 0 {
+            observer.warn(format!("buildpack {label} left {left_over} process(es) running; they were ended"));
         }
+        let left = |what: &str, error: &FileError| {
+            Failure::caused(Exit::Build, format!("failed to build: buildpack {label} left {what}"), error)
+        };
+        let layers = find_layers(&dir).map_err(|error| left("a broken layer", &error))?;
+        self.take_layers(&layers).map_err(|error| left("a layer that cannot be used", &error))?;
+        let build = files::read(&dir.join("build.toml"), BuildToml::parse)
+            .map_err(|error| left("a broken build.toml", &error))?
+            .unwrap_or_default();
+        let unmet: Vec<String> = build.unmet.iter().map(|unmet| unmet.name.clone()).collect();
+        self.plan = plan::after(&self.plan, &given, &unmet).map_err(|name| {
+            let message = format!("failed to build: buildpack {label}: unmet.name '{name}' in build.toml must match a requested dependency");
+            Failure::new(Exit::Build, message)
+        })?;
+        let sboms = sbom::find(buildpack, &dir, &layers, &declared)
+            .map_err(|error| left("an SBOM that cannot be used", &error))?;
+        let launch = files::read(&dir.join("launch.toml"), |text| LaunchToml::parse(text, api))
+            .map_err(|error| left("a broken launch.toml", &error))?
+            .unwrap_or_default();
+        files::read(&dir.join("store.toml"), strata_spec::layer::Store::parse)
+            .map_err(|error| left("a broken store.toml", &error))?;
+        warn_of_old_ways(&label, &build, &launch, sboms.is_empty(), observer);
+        self.sboms.extend(sboms);
+        let by = |entry: BomEntry| entry.by(&buildpack.id, &buildpack.version);
+        self.build_bom.extend(build.bom.into_iter().map(by));
+        if let Some(kind) = merge_launch(&mut self.metadata, buildpack, launch) {
+            observer.warn(format!(
+                "redefining the following default process type with a process not marked as default: {kind}"
+            ));
+        }
+        Ok(())
     }
-    let build = files::read(&dir.join("build.toml"), BuildToml::parse)
-        .map_err(|error| failed("a broken build.toml", &error))?
-        .unwrap_or_default();
-    let unmet: Vec<String> = build.unmet.into_iter().map(|unmet| unmet.name).collect();
-    *plan = plan::after(plan, &given, &unmet).map_err(|name| {
-        let message = format!("failed to build: buildpack {label}: unmet.name '{name}' in build.toml must match a requested dependency");
-        Failure::new(Exit::Build, message)
-    })?;
-    let launch = files::read(&dir.join("launch.toml"), |text| LaunchToml::parse(text, api))
-        .map_err(|error| failed("a broken launch.toml", &error))?
-        .unwrap_or_default();
-    if let Some(kind) = merge_launch(metadata, &buildpack.id, launch) {
+
+    /// Puts layers without a type aside, and build layers into the environment of the buildpacks that follow.
+    fn take_layers(&mut self, layers: &[FoundLayer]) -> Result<(), FileError> {
+        for layer in layers {
+            if layer.toml.types.is_none() {
+                set_aside(layer)?;
+            } else if layer.toml.types.build && layer.dir.is_dir() {
+                environment::add_build_layer(&mut self.env, &layer.dir)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tells buildpack authors what they should do otherwise today.
+fn warn_of_old_ways(
+    label: &str,
+    build: &BuildToml,
+    launch: &LaunchToml,
+    has_no_sbom: bool,
+    observer: &dyn Observer,
+) {
+    // With both, the author is on the way from one to the other.
+    if has_no_sbom && !(build.bom.is_empty() && launch.bom.is_empty()) {
         observer.warn(format!(
-            "redefining the following default process type with a process not marked as default: {kind}"
+            "buildpack {label} wrote a [[bom]] table, which is deprecated; \
+             <layer>.sbom.<format>.json, launch.sbom.<format>.json and build.sbom.<format>.json replace it"
         ));
     }
-    files::read(&dir.join("store.toml"), strata_spec::layer::Store::parse)
-        .map_err(|error| failed("a broken store.toml", &error))?;
-    Ok(())
-}
-
-/// `config` becomes a layer of its own: nothing that a buildpack put there may get into it.
-fn clear_config(dir: &Path) -> std::io::Result<()> {
-    let removed = match dir.symlink_metadata() {
-        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(dir),
-        Ok(_) => std::fs::remove_file(dir),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    for kind in &launch.dropped_working_dirs {
+        observer.warn(format!(
+            "process working directory isn't supported in the API version of buildpack {label}; \
+             ignoring it for process '{kind}'"
+        ));
     }
 }
 
-/// Runs `bin/build` and passes its output on line by line.
+/// Runs `bin/build` and passes its output on. Returns the SBOM formats that the buildpack declares.
 fn run_buildpack(
     buildpack: &GroupElement,
     api: BuildpackApi,
@@ -151,7 +199,7 @@ fn run_buildpack(
     given: &BuildpackPlan,
     layers: &Path,
     observer: &dyn Observer,
-) -> Result<(), Failure> {
+) -> Result<Vec<String>, Failure> {
     let label = buildpack.label();
     let other = |what: &str, cause: &dyn std::error::Error| {
         Failure::caused(Exit::Build, format!("failed to build: {what} for buildpack {label}"), cause)
@@ -167,11 +215,10 @@ fn run_buildpack(
 
     let mut own_env = env.clone();
     let descriptor = files::read(&dir.join("buildpack.toml"), Descriptor::parse)
-        .map_err(|error| other("cannot read buildpack.toml", &error))?;
-    if !descriptor.is_some_and(|d| d.buildpack.clear_env) {
-        environment::add_platform(&mut own_env, around.platform_dir)
-            .map_err(|error| other("cannot read the platform's environment", &error))?;
-    }
+        .map_err(|error| other("cannot read buildpack.toml", &error))?
+        .unwrap_or_default();
+    environment::add_given(&mut own_env, around, descriptor.buildpack.clear_env)
+        .map_err(|error| other("cannot read the given environment", &error))?;
     let own = Own {
         api,
         buildpack_dir: &dir,
@@ -196,14 +243,18 @@ fn run_buildpack(
         tail.push(&line);
         observer.event(Event::Output { buildpack: label.clone(), line });
     };
-    let outcome = process::run(&invocation, &mut |bytes| lines.feed(bytes, &mut on_line));
+    let outcome = process::run(&invocation, &mut |bytes| {
+        if !observer.output(bytes) {
+            lines.feed(bytes, &mut on_line);
+        }
+    });
     lines.finish(&mut on_line);
     let run = outcome.map_err(|error| other("cannot run bin/build", &error))?;
     if run.ended != Ended::Code(0) {
         let message = format!("failed to build: bin/build of buildpack {label} ended with {}", run.ended);
         return Err(Failure { causes: tail.causes(), ..Failure::new(Exit::BuildpackBuild, message) });
     }
-    Ok(())
+    Ok(descriptor.buildpack.sbom_formats)
 }
 
 /// The last thing that a buildpack said: most often the reason why it failed.

@@ -18,7 +18,7 @@ use strata_spec::exit::Exit;
 use strata_spec::group::Group;
 use strata_spec::order::Order;
 use strata_spec::plan::{BuildPlan, Plan};
-use strata_spec::{BuildpackApi, api::ApiError};
+use strata_spec::{BuildpackApi, PlatformApi, api::ApiError};
 
 /// The most that is kept of what one `bin/detect` says, in bytes.
 const MAX_OUTPUT: usize = 1 << 20;
@@ -32,6 +32,8 @@ pub struct Surroundings<'a> {
     pub app_dir: &'a Path,
     /// `<platform>/env` holds the user's variables.
     pub platform_dir: &'a Path,
+    /// `<build config>/env` holds the operator's variables.
+    pub build_config_dir: &'a Path,
     /// Where layers and results go.
     pub layers_dir: &'a Path,
     /// Where temporary files go.
@@ -40,6 +42,8 @@ pub struct Surroundings<'a> {
     pub variables: &'a [(OsString, OsString)],
     /// What the image is built for.
     pub target: &'a BuildTarget,
+    /// The platform's API.
+    pub api: PlatformApi,
 }
 
 impl Surroundings<'_> {
@@ -58,23 +62,28 @@ pub struct Detected {
     pub plan: Plan,
 }
 
-/// Reads the descriptors of all buildpacks in `<buildpacks>`.
+/// Reads the descriptors of the buildpacks in `<buildpacks>`, each `<escaped id>/<version>/buildpack.toml`.
 ///
 /// # Errors
-/// When a folder cannot be read or a `buildpack.toml` is not valid.
+/// When a folder cannot be read. A broken `buildpack.toml` is an error for whoever asks for that buildpack.
 pub fn catalog(buildpacks_dir: &Path) -> Result<Catalog, Failure> {
     let failed = |error: files::FileError| Failure::caused(Exit::Detect, "failed to read buildpacks", &error);
     let mut catalog = Catalog::new();
-    for id_dir in files::list(buildpacks_dir).map_err(failed)? {
-        for version_dir in files::list(&id_dir).map_err(failed)? {
+    for id_dir in files::list_dirs(buildpacks_dir).map_err(failed)? {
+        for version_dir in files::list_dirs(&id_dir).map_err(failed)? {
             let path = version_dir.join("buildpack.toml");
-            if let Some(descriptor) = files::read(&path, Descriptor::parse).map_err(failed)? {
-                let key = (descriptor.buildpack.id.clone(), descriptor.buildpack.version.clone());
-                catalog.insert(key, descriptor);
-            }
+            let found = files::read(&path, Descriptor::parse).transpose();
+            let Some(found) = found else { continue };
+            let key = (file_name(&id_dir), file_name(&version_dir));
+            let chain = |error| Failure::caused(Exit::Detect, "its descriptor is broken", &error).chain();
+            catalog.insert(key, found.map_err(chain));
         }
     }
     Ok(catalog)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The Buildpack API of a group element.
@@ -82,10 +91,42 @@ pub fn catalog(buildpacks_dir: &Path) -> Result<Catalog, Failure> {
 /// # Errors
 /// When it is malformed or not supported.
 pub fn buildpack_api(label: &str, api: &str) -> Result<BuildpackApi, Failure> {
-    api.parse().map_err(|error: ApiError| {
-        let message = format!("failed to set API for Buildpack '{label}'");
-        Failure::caused(Exit::BuildpackApi, message, &error)
+    api.parse().map_err(|error: ApiError| match error {
+        ApiError::Malformed(text) => Failure::new(
+            Exit::BuildpackApi,
+            format!("failed to parse buildpack API '{text}' for buildpack '{label}'"),
+        ),
+        ApiError::Unsupported { found, supported } => Failure::new(
+            Exit::BuildpackApi,
+            format!(
+                "failed to set API for Buildpack '{label}': \
+                 buildpack API version '{found}' is incompatible with the lifecycle"
+            ),
+        )
+        .hint(format!("supported are {supported}")),
     })
+}
+
+/// Refuses an order whose groups name buildpacks of unknown APIs, before any of them is run.
+///
+/// # Errors
+/// [`Exit::BuildpackApi`], or [`Exit::Other`] when a buildpack is not there or broken.
+pub fn check_apis(order: &Order, catalog: &Catalog) -> Result<(), Failure> {
+    for element in order.iter().flat_map(|group| &group.group) {
+        let label = format!("{}@{}", element.id, element.version);
+        match catalog.get(&(escape_id(&element.id), element.version.clone())) {
+            Some(Ok(descriptor)) => buildpack_api(&label, &descriptor.api)?,
+            Some(Err(reason)) => {
+                let message = format!("failed to initialize detector: cannot use buildpack '{label}'");
+                return Err(Failure { causes: vec![reason.clone()], ..Failure::new(Exit::Other, message) });
+            }
+            None => {
+                let message = format!("failed to initialize detector: there is no buildpack '{label}'");
+                return Err(Failure::new(Exit::Other, message));
+            }
+        };
+    }
+    Ok(())
 }
 
 /// Runs the phase.
@@ -103,14 +144,17 @@ pub fn run(
     observer.event(Event::PhaseStarted { phase: "detect".into() });
     let known: Mutex<HashMap<String, DetectRun>> = Mutex::default();
     let mut log: Vec<Line> = Vec::new();
+    let mut tried = 0;
     let mut attempt = |elements: &[Element]| -> Result<_, Failure> {
+        tried = elements.len();
         let runs = run_group(elements, around, &known)?;
         Ok(judge(elements, &runs, &mut log))
     };
-    let trial = walk(order, catalog, around.target, &mut attempt).map_err(|error| match error {
-        WalkError::Try(failure) => failure,
-        other => Failure::new(Exit::Detect, format!("failed to detect: {other}")),
-    })?;
+    let trial =
+        walk(order, catalog, around.target, around.api, &mut attempt).map_err(|error| match error {
+            WalkError::Try(failure) => failure,
+            other => Failure::new(Exit::Detect, format!("failed to detect: {other}")),
+        })?;
     let (passed, exit, cause) = match trial {
         Trial::Passed(passed) => (Some(passed), Exit::Other, ""),
         Trial::Failed => (None, Exit::DetectFailed, "no buildpacks participating"),
@@ -118,12 +162,13 @@ pub fn run(
     };
     replay(&log, passed.is_none(), observer);
     let Some((group, plan)) = passed else {
-        let failure = Failure::new(exit, format!("No buildpack groups passed detection: {cause}"));
+        observer.event(Event::NothingDetected);
+        let failure = Failure::new(exit, format!("failed to detect: {cause}"));
         return Err(failure.hint(
             "check the app folder; what each buildpack looks for and said stands above, and more with --verbose",
         ));
     };
-    observer.event(Event::Detected { buildpacks: group.group.clone() });
+    observer.event(Event::Detected { buildpacks: group.group.clone(), tried });
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "detect".into(), millis });
     Ok(Detected { group, plan })
@@ -195,9 +240,8 @@ fn detect_process(
     let dir = around.buildpack_dir(&element.buildpack.id, &element.buildpack.version);
     let descriptor = files::read(&dir.join("buildpack.toml"), Descriptor::parse).map_err(io::Error::other)?;
     let mut env = environment::base(around.variables);
-    if !descriptor.is_some_and(|d| d.buildpack.clear_env) {
-        environment::add_platform(&mut env, around.platform_dir).map_err(io::Error::other)?;
-    }
+    let clear = descriptor.is_some_and(|d| d.buildpack.clear_env);
+    environment::add_given(&mut env, around, clear).map_err(io::Error::other)?;
     let invocation = detect_invocation(&dir, around, &plan_path, env, api);
     let mut output = Vec::new();
     let run = process::run(&invocation, &mut |bytes| {

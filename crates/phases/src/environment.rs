@@ -1,5 +1,6 @@
 //! The environment that buildpacks see (buildpack specification, "Environment").
 
+use crate::detect::Surroundings;
 use crate::files::{self, FileError, Links};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -53,7 +54,7 @@ pub fn read_dir(dir: &Path) -> Result<Vec<EnvFile>, FileError> {
 ///
 /// # Errors
 /// When the folder or a file cannot be read.
-pub fn add_platform(env: &mut Env, platform_dir: &Path) -> Result<(), FileError> {
+fn add_platform(env: &mut Env, platform_dir: &Path) -> Result<(), FileError> {
     let is_search_path = |name: &[u8]| {
         BUILD_FOLDERS.iter().flat_map(|(_, variables)| *variables).any(|v| v.as_bytes() == name)
     };
@@ -69,6 +70,19 @@ pub fn add_platform(env: &mut Env, platform_dir: &Path) -> Result<(), FileError>
             None => env.set(key, value),
         }
     }
+    Ok(())
+}
+
+/// Adds what user and operator gave: the platform's variables, unless the buildpack asked for a clear environment,
+/// and then those of the build configuration, which may override them.
+///
+/// # Errors
+/// When a folder or a file cannot be read.
+pub fn add_given(env: &mut Env, around: &Surroundings<'_>, clear: bool) -> Result<(), FileError> {
+    if !clear {
+        add_platform(env, around.platform_dir)?;
+    }
+    env.apply_dir(&read_dir(&around.build_config_dir.join("env"))?, DefaultAction::Default);
     Ok(())
 }
 

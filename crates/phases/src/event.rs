@@ -9,6 +9,8 @@ use strata_spec::group::GroupElement;
 pub enum Level {
     /// For those who look for a fault.
     Debug,
+    /// What a platform's log always has, and a person sees when asking for more.
+    Detail,
     /// For everyone.
     Info,
     /// Something that is probably not meant.
@@ -42,7 +44,11 @@ pub enum Event {
     Detected {
         /// The buildpacks that take part, in order.
         buildpacks: Vec<GroupElement>,
+        /// How many were tried in this group.
+        tried: usize,
     },
+    /// No group passed detection; the failure follows.
+    NothingDetected,
     /// A buildpack's `bin/build` began.
     BuildpackStarted {
         /// `id@version`.
@@ -74,6 +80,8 @@ pub enum Event {
         size: u64,
         /// Bytes uncompressed.
         uncompressed_size: u64,
+        /// Whether the previous image had it.
+        is_reused: bool,
     },
     /// The image is complete.
     Image {
@@ -95,9 +103,20 @@ pub trait Observer: Sync {
     /// Takes one event. Must not fail: an observer that cannot show something drops it.
     fn event(&self, event: Event);
 
+    /// Takes a buildpack's output byte for byte as it comes. An observer that returns `false` gets
+    /// [`Event::Output`] with whole lines instead.
+    fn output(&self, bytes: &[u8]) -> bool {
+        bytes.is_empty()
+    }
+
     /// Says something at [`Level::Info`].
     fn info(&self, text: String) {
         self.event(Event::Message { level: Level::Info, text });
+    }
+
+    /// Says something at [`Level::Detail`].
+    fn detail(&self, text: String) {
+        self.event(Event::Message { level: Level::Detail, text });
     }
 
     /// Says something at [`Level::Warn`].

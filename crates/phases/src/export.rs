@@ -195,6 +195,7 @@ impl<'a> Assembly<'a> {
             digest: packed.digest.to_string(),
             size: packed.size,
             uncompressed_size: packed.uncompressed_size,
+            is_reused: false,
         });
         Ok(Sha { sha: packed.diff_id.to_string() })
     }

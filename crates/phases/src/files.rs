@@ -3,7 +3,7 @@
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use strata_spec::DocError;
 use strata_spec::doc::MAX_DOCUMENT;
@@ -59,6 +59,18 @@ pub enum Links {
 /// When it cannot be read, is not a regular file, or is larger.
 pub fn read_bytes(path: &Path, links: Links, limit: usize) -> Result<Option<Vec<u8>>, FileError> {
     let io_error = |source| FileError::Io { action: "read", path: path.to_owned(), source };
+    let Some(file) = open(path, links)? else { return Ok(None) };
+    let mut bytes = Vec::new();
+    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(io_error)?;
+    if bytes.len() > limit {
+        return Err(io_error(io::Error::other(format!("it is larger than {} KiB", limit >> 10))));
+    }
+    Ok(Some(bytes))
+}
+
+/// Opens a regular file; `None` when there is none.
+fn open(path: &Path, links: Links) -> Result<Option<File>, FileError> {
+    let io_error = |source| FileError::Io { action: "read", path: path.to_owned(), source };
     let nofollow = if links == Links::Refuse { OFlags::NOFOLLOW } else { OFlags::empty() };
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | nofollow;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
@@ -72,12 +84,7 @@ pub fn read_bytes(path: &Path, links: Links, limit: usize) -> Result<Option<Vec<
     if !file.metadata().map_err(io_error)?.is_file() {
         return Err(io_error(io::Error::other("it is not a regular file")));
     }
-    let mut bytes = Vec::new();
-    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(io_error)?;
-    if bytes.len() > limit {
-        return Err(io_error(io::Error::other(format!("it is larger than {} KiB", limit >> 10))));
-    }
-    Ok(Some(bytes))
+    Ok(Some(file))
 }
 
 /// Reads and parses a document; `None` when the file is not there.
@@ -95,6 +102,41 @@ pub fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, DocError>) -> 
 /// # Errors
 /// When it cannot be written.
 pub fn write(path: &Path, text: &str) -> Result<(), FileError> {
+    write_from(path, &mut text.as_bytes())
+}
+
+/// Copies a regular file, links refused, with mode 0644.
+///
+/// # Errors
+/// When it cannot be read or written.
+pub fn copy(from: &Path, to: &Path) -> Result<(), FileError> {
+    let mut file = open(from, Links::Refuse)?.ok_or_else(|| FileError::Io {
+        action: "read",
+        path: from.to_owned(),
+        source: io::ErrorKind::NotFound.into(),
+    })?;
+    write_from(to, &mut file)
+}
+
+/// Removes a file, a link or a whole folder; nothing there is fine.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    let removed = match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(FileError::Io { action: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write_from(path: &Path, source: &mut dyn Read) -> Result<(), FileError> {
     use std::os::unix::fs::PermissionsExt;
     let io_error = |source| FileError::Io { action: "write", path: path.to_owned(), source };
     if let Some(parent) = path.parent() {
@@ -104,7 +146,7 @@ pub fn write(path: &Path, text: &str) -> Result<(), FileError> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(dir).map_err(io_error)?;
     file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(io_error)?;
-    file.write_all(text.as_bytes()).map_err(io_error)?;
+    io::copy(source, &mut file).map_err(io_error)?;
     file.persist(path).map_err(|error| io_error(error.error))?;
     Ok(())
 }
@@ -126,6 +168,23 @@ pub fn list(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
         Err(error) => return Err(io_error(error)),
     };
     let mut paths = entries.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>().map_err(io_error)?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// The folders in a folder, links to folders included, sorted by name bytes; none when the folder is not there.
+///
+/// # Errors
+/// When it cannot be listed.
+pub fn list_dirs(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let io_error = |source| FileError::Io { action: "list", path: dir.to_owned(), source };
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io_error(error)),
+    };
+    let mut paths = entries.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>().map_err(io_error)?;
+    paths.retain(|path| path.is_dir());
     paths.sort();
     Ok(paths)
 }

@@ -12,6 +12,7 @@ pub mod export;
 pub mod failure;
 pub mod files;
 pub mod process;
+mod sbom;
 
 pub use event::{Event, Level, Observer};
 pub use failure::Failure;
