@@ -55,8 +55,8 @@ pub struct Sources<'a> {
 impl<'a> Sources<'a> {
     /// The variables of an input that are set; an empty one is not.
     fn variables(self, input: &Input) -> impl Iterator<Item = (&'static str, &'a str)> {
-        let set = move |name: &&'static str| Some((*name, self.env.get(*name)?.as_str()));
-        input.env.iter().filter_map(move |name| set(name)).filter(|(_, value)| !value.is_empty())
+        let set = move |name: &'static &'static str| Some((*name, self.env.get(*name)?.as_str()));
+        input.env.iter().filter_map(set).filter(|(_, value)| !value.is_empty())
     }
 
     /// A text. The last flag wins even when it is empty: so a platform takes a variable back.
