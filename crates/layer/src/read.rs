@@ -154,7 +154,7 @@ impl<R: fmt::Debug> fmt::Debug for VerifiedReader<R> {
 ///
 /// Other compressions are [`LayerError::UnsupportedCompression`]. No digest is verified: wrap `blob` in a
 /// [`VerifiedReader`] and read to the end.
-pub fn open_layer(blob: impl Read + 'static) -> Result<Box<dyn Read>, LayerError> {
+pub fn open_layer(blob: impl Read + Send + 'static) -> Result<Box<dyn Read + Send>, LayerError> {
     const UNSUPPORTED: [(&[u8], &str); 3] =
         [(b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2")];
     let mut blob = blob;

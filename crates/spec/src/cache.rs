@@ -6,9 +6,6 @@ use crate::labels::{BuildpackLayers, LayerEntry, Sha, from_json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-/// Name of the file in a cache folder, and of the label of a cache image.
-pub const CACHE_METADATA: &str = "io.buildpacks.lifecycle.cache.metadata";
-
 /// What a cache holds. All checksums are diffIDs.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]

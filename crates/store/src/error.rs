@@ -129,6 +129,16 @@ pub enum StoreError {
     /// A layer could not be made.
     #[error("cannot make the layer of the base image")]
     Layer(#[from] strata_layer::LayerError),
+    /// A layer of a cache could not be packed or unpacked.
+    #[error("cannot {action} a layer of the cache {cache}")]
+    CacheLayer {
+        /// What was being done, as an infinitive.
+        action: &'static str,
+        /// The cache.
+        cache: String,
+        /// Why not.
+        source: strata_layer::LayerError,
+    },
 }
 
 impl StoreError {

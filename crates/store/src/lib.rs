@@ -1,7 +1,9 @@
 //! Where images live: one trait, several media.
 //!
 //! [`Store`] is what the phases see. [`layout::Layout`] implements it for a directory in the OCI image layout.
+//! [`cache`] keeps layers between builds, in a folder or in an image.
 
+pub mod cache;
 mod copy;
 pub mod embedded;
 mod error;

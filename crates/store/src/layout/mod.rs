@@ -6,7 +6,7 @@
 //! Writers share a lock on the directory itself, no lock file is left behind. Whoever has it alone may clean up: remove
 //! temporary files of writers that died, and blobs no manifest names. A file system without locks is never cleaned.
 
-mod lock;
+pub(crate) mod lock;
 mod prune;
 mod select;
 mod sink;
@@ -432,7 +432,7 @@ pub fn host_architecture() -> &'static str {
 }
 
 /// Opens a regular file without following a link; `None` when there is nothing.
-fn open_file(path: &Path) -> Result<Option<File>, StoreError> {
+pub(crate) fn open_file(path: &Path) -> Result<Option<File>, StoreError> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(fd) => File::from(fd),
@@ -447,7 +447,7 @@ fn open_file(path: &Path) -> Result<Option<File>, StoreError> {
     }
 }
 
-fn read_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
     let Some(file) = open_file(path)? else { return Ok(None) };
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(StoreError::io("read", path))?;

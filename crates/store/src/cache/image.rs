@@ -1,0 +1,161 @@
+//! A cache in an image: one layer each, and a label with the metadata.
+
+use std::io::{Read, Write};
+
+use strata_layer::{Compression, LayerError, Source, pack};
+use strata_oci::{Descriptor, Digest, Image, Layer, media_type};
+
+use super::{Cache, CacheWriter, METADATA, Reuse, Verified};
+use crate::{Store, StoreError, StoredImage};
+
+/// The date of the image and its layers, whatever the clock says: equal caches are equal images.
+const CREATED: &str = "1980-01-01T00:00:01Z";
+
+/// A cache in an image.
+pub struct ImageCache {
+    name: String,
+    store: Box<dyn Store>,
+    old: Option<StoredImage>,
+    damage: Option<String>,
+}
+
+impl ImageCache {
+    /// The cache in the image of `store`, which messages call `name`. Without an image it is empty; an image that
+    /// cannot be understood is [damage](Cache::damage).
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be asked.
+    pub fn open(name: impl Into<String>, store: Box<dyn Store>) -> Result<Self, StoreError> {
+        let (old, damage) = match store.read_image() {
+            Ok(old) => (old, None),
+            Err(error) if is_damage(&error) => (None, Some(error.to_string())),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { name: name.into(), store, old, damage })
+    }
+
+    /// The layer, if it is in the image and its blob in the store.
+    fn find(&self, diff_id: &Digest) -> Result<Option<&Layer>, StoreError> {
+        let layers = self.old.iter().flat_map(|old| old.image.layers());
+        for layer in layers.filter(|layer| layer.diff_id == *diff_id) {
+            if self.store.has_blob(&layer.descriptor.digest, layer.descriptor.size)? {
+                return Ok(Some(layer));
+            }
+        }
+        Ok(None)
+    }
+
+    fn layer_error(&self, action: &'static str, source: LayerError) -> StoreError {
+        StoreError::CacheLayer { action, cache: self.name.clone(), source }
+    }
+}
+
+impl Cache for ImageCache {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn damage(&self) -> Option<String> {
+        self.damage.clone()
+    }
+
+    fn metadata(&self) -> Result<Option<String>, StoreError> {
+        let label = self.old.as_ref().and_then(|old| old.image.config().label(METADATA));
+        Ok(label.map(str::to_owned))
+    }
+
+    fn open_layer(&self, diff_id: &Digest) -> Result<Option<Box<dyn Read + Send>>, StoreError> {
+        let Some(layer) = self.find(diff_id)? else { return Ok(None) };
+        let blob = match self.store.open_blob(&layer.descriptor) {
+            Ok(Some(blob)) => blob,
+            Ok(None) => return Ok(None),
+            Err(error) if is_damage(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match strata_layer::open_layer(blob) {
+            Ok(tar) => Ok(Some(Box::new(Verified::new(tar, *diff_id)))),
+            Err(LayerError::UnsupportedCompression { .. }) => Ok(None),
+            Err(source) => Err(self.layer_error("read", source)),
+        }
+    }
+
+    fn begin(&self) -> Result<Box<dyn CacheWriter + '_>, StoreError> {
+        Ok(Box::new(Writer { cache: self, layers: Vec::new() }))
+    }
+}
+
+/// Whether what is stored is at fault, rather than the way to it.
+fn is_damage(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Corrupt { .. }
+            | StoreError::Size { .. }
+            | StoreError::Kind { .. }
+            | StoreError::TooLarge { .. }
+            | StoreError::Missing { .. }
+            | StoreError::Manifest { .. }
+            | StoreError::Image { .. }
+    )
+}
+
+struct Writer<'a> {
+    cache: &'a ImageCache,
+    layers: Vec<Layer>,
+}
+
+impl Writer<'_> {
+    fn has(&self, diff_id: &Digest) -> bool {
+        self.layers.iter().any(|layer| layer.diff_id == *diff_id)
+    }
+
+    /// Some registries take no image without a layer: two zero blocks, which are an empty archive.
+    fn add_empty_layer(&mut self) -> Result<(), StoreError> {
+        let tar = [0; 1024];
+        let descriptor = Descriptor::of(media_type::OCI_LAYER, &tar);
+        let mut sink = self.cache.store.begin_blob()?;
+        sink.write_all(&tar)
+            .map_err(|source| self.cache.layer_error("write", LayerError::Write { source }))?;
+        sink.commit(&descriptor.digest, descriptor.size)?;
+        self.layers.push(Layer { diff_id: descriptor.digest, descriptor, history: None });
+        Ok(())
+    }
+}
+
+impl CacheWriter for Writer<'_> {
+    fn reuse(&mut self, diff_id: &Digest) -> Result<Reuse, StoreError> {
+        if self.has(diff_id) {
+            return Ok(Reuse::Taken);
+        }
+        // The store verifies blobs by their digest whenever they are read.
+        let Some(layer) = self.cache.find(diff_id)? else { return Ok(Reuse::Absent) };
+        self.layers.push(layer.clone());
+        Ok(Reuse::Taken)
+    }
+
+    fn add(&mut self, source: &Source, threads: usize) -> Result<Digest, StoreError> {
+        let mut sink = self.cache.store.begin_blob()?;
+        let packed = pack(source, Compression::Gzip, threads, &mut sink)
+            .map_err(|source| self.cache.layer_error("pack", source))?;
+        sink.commit(&packed.digest, packed.size)?;
+        if !self.has(&packed.diff_id) {
+            let descriptor = Descriptor::new(media_type::OCI_LAYER_GZIP, packed.digest, packed.size);
+            self.layers.push(Layer { descriptor, diff_id: packed.diff_id, history: None });
+        }
+        Ok(packed.diff_id)
+    }
+
+    fn commit(mut self: Box<Self>, metadata: &str) -> Result<(), StoreError> {
+        if self.layers.is_empty() {
+            self.add_empty_layer()?;
+        }
+        let mut image = Image::empty("linux", "");
+        image.set_layers(self.layers);
+        image.blank_history(CREATED);
+        image.config_mut().set_label(METADATA, metadata);
+        let encoded = image
+            .encode()
+            .map_err(|source| StoreError::Image { path: self.cache.name.clone().into(), source })?;
+        self.cache.store.put_image(&encoded, &[])
+    }
+}

@@ -1,0 +1,96 @@
+//! Layers kept between builds: in a folder ([`VolumeCache`]) or in an image ([`ImageCache`]).
+//!
+//! The formats are those of the reference lifecycle: what one has filled is used by the other. A cache is never
+//! trusted. A layer is named by its diffID and verified while it is read; one that is absent or damaged costs itself
+//! and nothing else.
+
+mod image;
+mod volume;
+
+use std::io::{self, Read};
+
+use strata_layer::{Source, VerifyError};
+use strata_oci::{Digest, Hasher};
+
+use crate::StoreError;
+pub use image::ImageCache;
+pub use volume::VolumeCache;
+
+/// Name of the file in a cache folder, and of the label of a cache image, that says what the cache holds.
+pub const METADATA: &str = "io.buildpacks.lifecycle.cache.metadata";
+
+/// A cache, read as it was left by the last commit.
+pub trait Cache: Send + Sync {
+    /// What messages call it.
+    fn name(&self) -> String;
+
+    /// Why what is there cannot be used, if so; the cache then reads as empty, and can be written.
+    fn damage(&self) -> Option<String> {
+        None
+    }
+
+    /// The JSON document that says what the cache holds, as it was committed; `None` when there is none.
+    fn metadata(&self) -> Result<Option<String>, StoreError>;
+
+    /// The uncompressed archive of a layer; `None` when it is absent, or seen at once to be no layer. Other bytes than
+    /// those of the diffID fail the last read, with [`VerifyError`] in the error: nothing read may be trusted, or
+    /// kept, before the end is reached.
+    fn open_layer(&self, diff_id: &Digest) -> Result<Option<Box<dyn Read + Send>>, StoreError>;
+
+    /// Starts the next generation. Waits for another writer of the same cache to finish. Dropped without commit, the
+    /// writer leaves the cache as it was.
+    fn begin(&self) -> Result<Box<dyn CacheWriter + '_>, StoreError>;
+}
+
+/// The next generation of a cache.
+pub trait CacheWriter: Send {
+    /// Takes a layer over from the last generation. Idempotent.
+    fn reuse(&mut self, diff_id: &Digest) -> Result<Reuse, StoreError>;
+
+    /// Packs a layer and gives its diffID; at most `threads` threads compress. Idempotent.
+    fn add(&mut self, source: &Source, threads: usize) -> Result<Digest, StoreError>;
+
+    /// Makes this generation the one that is read; `metadata` is a JSON document. On failure the last one stays.
+    fn commit(self: Box<Self>, metadata: &str) -> Result<(), StoreError>;
+}
+
+/// What became of a layer that was to be taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// It is in the next generation.
+    Taken,
+    /// The last generation does not have it.
+    Absent,
+    /// The last generation has other bytes under its name.
+    Damaged {
+        /// Their digest.
+        found: Digest,
+    },
+}
+
+/// Passes an archive on and fails at its end if it is not the layer that was asked for.
+struct Verified<R> {
+    inner: R,
+    hasher: Hasher,
+    diff_id: Digest,
+}
+
+impl<R: Read> Verified<R> {
+    fn new(inner: R, diff_id: Digest) -> Self {
+        Self { inner, hasher: Hasher::new(), diff_id }
+    }
+}
+
+impl<R: Read> Read for Verified<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        if count == 0 && !buffer.is_empty() {
+            let got = self.hasher.clone().finish();
+            if got != self.diff_id {
+                return Err(VerifyError::Mismatch { digest: self.diff_id, got }.into());
+            }
+        }
+        Ok(count)
+    }
+}

@@ -1,0 +1,268 @@
+//! A cache in a folder.
+//!
+//! ```text
+//! <folder>/committed/sha256:<hex>.tar                        a layer, uncompressed, named by its digest
+//! <folder>/committed/io.buildpacks.lifecycle.cache.metadata  what is cached, JSON and a line feed
+//! <folder>/staging/                                          the next generation while it is written
+//! <folder>/committed-backup/                                 the last one, while a commit cannot exchange folders
+//! ```
+//!
+//! A writer has the folder locked; readers need no lock. A program that dies leaves the old generation or the new one,
+//! wherever it stood: what it left besides is removed by the next writer. Nothing is flushed to the disk: a layer that
+//! a loss of power has damaged is found out when it is read.
+
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+use strata_layer::{Compression, Source, pack};
+use strata_oci::{Digest, Hasher};
+use tempfile::NamedTempFile;
+
+use super::{Cache, CacheWriter, METADATA, Reuse, Verified};
+use crate::StoreError;
+use crate::layout::lock::Lock;
+use crate::layout::{open_file, read_file};
+
+/// Larger metadata are refused.
+const MAX_METADATA: u64 = 16 * 1024 * 1024;
+
+/// A cache in a folder.
+#[derive(Clone, Debug)]
+pub struct VolumeCache {
+    dir: PathBuf,
+}
+
+impl VolumeCache {
+    /// The cache in `dir`, which must exist; an empty one is an empty cache. Nothing is written yet.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such directory.
+    pub fn open(dir: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let dir = dir.into();
+        let meta = fs::metadata(&dir).map_err(StoreError::io("open the cache", &dir))?;
+        if !meta.is_dir() {
+            return Err(StoreError::io("open the cache", &dir)(ErrorKind::NotADirectory.into()));
+        }
+        Ok(Self { dir })
+    }
+
+    fn committed(&self) -> PathBuf {
+        self.dir.join("committed")
+    }
+
+    fn staging(&self) -> PathBuf {
+        self.dir.join("staging")
+    }
+
+    fn backup(&self) -> PathBuf {
+        self.dir.join("committed-backup")
+    }
+
+    /// The folder of the last generation: between the two renames of a commit, and after one that died there, it is
+    /// the backup.
+    fn generation(&self) -> PathBuf {
+        let committed = self.committed();
+        if !is_dir(&committed) && is_dir(&self.backup()) { self.backup() } else { committed }
+    }
+
+    /// Finishes or takes back what a dead writer had begun. The caller has the lock.
+    fn recover(&self) -> Result<(), StoreError> {
+        let (committed, backup) = (self.committed(), self.backup());
+        if is_dir(&backup) && !is_dir(&committed) {
+            rename(&backup, &committed)?;
+        }
+        remove(&backup)?;
+        remove(&self.staging())
+    }
+
+    /// Puts the staged generation in the place of the committed one.
+    fn swap(&self) -> Result<(), StoreError> {
+        let (staging, committed) = (self.staging(), self.committed());
+        if !is_dir(&committed) {
+            remove(&committed)?;
+            return rename(&staging, &committed);
+        }
+        match renameat_with(CWD, &staging, CWD, &committed, RenameFlags::EXCHANGE) {
+            Ok(()) => remove(&staging),
+            // Some file systems cannot exchange two folders in one step.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.swap_in_steps(),
+            Err(error) => Err(StoreError::io("replace", &committed)(error.into())),
+        }
+    }
+
+    /// As [`swap`](Self::swap), with a moment in which only the backup is there.
+    fn swap_in_steps(&self) -> Result<(), StoreError> {
+        let (staging, committed, backup) = (self.staging(), self.committed(), self.backup());
+        rename(&committed, &backup)?;
+        if let Err(error) = rename(&staging, &committed) {
+            rename(&backup, &committed)?;
+            return Err(error);
+        }
+        remove(&backup)
+    }
+}
+
+impl Cache for VolumeCache {
+    fn name(&self) -> String {
+        self.dir.display().to_string()
+    }
+
+    fn metadata(&self) -> Result<Option<String>, StoreError> {
+        let path = self.generation().join(METADATA);
+        let Some(bytes) = read_file(&path, MAX_METADATA)? else { return Ok(None) };
+        let not_text = |error| StoreError::io("read", &path)(io::Error::new(ErrorKind::InvalidData, error));
+        String::from_utf8(bytes).map(Some).map_err(not_text)
+    }
+
+    fn open_layer(&self, diff_id: &Digest) -> Result<Option<Box<dyn Read + Send>>, StoreError> {
+        match open_file(&layer_path(&self.generation(), diff_id)) {
+            Ok(Some(file)) => Ok(Some(Box::new(Verified::new(file, *diff_id)))),
+            Ok(None) | Err(StoreError::Kind { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn begin(&self) -> Result<Box<dyn CacheWriter + '_>, StoreError> {
+        let lock = Lock::exclusive(&self.dir)?;
+        self.recover()?;
+        let staging = self.staging();
+        fs::create_dir(&staging).map_err(StoreError::io("create", &staging))?;
+        Ok(Box::new(Writer { cache: self, is_staged: true, _lock: lock }))
+    }
+}
+
+struct Writer<'a> {
+    cache: &'a VolumeCache,
+    /// Whether the staging folder is still ours to remove.
+    is_staged: bool,
+    _lock: Lock,
+}
+
+impl Writer<'_> {
+    /// The path of a layer in the next generation, and whether it is there.
+    fn staged(&self, diff_id: &Digest) -> (PathBuf, bool) {
+        let path = layer_path(&self.cache.staging(), diff_id);
+        let is_there = path.symlink_metadata().is_ok();
+        (path, is_there)
+    }
+
+    fn temp_file(&self) -> Result<NamedTempFile, StoreError> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let staging = self.cache.staging();
+        tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(0o644))
+            .tempfile_in(&staging)
+            .map_err(StoreError::io("create a file in", &staging))
+    }
+}
+
+impl CacheWriter for Writer<'_> {
+    fn reuse(&mut self, diff_id: &Digest) -> Result<Reuse, StoreError> {
+        let (to, is_there) = self.staged(diff_id);
+        if is_there {
+            return Ok(Reuse::Taken);
+        }
+        let from = layer_path(&self.cache.committed(), diff_id);
+        let file = match open_file(&from) {
+            Ok(Some(file)) => file,
+            Ok(None) | Err(StoreError::Kind { .. }) => return Ok(Reuse::Absent),
+            Err(error) => return Err(error),
+        };
+        let found = digest_of(file, &from)?;
+        if found != *diff_id {
+            return Ok(Reuse::Damaged { found });
+        }
+        // A file of another user, or a file system without links.
+        if fs::hard_link(&from, &to).is_err() {
+            fs::copy(&from, &to).map_err(StoreError::io("copy", &from))?;
+        }
+        Ok(Reuse::Taken)
+    }
+
+    fn add(&mut self, source: &Source, threads: usize) -> Result<Digest, StoreError> {
+        let mut temp = self.temp_file()?;
+        let packed = pack(source, Compression::None, threads, &mut temp)
+            .map_err(|source| StoreError::CacheLayer { action: "pack", cache: self.cache.name(), source })?;
+        let (path, _) = self.staged(&packed.diff_id);
+        temp.persist(&path).map_err(|error| StoreError::io("rename", &path)(error.error))?;
+        Ok(packed.diff_id)
+    }
+
+    fn commit(mut self: Box<Self>, metadata: &str) -> Result<(), StoreError> {
+        let path = self.cache.staging().join(METADATA);
+        let mut temp = self.temp_file()?;
+        temp.write_all(format!("{metadata}\n").as_bytes()).map_err(StoreError::io("write", &path))?;
+        temp.persist(&path).map_err(|error| StoreError::io("rename", &path)(error.error))?;
+        self.cache.swap()?;
+        self.is_staged = false;
+        Ok(())
+    }
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        if self.is_staged {
+            // What cannot be removed now is removed by the next writer, or fails it with a reason.
+            drop(fs::remove_dir_all(self.cache.staging()));
+        }
+    }
+}
+
+fn layer_path(dir: &Path, diff_id: &Digest) -> PathBuf {
+    dir.join(format!("{diff_id}.tar"))
+}
+
+/// Whether there is a directory; a link to one is none.
+fn is_dir(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|meta| meta.is_dir())
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+    fs::rename(from, to).map_err(StoreError::io("rename", from))
+}
+
+/// Removes whatever has this name, if anything; a link is not followed.
+fn remove(path: &Path) -> Result<(), StoreError> {
+    let removed = if is_dir(path) { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn digest_of(mut file: fs::File, path: &Path) -> Result<Digest, StoreError> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buffer).map_err(StoreError::io("read", path))? {
+            0 => return Ok(hasher.finish()),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_swapped_in_steps_where_they_cannot_be_exchanged() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = VolumeCache::open(dir.path()).unwrap();
+        let put = |place: PathBuf, text: &str| {
+            fs::create_dir(&place).unwrap();
+            fs::write(place.join(METADATA), text).unwrap();
+        };
+        put(cache.committed(), "old");
+        assert!(cache.swap_in_steps().is_err());
+        assert_eq!(cache.metadata().unwrap().as_deref(), Some("old"));
+        put(cache.staging(), "new");
+        cache.swap_in_steps().unwrap();
+        assert_eq!(cache.metadata().unwrap().as_deref(), Some("new"));
+        assert!(!is_dir(&cache.backup()) && !is_dir(&cache.staging()));
+    }
+}
