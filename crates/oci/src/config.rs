@@ -223,6 +223,16 @@ impl ImageConfig {
         self.set_text("os.version", version.unwrap_or_default());
     }
 
+    /// Takes over what machine and system another configuration is for, `os.features` included.
+    pub(crate) fn set_platform_of(&mut self, other: &Self) {
+        for member in ["architecture", "os", "os.version", "os.features", "variant"] {
+            match other.root.get(member) {
+                Some(value) => self.root.insert(member.to_owned(), value.clone()),
+                None => self.root.shift_remove(member),
+            };
+        }
+    }
+
     /// When the image was made, RFC 3339.
     #[must_use]
     pub fn created(&self) -> Option<&str> {

@@ -9,6 +9,7 @@ pub mod go_json;
 pub mod image;
 pub mod manifest;
 pub mod media_type;
+pub mod rebase;
 pub mod reference;
 
 pub use config::{ConfigError, History, ImageConfig};
@@ -17,4 +18,5 @@ pub use digest::{Digest, DigestError, Hasher};
 pub use image::{Encoded, Image, ImageError, Layer, validate};
 pub use manifest::{Document, Index, Manifest, ManifestError};
 pub use media_type::Family;
+pub use rebase::RebaseError;
 pub use reference::{Reference, ReferenceError};
