@@ -8,4 +8,5 @@ pub mod detect;
 pub mod export;
 pub mod inputs;
 pub mod plan;
+pub mod restore;
 pub mod sbom;

@@ -30,6 +30,17 @@ pub enum Whiteouts {
     Overlay,
     /// By deleting from the directory what earlier layers put there.
     Apply,
+    /// Not at all: the archive is not one of a stack, and `.wh.` is a name like any other.
+    Literal,
+}
+
+/// When entries were modified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// When the archive says.
+    Keep,
+    /// When they are extracted.
+    Now,
 }
 
 /// Who owns what is extracted.
@@ -48,6 +59,8 @@ pub struct UnpackOptions {
     pub whiteouts: Whiteouts,
     /// Who owns the entries.
     pub ownership: Ownership,
+    /// When they were modified.
+    pub times: Times,
     /// How many entries are accepted.
     pub max_entries: u64,
     /// How many bytes of file contents, and of anything after the archive's end, are accepted.
@@ -59,6 +72,7 @@ impl Default for UnpackOptions {
         Self {
             whiteouts: Whiteouts::Apply,
             ownership: Ownership::Caller,
+            times: Times::Keep,
             max_entries: 2_000_000,
             max_bytes: 64 << 30,
         }
@@ -79,7 +93,7 @@ pub struct UnpackStats {
 /// Extracts the archive into `dir`, which exists, and reads it to its end.
 ///
 /// Absolute names are taken below `dir`. An entry replaces what has its name, except that directories are merged.
-/// Modes and modification times are kept; those of directories are set last, so an error leaves them open.
+/// Modes are kept, and modification times if asked; those of directories are set last, so an error leaves them open.
 /// The directory must not be changed by others meanwhile.
 pub fn unpack(tar: &mut dyn Read, dir: &Path, options: &UnpackOptions) -> Result<UnpackStats, LayerError> {
     let mut archive = tar::Archive::new(tar);
@@ -130,7 +144,8 @@ impl Job<'_> {
             return self.extract_root(item);
         };
         let place = self.root.parent(above, name).map_err(self.failed("enter the directory of", item))?;
-        if let Some(hidden) = name.strip_prefix(b".wh.") {
+        let is_one_of_many = self.options.whiteouts != Whiteouts::Literal;
+        if let Some(hidden) = name.strip_prefix(b".wh.").filter(|_| is_one_of_many) {
             return self.whiteout(item, &place, hidden);
         }
         match &item.kind {
@@ -213,6 +228,9 @@ impl Job<'_> {
         }
         // After the owner, whose change takes setuid away.
         fs::fchmod(&file, Mode::from_raw_mode(item.mode)).map_err(self.failed("change the mode of", item))?;
+        if self.options.times == Times::Now {
+            return Ok(());
+        }
         fs::futimens(&file, &timestamps(item.mtime)).map_err(self.failed("change the time of", item))
     }
 
@@ -263,7 +281,7 @@ impl Job<'_> {
             let parent = parent_of(&marker.path);
             return match self.options.whiteouts {
                 Whiteouts::Overlay => self.make_opaque(item, parent),
-                Whiteouts::Apply => self.remove_lower_children(item, &marker.dir, parent),
+                Whiteouts::Apply | Whiteouts::Literal => self.remove_lower_children(item, &marker.dir, parent),
             };
         }
         if hidden.starts_with(b".wh.") {
@@ -372,6 +390,9 @@ impl Job<'_> {
     }
 
     fn touch(&self, item: &Item, place: &Place) -> Result<(), LayerError> {
+        if self.options.times == Times::Now {
+            return Ok(());
+        }
         fs::utimensat(&*place.dir, place.name(), &timestamps(item.mtime), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(self.failed("change the time of", item))
     }
@@ -387,7 +408,8 @@ impl Job<'_> {
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
                 result => result.map_err(LayerError::io("open", shown()))?,
             };
-            if let Some(&mtime) = self.times.get(&path) {
+            let mtime = self.times.get(&path).filter(|_| self.options.times == Times::Keep);
+            if let Some(&mtime) = mtime {
                 fs::futimens(&fd, &timestamps(mtime))
                     .map_err(LayerError::io("change the time of", shown()))?;
             }

@@ -252,3 +252,21 @@ proptest! {
         prop_assert_eq!(snapshot(from.path()), snapshot(to.path()));
     }
 }
+
+#[test]
+fn an_archive_that_is_not_one_of_a_stack_keeps_odd_names_and_is_as_new_as_its_extraction() {
+    let fixture = Fixture::new();
+    let mut bytes = [dir("d"), file("d/.wh.x"), file("d/x")].concat();
+    bytes.extend_from_slice(&[0; 1024]);
+    let options = UnpackOptions {
+        whiteouts: Whiteouts::Literal,
+        times: strata_layer::Times::Now,
+        ..UnpackOptions::default()
+    };
+    unpack(&mut bytes.as_slice(), &fixture.root(), &options).unwrap();
+    assert!(fixture.root().join("d/.wh.x").is_file());
+    assert!(fixture.root().join("d/x").is_file());
+    for name in ["d", "d/x"] {
+        assert!(fs::metadata(fixture.root().join(name)).unwrap().mtime() > strata_layer::MTIME as i64, "{name}");
+    }
+}

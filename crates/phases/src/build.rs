@@ -25,7 +25,7 @@ use strata_spec::metadata::Metadata;
 use strata_spec::plan::{BuildpackPlan, Plan};
 
 /// Files in a buildpack's folder that describe no layer.
-const NOT_LAYERS: &[&str] = &["launch", "build", "store"];
+pub(crate) const NOT_LAYERS: &[&str] = &["launch", "build", "store"];
 
 /// A layer that a buildpack left.
 #[derive(Debug, Clone, PartialEq)]

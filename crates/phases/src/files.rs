@@ -118,13 +118,18 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), FileError> {
     write_from(to, &mut file)
 }
 
-/// Removes a file, a link or a whole folder; nothing there is fine.
+/// Removes a file, a link or a whole folder, folders that may not be written to included; nothing there is fine.
 ///
 /// # Errors
 /// When it cannot be removed.
 pub fn remove(path: &Path) -> Result<(), FileError> {
     let removed = match path.symlink_metadata() {
-        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path),
+        Ok(metadata) if metadata.is_dir() => match std::fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                unlock(path).and_then(|()| std::fs::remove_dir_all(path))
+            }
+            removed => removed,
+        },
         Ok(_) => std::fs::remove_file(path),
         Err(error) => Err(error),
     };
@@ -134,6 +139,20 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Lets the owner change all folders of a tree.
+fn unlock(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = dir.symlink_metadata()?.permissions().mode();
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode | 0o700))?;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            unlock(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn write_from(path: &Path, source: &mut dyn Read) -> Result<(), FileError> {

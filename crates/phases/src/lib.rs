@@ -9,9 +9,11 @@ pub mod detect;
 pub mod environment;
 pub mod event;
 pub mod export;
+mod extract;
 pub mod failure;
 pub mod files;
 pub mod process;
+pub mod restore;
 mod sbom;
 
 pub use event::{Event, Level, Observer};

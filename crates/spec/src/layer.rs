@@ -1,6 +1,7 @@
 //! `<layer>.toml` and `store.toml` (buildpack specification, "Layer Content Metadata").
 
 use crate::doc::{DocError, from_toml};
+use crate::{toml_writer, values};
 use serde::Deserialize;
 
 /// `<layer>.toml`.
@@ -67,11 +68,49 @@ pub struct Store {
 }
 
 impl Store {
+    /// The document as the lifecycle writes it.
+    pub fn to_toml(&self) -> String {
+        toml_writer::to_string(self)
+    }
+
     /// Parses `store.toml`.
     ///
     /// # Errors
     /// When the text is not TOML or `metadata` is no table.
     pub fn parse(text: &str) -> Result<Self, DocError> {
         from_toml(text)
+    }
+}
+
+/// A restored `<layer>.toml`: what the buildpack wrote as metadata, without types, so that the buildpack has to say
+/// again what the layer is for. Empty when there was no metadata.
+pub fn restored(data: &serde_json::Value) -> String {
+    let metadata = values::to_toml(data).map(|metadata| ("metadata".to_owned(), metadata));
+    toml_writer::to_string(&metadata.into_iter().collect::<toml::Table>())
+}
+
+/// Whether a layer can have this name: it is one part of a path.
+pub fn is_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restored_description_has_metadata_and_no_types() {
+        let data = serde_json::json!({"version": "1", "nested": {"n": 1}});
+        let text = restored(&data);
+        assert_eq!(text, "[metadata]\n  version = \"1\"\n  [metadata.nested]\n    n = 1\n");
+        let layer = LayerToml::parse(&text).unwrap();
+        assert!(layer.types.is_none() && layer.metadata.is_some());
+        assert_eq!(restored(&serde_json::Value::Null), "");
+    }
+
+    #[test]
+    fn a_name_is_one_part_of_a_path() {
+        assert!(["a", "a.b", "...", "ä"].iter().all(|name| is_name(name)));
+        assert!(["", ".", "..", "a/b", "../x", "\0"].iter().all(|name| !is_name(name)));
     }
 }

@@ -1,0 +1,247 @@
+//! The restore phase: brings back what earlier builds left, metadata from the previous image and contents from the
+//! cache.
+
+use crate::event::{Event, Observer};
+use crate::extract::extract;
+use crate::failure::Failure;
+use crate::files::{self, FileError};
+use crate::sbom;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Instant;
+use strata_decide::restore::{self as decide, Contents, From, LayerPlan};
+use strata_oci::Digest;
+use strata_spec::PlatformApi;
+use strata_spec::buildpack::escape_id;
+use strata_spec::cache::CacheMetadata;
+use strata_spec::exit::Exit;
+use strata_spec::group::GroupElement;
+use strata_spec::labels::LifecycleMetadata;
+use strata_spec::layer;
+use strata_spec::values;
+use strata_store::StoreError;
+use strata_store::cache::Cache;
+
+/// Everything that the phase needs.
+pub struct Restore<'a> {
+    /// The group.
+    pub group: &'a [GroupElement],
+    /// Where layers go.
+    pub layers_dir: &'a Path,
+    /// What the previous image says of its layers.
+    pub metadata: &'a LifecycleMetadata,
+    /// The cache, if there is one.
+    pub cache: Option<&'a dyn Cache>,
+    /// Whether only stores are restored.
+    pub skip: bool,
+    /// The platform's API.
+    pub api: PlatformApi,
+    /// How many layers are extracted side by side.
+    pub threads: usize,
+}
+
+/// A layer whose contents are extracted.
+struct Job {
+    id: String,
+    tail: PathBuf,
+    sha: String,
+}
+
+/// Runs the phase.
+///
+/// # Errors
+/// [`Exit::Restore`] when the layers directory cannot be written. A damaged cache costs the damaged layers.
+pub fn run(input: &Restore<'_>, observer: &dyn Observer) -> Result<(), Failure> {
+    let started = Instant::now();
+    observer.event(Event::PhaseStarted { phase: "restore".into() });
+    let failed = |error: FileError| Failure::caused(Exit::Restore, "failed to restore", &error);
+    let cached = cache_metadata(input.cache, observer);
+    stores(input).map_err(failed)?;
+    if input.skip {
+        observer.detail("Skipping buildpack layer analysis".into());
+    }
+    let mut jobs = Vec::new();
+    for buildpack in input.group {
+        jobs.extend(metadata(input, buildpack, &cached, observer).map_err(failed)?);
+    }
+    contents(input, &jobs, observer)?;
+    if input.api.has_sbom_layer() && !input.skip {
+        sboms(input, &cached, observer)?;
+    }
+    let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+    observer.event(Event::PhaseFinished { phase: "restore".into(), millis });
+    Ok(())
+}
+
+/// What the cache says it holds; nothing if it cannot be understood.
+pub(crate) fn cache_metadata(cache: Option<&dyn Cache>, observer: &dyn Observer) -> CacheMetadata {
+    let Some(cache) = cache else {
+        observer.debug("no cache is used".into());
+        return CacheMetadata::default();
+    };
+    if let Some(reason) = cache.damage() {
+        observer.detail(format!("Ignoring cache {} because it was corrupt: {reason}", cache.name()));
+    }
+    match cache.metadata() {
+        Ok(Some(text)) => CacheMetadata::parse(&text).unwrap_or_else(|error| {
+            observer.warn(format!("ignoring what cache {} says it holds: {error}", cache.name()));
+            CacheMetadata::default()
+        }),
+        Ok(None) => {
+            observer.detail("Layer cache not found".into());
+            CacheMetadata::default()
+        }
+        Err(error) => {
+            observer.warn(format!("ignoring cache {}: {}", cache.name(), chain(&error)));
+            CacheMetadata::default()
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    Failure::caused(Exit::Restore, "", error).causes.join(": ")
+}
+
+/// Writes `store.toml` of every buildpack that had one.
+fn stores(input: &Restore<'_>) -> Result<(), FileError> {
+    for buildpack in input.group {
+        let known = input.metadata.buildpacks.iter().find(|known| known.key == buildpack.id);
+        if let Some(store) = known.and_then(|known| known.store.as_ref()) {
+            let metadata = match values::to_toml(&store.metadata) {
+                Some(toml::Value::Table(table)) => table,
+                _ => toml::Table::new(),
+            };
+            let path = input.layers_dir.join(escape_id(&buildpack.id)).join("store.toml");
+            files::write(&path, &layer::Store { metadata }.to_toml())?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the metadata of a buildpack's layers, removes what is out of date, and says what is to be extracted.
+fn metadata(
+    input: &Restore<'_>,
+    buildpack: &GroupElement,
+    cached: &CacheMetadata,
+    observer: &dyn Observer,
+) -> Result<Vec<Job>, FileError> {
+    let folder = escape_id(&buildpack.id);
+    let dir = input.layers_dir.join(&folder);
+    let present = present(&dir)?;
+    let mut jobs = Vec::new();
+    let plans = decide::layers(&buildpack.id, input.metadata, cached, &present, input.skip, input.api);
+    for LayerPlan { name, metadata, contents } in plans {
+        let id = format!("{}:{name}", buildpack.id);
+        if !layer::is_name(&name) {
+            observer.warn(format!("ignoring layer '{id}': no layer can have this name"));
+            continue;
+        }
+        if let Some((from, data)) = metadata {
+            let from = if from == From::AppImage { "app image" } else { "cache" };
+            observer.detail(format!("Restoring metadata for \"{id}\" from {from}"));
+            files::write(&dir.join(format!("{name}.toml")), &layer::restored(&data))?;
+        }
+        match contents {
+            Some(Contents::Restore(sha)) => {
+                observer.detail(format!("Restoring data for \"{id}\" from cache"));
+                jobs.push(Job { id, tail: Path::new(&folder).join(&name), sha });
+            }
+            Some(Contents::Remove) => {
+                observer.detail(format!("Removing \"{id}\", wrong sha"));
+                remove(&dir.join(&name))?;
+            }
+            None => {}
+        }
+    }
+    Ok(jobs)
+}
+
+/// Layers that are there already: folders, and files that describe them.
+fn present(dir: &Path) -> Result<BTreeSet<String>, FileError> {
+    let mut names = BTreeSet::new();
+    for path in files::list(dir)? {
+        let is_dir = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+        let is_toml = path.extension().is_some_and(|extension| extension == "toml");
+        let name = if is_dir { path.file_name() } else { path.file_stem() };
+        if let Some(name) = name.and_then(|name| name.to_str())
+            && (is_dir || is_toml && !crate::build::NOT_LAYERS.contains(&name))
+        {
+            names.insert(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Removes a layer and what describes it.
+fn remove(layer: &Path) -> Result<(), FileError> {
+    files::remove(layer)?;
+    for extension in ["toml", "sha"] {
+        let mut path = layer.as_os_str().to_owned();
+        path.push(format!(".{extension}"));
+        files::remove(Path::new(&path))?;
+    }
+    Ok(())
+}
+
+/// Extracts layers side by side. One that cannot be had is gone, description included: a buildpack that found the
+/// description alone would take the layer for complete.
+fn contents(input: &Restore<'_>, jobs: &[Job], observer: &dyn Observer) -> Result<(), Failure> {
+    let Some(cache) = input.cache else { return Ok(()) };
+    let next = Mutex::new(jobs.iter());
+    let work = || -> Result<(), Failure> {
+        loop {
+            let job = next.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
+            let Some(job) = job else { return Ok(()) };
+            if let Some(reason) = restore_one(cache, &job.sha, input.layers_dir, &job.tail)? {
+                observer.warn(format!("Skipping restore for layer {}: {reason}", job.id));
+                remove(&input.layers_dir.join(&job.tail))
+                    .map_err(|error| Failure::caused(Exit::Restore, "failed to restore", &error))?;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let count = input.threads.min(jobs.len());
+        let threads: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().try_for_each(|thread| {
+            thread.join().unwrap_or_else(|_| {
+                Err(Failure::new(Exit::Restore, "a restoring thread panicked; please report this"))
+            })
+        })
+    })
+}
+
+/// Extracts one layer; a text says why it cannot be had.
+fn restore_one(
+    cache: &dyn Cache,
+    sha: &str,
+    layers_dir: &Path,
+    tail: &Path,
+) -> Result<Option<String>, Failure> {
+    let Ok(diff_id) = sha.parse::<Digest>() else {
+        return Ok(Some(format!("the cache names it '{sha}', which is no digest")));
+    };
+    let mut tar = match cache.open_layer(&diff_id) {
+        Ok(Some(tar)) => tar,
+        Ok(None) => return Ok(Some(format!("the cache does not have {sha}"))),
+        Err(error) => return Ok(Some(chain(&error as &StoreError))),
+    };
+    match extract(&mut tar, layers_dir, tail) {
+        Ok(()) => Ok(None),
+        Err(error) if error.is_harmless() => Ok(Some(chain(&error))),
+        Err(error) => Err(Failure::caused(Exit::Restore, "failed to restore", &error)),
+    }
+}
+
+/// Puts SBOM files of restored layers beside them.
+fn sboms(input: &Restore<'_>, cached: &CacheMetadata, observer: &dyn Observer) -> Result<(), Failure> {
+    let sha = &cached.sbom.sha;
+    if let Some(cache) = input.cache.filter(|_| !sha.is_empty()) {
+        observer.detail("Restoring data for SBOM from cache".into());
+        if let Some(reason) = restore_one(cache, sha, input.layers_dir, Path::new("sbom/cache"))? {
+            observer.warn(format!("Skipping restore of SBOM files: {reason}"));
+        }
+    }
+    sbom::restore(input.layers_dir, input.group)
+        .map_err(|error| Failure::caused(Exit::Restore, "failed to restore SBOM files", &error))
+}
