@@ -3,6 +3,7 @@
 //! Pure: whoever calls has read the files and run the programs. Nothing here touches a file, a clock, the
 //! environment or a process, so each rule of the specification can be tested with a table.
 
+pub mod analyze;
 pub mod build;
 pub mod detect;
 pub mod export;

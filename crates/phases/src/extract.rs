@@ -43,11 +43,8 @@ pub(crate) fn extract(tar: &mut dyn Read, layers_dir: &Path, tail: &Path) -> Res
         .prefix(".restore-")
         .tempdir_in(layers_dir)
         .map_err(io_error("make a folder in", layers_dir))?;
-    let options = UnpackOptions {
-        whiteouts: Whiteouts::Literal,
-        times: Times::Now,
-        ..UnpackOptions::default()
-    };
+    let options =
+        UnpackOptions { whiteouts: Whiteouts::Literal, times: Times::Now, ..UnpackOptions::default() };
     let unpacked = unpack(tar, aside.path(), &options).map_err(|error| match error {
         LayerError::Io { .. } => ExtractError::Layer(error),
         other => ExtractError::Damaged(other),

@@ -4,6 +4,7 @@
 //! Each phase takes one input struct and an [`Observer`]; it prints nothing. Whether it runs in a container of a
 //! platform or in Strata's own sandbox makes no difference to it.
 
+pub mod analyze;
 pub mod build;
 pub mod detect;
 pub mod environment;

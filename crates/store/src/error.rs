@@ -142,6 +142,21 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether what is stored is not what it should be, rather than out of reach.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Kind { .. }
+                | Self::Corrupt { .. }
+                | Self::Size { .. }
+                | Self::TooLarge { .. }
+                | Self::Missing { .. }
+                | Self::Manifest { .. }
+                | Self::Image { .. }
+        )
+    }
+
     /// For `map_err`: what was being done to what.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
