@@ -177,6 +177,21 @@ impl PlatformApi {
     }
 }
 
+/// Whether an image that was built with the Platform API `version` says by a target what base it needs, rather than by a
+/// stack. It may be older or newer than all versions that are supported; an image that does not say is an old one.
+///
+/// # Errors
+/// When the text is no version.
+pub fn image_has_target(version: &str) -> Result<bool, ApiError> {
+    if version.is_empty() {
+        return Ok(false);
+    }
+    match parse_version(version) {
+        Some(version) => Ok(version >= (0, PlatformApi::V0_12.minor())),
+        None => Err(ApiError::Malformed(version.to_owned())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,5 +219,20 @@ mod tests {
     fn an_unsupported_version_is_told_from_a_malformed_one() {
         assert!(matches!("0.1".parse::<BuildpackApi>(), Err(ApiError::Unsupported { .. })));
         assert!(matches!("x".parse::<BuildpackApi>(), Err(ApiError::Malformed(_))));
+    }
+
+    #[test]
+    fn images_of_any_version_have_a_stack_or_a_target() {
+        for (version, expected) in [
+            ("", Some(false)),
+            ("0.3", Some(false)),
+            ("0.11", Some(false)),
+            ("0.12", Some(true)),
+            ("0.99", Some(true)),
+            ("1.0", Some(true)),
+            ("x", None),
+        ] {
+            assert_eq!(image_has_target(version).ok(), expected, "{version}");
+        }
     }
 }

@@ -25,6 +25,7 @@ pub mod order;
 pub mod phase;
 pub mod plan;
 pub mod project;
+pub mod raw_object;
 pub mod report;
 pub mod run;
 pub mod system;
