@@ -9,5 +9,6 @@ pub mod detect;
 pub mod export;
 pub mod inputs;
 pub mod plan;
+pub mod rebase;
 pub mod restore;
 pub mod sbom;
