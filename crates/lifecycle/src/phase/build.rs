@@ -1,0 +1,9 @@
+//! The phase `build`.
+
+use super::Context;
+use strata_phases::Failure;
+use strata_spec::exit::Exit;
+
+pub(super) fn run(_context: &Context<'_>) -> Result<(), Failure> {
+    Err(Failure::new(Exit::Build, "failed to build: not yet wired"))
+}
