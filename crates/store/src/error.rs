@@ -139,6 +139,15 @@ pub enum StoreError {
         /// Why not.
         source: strata_layer::LayerError,
     },
+    /// A registry could not be reached, or did not do what was asked.
+    #[error(transparent)]
+    Registry(Box<crate::registry::Error>),
+}
+
+impl From<crate::registry::Error> for StoreError {
+    fn from(error: crate::registry::Error) -> Self {
+        Self::Registry(Box::new(error))
+    }
 }
 
 impl StoreError {

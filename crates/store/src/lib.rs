@@ -8,7 +8,9 @@ mod copy;
 pub mod embedded;
 mod error;
 pub mod layout;
+pub mod registry;
 pub mod scratch;
+mod select;
 pub mod source;
 
 use std::io::{Read, Write};
@@ -91,6 +93,8 @@ pub trait Store: Send + Sync {
 pub enum Medium<'a> {
     /// A directory in the OCI image layout.
     Layout(&'a Layout),
+    /// A name in a registry.
+    Registry(&'a registry::Image),
     /// Any other.
     Other,
 }

@@ -378,7 +378,7 @@ impl Store for Layout {
     fn copy_blob_from(&self, other: &dyn Store, descriptor: &Descriptor) -> Result<Copied, StoreError> {
         match other.medium() {
             Medium::Layout(other) => self.copy_file_from(other, descriptor),
-            Medium::Other => copy_bytes(self, other, descriptor),
+            _ => copy_bytes(self, other, descriptor),
         }
     }
 

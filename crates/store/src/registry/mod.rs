@@ -1,0 +1,434 @@
+//! Images in registries: the OCI distribution specification, over HTTP.
+//!
+//! A [`Client`] knows how to reach registries and keeps connections and tokens; an [`Image`] of it is one name. Nothing
+//! here reads the environment: see [`Settings`].
+//!
+//! Registries are not trusted. Whatever comes from one is bounded and verified against its digest, and credentials go
+//! to the registry they are for and to the token server it names, over HTTPS unless the registry itself does without.
+//! No blob is ever held in memory or on disk.
+
+mod address;
+mod auth;
+pub mod credentials;
+mod download;
+mod endpoint;
+mod error;
+mod http;
+mod proxy;
+mod retry;
+mod settings;
+mod upload;
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use strata_oci::config::MAX_CONFIG_SIZE;
+use strata_oci::manifest::MAX_MANIFEST_SIZE;
+use strata_oci::{
+    Descriptor, Digest, Document, Encoded, Image as OciImage, ManifestError, Platform, Reference, media_type,
+};
+use ureq::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use ureq::http::{HeaderName, Method};
+
+use crate::select::{self, Documents};
+use crate::{BlobSink, Copied, Medium, Store, StoreError, StoredImage, host_architecture};
+use auth::{Access, Scope};
+use endpoint::Endpoint;
+pub use error::{Error, Exchange, Problem, Refusal};
+use http::{Answer, Http, Identity, Payload, Request};
+pub use settings::{Proxies, Retry, Settings, Trust};
+
+/// The digest of what an answer is about.
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+/// All documents that are understood.
+const ACCEPTED: [&str; 4] =
+    [media_type::OCI_MANIFEST, media_type::OCI_INDEX, media_type::DOCKER_MANIFEST, media_type::DOCKER_INDEX];
+
+/// Knows how to reach registries. Clones share connections and tokens.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    http: Arc<Http>,
+    found: Mutex<HashMap<String, credentials::Found>>,
+    endpoints: Mutex<HashMap<(String, Identity), Arc<Endpoint>>>,
+}
+
+impl Client {
+    /// Nothing is read or connected to yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let http = Arc::new(Http::new(settings));
+        Self { shared: Arc::new(Shared { http, found: Mutex::default(), endpoints: Mutex::default() }) }
+    }
+
+    /// The image of this name, which need not exist.
+    ///
+    /// # Errors
+    ///
+    /// When the text is not the name of an image.
+    pub fn open(&self, name: &str) -> Result<Image, Error> {
+        Ok(self.image(name.parse()?, name))
+    }
+
+    /// The image of this name; whether its registry is insecure is decided by `written`, how a person wrote the name.
+    #[must_use]
+    pub fn image(&self, reference: Reference, written: &str) -> Image {
+        let insecure = &self.shared.http.settings().insecure;
+        let is_insecure =
+            insecure.iter().any(|start| !start.is_empty() && written.starts_with(start.as_str()));
+        let identity = if is_insecure { Identity::Assumed } else { Identity::Proven };
+        let platform = Platform::new("linux", host_architecture());
+        Image { client: self.clone(), reference, identity, platform, endpoint: Arc::default() }
+    }
+
+    /// Finds out the credentials for a registry now, rather than at the first request: later, this process may not be
+    /// allowed to read them.
+    ///
+    /// # Errors
+    ///
+    /// When they are given in a form that is not understood.
+    pub fn look_up_credentials(&self, registry: &str) -> Result<(), Error> {
+        self.found(registry).map(drop)
+    }
+
+    fn found(&self, registry: &str) -> Result<credentials::Found, Error> {
+        let mut known = self.shared.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known.get(registry) {
+            return Ok(found.clone());
+        }
+        let found = self.shared.http.settings().keychain.look_up(registry)?;
+        known.insert(registry.to_owned(), found.clone());
+        Ok(found)
+    }
+
+    fn endpoint(&self, registry: &str, identity: Identity) -> Result<Arc<Endpoint>, Error> {
+        let endpoints = || self.shared.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (registry.to_owned(), identity);
+        if let Some(endpoint) = endpoints().get(&key) {
+            return Ok(Arc::clone(endpoint));
+        }
+        // Not locked meanwhile: another registry need not wait for this one. Found out twice, it is the same.
+        let http = Arc::clone(&self.shared.http);
+        let endpoint = Arc::new(Endpoint::discover(http, registry, identity, self.found(registry)?)?);
+        endpoints().insert(key, Arc::clone(&endpoint));
+        Ok(endpoint)
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Client").field("settings", self.shared.http.settings()).finish()
+    }
+}
+
+/// One name in a registry.
+#[derive(Clone)]
+pub struct Image {
+    client: Client,
+    reference: Reference,
+    identity: Identity,
+    platform: Platform,
+    endpoint: Arc<OnceLock<Arc<Endpoint>>>,
+}
+
+impl Image {
+    /// The name.
+    #[must_use]
+    pub fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    /// The same image, of an index the part for this platform. Default: Linux on this machine.
+    #[must_use]
+    pub fn for_platform(mut self, platform: Platform) -> Self {
+        self.platform = platform;
+        self
+    }
+
+    /// Makes sure that the image may be read; whether it is there is another question.
+    ///
+    /// # Errors
+    ///
+    /// When the registry cannot be reached, or does not let one in.
+    pub fn check_read(&self) -> Result<(), StoreError> {
+        let answer = self.head_manifest(&self.reference.identifier(), &self.scope(Access::Pull))?;
+        match answer.status() {
+            401 | 403 => Err(self.refused(answer)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes sure that the image may be written, by beginning to write and giving it up.
+    ///
+    /// # Errors
+    ///
+    /// When the registry cannot be reached, or does not let one in.
+    pub fn check_write(&self) -> Result<(), StoreError> {
+        let scope = self.scope(Access::Push);
+        let answer = self.head_manifest(&self.reference.identifier(), &scope)?;
+        if matches!(answer.status(), 401 | 403) {
+            return Err(self.refused(answer));
+        }
+        let upload = self.start_upload()?;
+        self.cancel_upload(upload);
+        Ok(())
+    }
+
+    /// Removes a manifest and with it all names it has. Idempotent.
+    ///
+    /// # Errors
+    ///
+    /// When the registry does not allow it.
+    pub fn delete_manifest(&self, digest: &Digest) -> Result<(), StoreError> {
+        let address = self.manifest_address(&digest.to_string())?;
+        let mut request = Request::new(Method::DELETE, address);
+        let answer = self.endpoint()?.send(&mut request, &self.scope(Access::Delete))?;
+        match answer.status() {
+            200..300 | 404 => Ok(()),
+            _ => Err(self.refused(answer)),
+        }
+    }
+
+    fn endpoint(&self) -> Result<&Endpoint, Error> {
+        if let Some(endpoint) = self.endpoint.get() {
+            return Ok(endpoint);
+        }
+        let endpoint = self.client.endpoint(self.reference.registry(), self.identity)?;
+        Ok(self.endpoint.get_or_init(|| endpoint))
+    }
+
+    fn scope(&self, access: Access) -> Scope {
+        Scope::new(self.reference.repository(), access)
+    }
+
+    /// For messages.
+    fn place(&self) -> PathBuf {
+        PathBuf::from(self.reference.to_string())
+    }
+
+    fn refused(&self, answer: Answer) -> StoreError {
+        let looked_in = self.endpoint().map(Endpoint::looked_in).unwrap_or_default();
+        answer.into_refusal(looked_in).into()
+    }
+
+    fn manifest_address(&self, identifier: &str) -> Result<ureq::http::Uri, Error> {
+        let repository = self.reference.repository();
+        self.endpoint()?.address(&format!("/v2/{repository}/manifests/{identifier}"))
+    }
+
+    fn blob_address(&self, digest: &Digest) -> Result<ureq::http::Uri, Error> {
+        self.endpoint()?.address(&format!("/v2/{}/blobs/{digest}", self.reference.repository()))
+    }
+
+    fn head_manifest(&self, identifier: &str, scope: &Scope) -> Result<Answer, Error> {
+        let request = Request::new(Method::HEAD, self.manifest_address(identifier)?);
+        self.endpoint()?.send(&mut request.header(ACCEPT, ACCEPTED.join(", ")), scope)
+    }
+
+    /// A manifest or an index, verified; `None` when there is none.
+    fn get_manifest(&self, identifier: &str) -> Result<Option<Fetched>, StoreError> {
+        let request = Request::new(Method::GET, self.manifest_address(identifier)?);
+        let mut request = request.header(ACCEPT, ACCEPTED.join(", "));
+        let answer = self.endpoint()?.send(&mut request, &self.scope(Access::Pull))?;
+        match answer.status() {
+            200 => {}
+            404 => return absent(answer),
+            _ => return Err(self.refused(answer)),
+        }
+        let announced: Option<Digest> = answer.header(CONTENT_DIGEST).and_then(|text| text.parse().ok());
+        let kind =
+            answer.header(CONTENT_TYPE).map(|kind| kind.split(';').next().unwrap_or("").trim().to_owned());
+        let bytes = answer.into_bytes(MAX_MANIFEST_SIZE)?;
+        for expected in announced.into_iter().chain(identifier.parse()) {
+            self.check(&bytes, &expected)?;
+        }
+        Ok(Some(Fetched { bytes, kind }))
+    }
+
+    fn check(&self, bytes: &[u8], expected: &Digest) -> Result<(), StoreError> {
+        let (found, size) = (Digest::of(bytes), bytes.len() as u64);
+        if found == *expected {
+            return Ok(());
+        }
+        let path = self.place();
+        Err(StoreError::Corrupt { path, expected: *expected, expected_size: size, found, found_size: size })
+    }
+
+    fn check_size(&self, bytes: &[u8], expected: &Descriptor) -> Result<(), StoreError> {
+        let found = bytes.len() as u64;
+        if found == expected.size {
+            return Ok(());
+        }
+        Err(StoreError::Size { path: self.place(), expected: expected.size, found })
+    }
+
+    /// The manifest of the one image that is asked for.
+    fn select(&self, Fetched { bytes, kind }: Fetched) -> Result<Vec<u8>, StoreError> {
+        let document = Document::parse(&bytes, kind.as_deref());
+        let document = document.map_err(|source| self.not_understood(source))?;
+        let Document::Index(index) = document else { return Ok(bytes) };
+        let mut found = Vec::new();
+        for entry in &index.manifests {
+            select::expand(self, entry, None, 0, &mut found)?;
+        }
+        let fitting = select::for_platform(self, found, &self.platform)?;
+        let Some((entry, _)) = fitting.into_iter().next() else { return Ok(bytes) };
+        let chosen = self.manifest(&entry)?;
+        chosen.ok_or_else(|| StoreError::Missing { path: self.place(), digest: entry.digest })
+    }
+
+    fn not_understood(&self, source: ManifestError) -> StoreError {
+        StoreError::Manifest { path: self.place(), source }
+    }
+
+    /// A blob that is a document, whole and verified.
+    fn read_document(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>, StoreError> {
+        if descriptor.size > limit {
+            return Err(StoreError::TooLarge { path: self.place(), limit });
+        }
+        let reader = self.open_blob(descriptor)?;
+        let mut reader =
+            reader.ok_or_else(|| StoreError::Missing { path: self.place(), digest: descriptor.digest })?;
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map_err(StoreError::io("read", &self.place()))?;
+        Ok(bytes)
+    }
+
+    fn has_blob_within(&self, digest: &Digest, size: u64, scope: &Scope) -> Result<bool, StoreError> {
+        let mut request = Request::new(Method::HEAD, self.blob_address(digest)?);
+        let answer = self.endpoint()?.send(&mut request, scope)?;
+        match answer.status() {
+            200 => {
+                let found = answer.header(CONTENT_LENGTH).and_then(|size| size.parse::<u64>().ok());
+                Ok(found.is_none_or(|found| found == size))
+            }
+            404 => Ok(false),
+            _ => Err(self.refused(answer)),
+        }
+    }
+
+    fn put_manifest(&self, encoded: &Encoded, identifier: &str) -> Result<(), StoreError> {
+        let scope = self.scope(Access::Push);
+        let there = self.head_manifest(identifier, &scope)?;
+        let there = there.header(CONTENT_DIGEST).filter(|_| there.status() == 200);
+        // A tag that may not be changed may still be given the image it has.
+        if there == Some(encoded.manifest_digest.to_string().as_str()) {
+            return Ok(());
+        }
+        let mut request = Request::new(Method::PUT, self.manifest_address(identifier)?)
+            .header(CONTENT_TYPE, &*encoded.media_type)
+            .payload(Payload::Bytes(&encoded.manifest));
+        let answer = self.endpoint()?.send(&mut request, &scope)?;
+        if !matches!(answer.status(), 200..300) {
+            return Err(self.refused(answer));
+        }
+        check_stored(&answer, &encoded.manifest_digest).map_err(StoreError::from)
+    }
+}
+
+/// A manifest or an index, and the type it came as.
+struct Fetched {
+    bytes: Vec<u8>,
+    kind: Option<String>,
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { reference, platform, .. } = self;
+        out.debug_struct("Image")
+            .field("reference", reference)
+            .field("platform", platform)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Documents for Image {
+    fn place(&self) -> PathBuf {
+        self.place()
+    }
+
+    fn manifest(&self, entry: &Descriptor) -> Result<Option<Vec<u8>>, StoreError> {
+        let found = self.get_manifest(&entry.digest.to_string())?;
+        let check = |found: Fetched| self.check_size(&found.bytes, entry).map(|()| found.bytes);
+        found.map(check).transpose()
+    }
+
+    fn config(&self, descriptor: &Descriptor) -> Result<Vec<u8>, StoreError> {
+        self.read_document(descriptor, MAX_CONFIG_SIZE)
+    }
+}
+
+impl Store for Image {
+    fn read_image(&self) -> Result<Option<StoredImage>, StoreError> {
+        let Some(fetched) = self.get_manifest(&self.reference.identifier())? else { return Ok(None) };
+        let manifest = self.select(fetched)?;
+        let parsed =
+            strata_oci::Manifest::parse(&manifest, None).map_err(|source| self.not_understood(source))?;
+        let config = self.read_document(&parsed.config, MAX_CONFIG_SIZE)?;
+        let image = OciImage::from_parts(&manifest, &config)
+            .map_err(|source| StoreError::Image { path: self.place(), source })?;
+        Ok(Some(StoredImage { image, manifest_digest: Digest::of(&manifest), manifest, config }))
+    }
+
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Read + Send>>, StoreError> {
+        let Some(download) = self.download(descriptor)? else { return Ok(None) };
+        let reader = strata_layer::VerifiedReader::new(download, descriptor.digest, descriptor.size);
+        Ok(Some(Box::new(reader)))
+    }
+
+    fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool, StoreError> {
+        self.has_blob_within(digest, size, &self.scope(Access::Pull))
+    }
+
+    fn begin_blob(&self) -> Result<Box<dyn BlobSink>, StoreError> {
+        Ok(Box::new(self.stream_upload()?))
+    }
+
+    fn put_image(&self, encoded: &Encoded, names: &[String]) -> Result<(), StoreError> {
+        let mut identifiers = Vec::new();
+        for name in names {
+            identifiers.push(self.reference.with_tag(name).map_err(Error::from)?.identifier());
+        }
+        if identifiers.is_empty() {
+            identifiers.push(self.reference.identifier());
+        }
+        self.upload_bytes(&encoded.config, &encoded.config_digest)?;
+        identifiers.iter().try_for_each(|identifier| self.put_manifest(encoded, identifier))
+    }
+
+    fn identifier(&self, image: &StoredImage) -> String {
+        self.reference.with_digest(image.manifest_digest).to_string()
+    }
+
+    fn medium(&self) -> Medium<'_> {
+        Medium::Registry(self)
+    }
+
+    fn copy_blob_from(&self, other: &dyn Store, descriptor: &Descriptor) -> Result<Copied, StoreError> {
+        self.upload_from(other, descriptor)
+    }
+}
+
+/// A 404 of a registry means that there is nothing; another server's says nothing about images.
+fn absent<T>(answer: Answer) -> Result<Option<T>, StoreError> {
+    match answer.into_refusal(&[]) {
+        Error::Status(refusal) if !refusal.problems.is_empty() => Ok(None),
+        error => Err(error.into()),
+    }
+}
+
+/// Makes sure that the registry has understood what it was sent, as far as it says.
+fn check_stored(answer: &Answer, expected: &Digest) -> Result<(), Error> {
+    match answer.header(CONTENT_DIGEST) {
+        Some(found) if found != expected.to_string() => {
+            let (exchange, found) = (answer.exchange.clone(), found.to_owned());
+            Err(Error::Stored { exchange, expected: *expected, found })
+        }
+        _ => Ok(()),
+    }
+}
