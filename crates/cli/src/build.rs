@@ -389,10 +389,15 @@ fn export_image(
         api: PlatformApi::NEWEST,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         cancelled: interrupt.flag(),
+        previous: export::Previous::default(),
+        parents: export::Parents::Fixed,
+        may_be_sparse: false,
+        own_sboms: None,
     };
     let tags: Vec<String> =
         args.tag.iter().filter_map(|tag| tag.parse::<Reference>().ok()?.tag().map(str::to_owned)).collect();
-    let outcome = export::run(&export, &layout, &tags, show);
+    let outputs = [export::Output { store: &layout, tags }];
+    let outcome = export::run(&export, &outputs, show);
     if outcome.is_err() && is_new && matches!(layout.read_image(), Ok(None)) {
         // Whatever cannot be removed is an empty layout, which the next build uses.
         fs::remove_dir_all(layout.dir()).unwrap_or_default();

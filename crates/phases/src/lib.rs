@@ -6,6 +6,7 @@
 
 pub mod analyze;
 pub mod build;
+pub mod cache;
 pub mod detect;
 pub mod environment;
 pub mod event;
@@ -14,7 +15,9 @@ mod extract;
 pub mod failure;
 pub mod files;
 pub mod process;
+pub mod rebase;
 pub mod restore;
+pub mod saving;
 mod sbom;
 
 pub use event::{Event, Level, Observer};

@@ -1,0 +1,213 @@
+//! The export phase: turns what the buildpacks left into an image on top of the run image.
+
+mod assembly;
+mod config;
+mod own_sboms;
+
+use crate::event::{Event, Observer};
+use crate::failure::Failure;
+use crate::files;
+use assembly::Assembly;
+pub use own_sboms::OwnSboms;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+use strata_decide::export as decide;
+use strata_layer::Owner;
+use strata_oci::Encoded;
+use strata_spec::PlatformApi;
+use strata_spec::bom::BomEntry;
+use strata_spec::build::BuildToml;
+use strata_spec::buildpack::escape_id;
+use strata_spec::exit::Exit;
+use strata_spec::group::GroupElement;
+use strata_spec::labels::{self, LifecycleMetadata, RunImage};
+use strata_spec::metadata::Metadata;
+use strata_spec::project::ProjectMetadata;
+use strata_store::{Store, StoredImage};
+
+/// A folder that is somewhere here and has another path in the image.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Where its bytes are.
+    pub real: &'a Path,
+    /// Its path in the image.
+    pub seen: &'a str,
+}
+
+/// Everything that export needs.
+pub struct Export<'a> {
+    /// What the buildpacks left.
+    pub layers: Place<'a>,
+    /// The app.
+    pub app: Place<'a>,
+    /// The group.
+    pub group: &'a [GroupElement],
+    /// The build's outcome.
+    pub metadata: &'a Metadata,
+    /// The run image.
+    pub base: &'a StoredImage,
+    /// Where the run image's layers are.
+    pub base_store: &'a dyn Store,
+    /// How labels name the run image.
+    pub run_image: RunImage,
+    /// The program that goes into the image.
+    pub launcher: &'a [u8],
+    /// What labels say of it.
+    pub launcher_info: labels::Launcher,
+    /// The process type that was asked for.
+    pub process_type: Option<&'a str>,
+    /// The source of the app.
+    pub project: &'a ProjectMetadata,
+    /// The owner of app and layers in the image.
+    pub owner: Owner,
+    /// RFC 3339, for the configuration and its history.
+    pub created: &'a str,
+    /// `production`, `test`, …
+    pub exec_env: &'a str,
+    /// The platform API of the image.
+    pub api: PlatformApi,
+    /// How many threads compress.
+    pub threads: usize,
+    /// Set from outside to stop the phase.
+    pub cancelled: &'a AtomicBool,
+    /// What an earlier build left.
+    pub previous: Previous<'a>,
+    /// What is written of the folders above a layer.
+    pub parents: Parents,
+    /// Whether layers of the run image may be absent, here and in the image.
+    pub may_be_sparse: bool,
+    /// The SBOMs of lifecycle and launcher, if there are any.
+    pub own_sboms: Option<OwnSboms<'a>>,
+}
+
+/// The previous image: layers that did not change are taken from it.
+#[derive(Clone, Copy, Default)]
+pub struct Previous<'a> {
+    /// What its label says of its layers, by diffID.
+    pub metadata: Option<&'a LifecycleMetadata>,
+    /// The image, and where it is; `None` when it is gone.
+    pub image: Option<(&'a StoredImage, &'a dyn Store)>,
+}
+
+/// Owner and mode of the folders above a layer, as the layer has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parents {
+    /// The app's owner and 0755: the layer does not depend on who built it.
+    Fixed,
+    /// Those that they have here: the layer is that of the reference lifecycle.
+    Real,
+}
+
+/// A place that the image is written to.
+pub struct Output<'a> {
+    /// The place.
+    pub store: &'a dyn Store,
+    /// The image's tags there; none for the place's own.
+    pub tags: Vec<String>,
+}
+
+/// A complete image.
+#[derive(Debug)]
+pub struct Exported {
+    /// Its documents.
+    pub encoded: Encoded,
+    /// The default process type.
+    pub process: Option<String>,
+    /// Bytes of all layers as stored.
+    pub size: u64,
+    /// For the report before Platform API 0.9: what the buildpacks built with.
+    pub build_bom: Vec<BomEntry>,
+}
+
+/// Runs the phase: stores all layers in the first place and, last, the image itself in all of them.
+///
+/// # Errors
+/// [`Exit::Export`], and nothing of the image is visible then in the place that failed and those behind it.
+pub fn run(
+    export: &Export<'_>,
+    outputs: &[Output<'_>],
+    observer: &dyn Observer,
+) -> Result<Exported, Failure> {
+    let started = Instant::now();
+    observer.event(Event::PhaseStarted { phase: "export".into() });
+    let Some((first, others)) = outputs.split_first() else {
+        return Err(Failure::new(Exit::Export, "failed to export: no image is named"));
+    };
+    if let Some(sboms) = export.own_sboms.filter(|_| export.api.has_own_sboms()) {
+        sboms.copy(export.layers.real, observer)?;
+    }
+    let process = decide::default_process(export.metadata, export.process_type)
+        .map_err(|message| Failure::new(Exit::Export, format!("failed to export: {message}")))?;
+    let mut assembly = Assembly::new(export, first.store, observer)?;
+    let lifecycle = layers(export, &mut assembly)?;
+    let image = config::configure(assembly.image, export, &lifecycle, process.as_deref(), observer)?;
+    match &process {
+        Some(kind) => observer.detail(format!("Setting default process type '{kind}'")),
+        None => observer.detail("no default process type".into()),
+    }
+    let encoded = image.encode().map_err(|error| failed("cannot describe the image", &error))?;
+    let put = |output: &Output<'_>, copy: bool| {
+        let result = if copy {
+            strata_store::copy_image(output.store, first.store, &encoded, &output.tags)
+        } else {
+            output.store.put_image(&encoded, &output.tags)
+        };
+        result.map_err(|error| failed("cannot store the image", &error))
+    };
+    put(first, false)?;
+    others.iter().try_for_each(|output| put(output, true))?;
+    let size = encoded.layers.iter().map(|layer| layer.size).sum();
+    let build_bom = build_bom(export)?;
+    let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+    observer.event(Event::PhaseFinished { phase: "export".into(), millis });
+    Ok(Exported { encoded, process, size, build_bom })
+}
+
+/// Adds all layers in the order of the reference, and says what is in them.
+fn layers(export: &Export<'_>, assembly: &mut Assembly<'_>) -> Result<LifecycleMetadata, Failure> {
+    let mut lifecycle =
+        LifecycleMetadata { run_image: export.run_image.clone(), ..LifecycleMetadata::default() };
+    lifecycle.stack.run_image = labels::StackRunImage {
+        image: std::mem::take(&mut lifecycle.run_image.image),
+        mirrors: std::mem::take(&mut lifecycle.run_image.mirrors),
+    };
+    if export.api.has_targets() {
+        lifecycle.run_image = export.run_image.clone();
+    }
+    for buildpack in export.group {
+        lifecycle.buildpacks.push(assembly.buildpack(buildpack)?);
+    }
+    if export.api.has_sbom_layer() {
+        lifecycle.sbom = assembly.sbom()?;
+    }
+    lifecycle.app = assembly.app()?;
+    lifecycle.launcher = assembly.launcher()?;
+    lifecycle.config = assembly.config()?;
+    lifecycle.process_types = assembly.process_types()?;
+    Ok(lifecycle)
+}
+
+/// The unstructured bills of materials of what was used to build: a part of the report before Platform API 0.9.
+fn build_bom(export: &Export<'_>) -> Result<Vec<BomEntry>, Failure> {
+    let mut all = Vec::new();
+    if export.api.has_legacy_sbom_files() {
+        return Ok(all);
+    }
+    for buildpack in export.group {
+        let path = export.layers.real.join(escape_id(&buildpack.id)).join("build.toml");
+        let build = files::read(&path, BuildToml::parse)
+            .map_err(|error| failed("cannot write the report", &error))?
+            .unwrap_or_default();
+        all.extend(build.bom.into_iter().map(|entry| entry.by(&buildpack.id, &buildpack.version)));
+    }
+    Ok(all)
+}
+
+fn failed(what: &str, error: &dyn std::error::Error) -> Failure {
+    let failure = Failure::caused(Exit::Export, format!("failed to export: {what}"), error);
+    if failure.causes.iter().any(|cause| cause.contains("No space left")) {
+        return failure.hint("free some disk space; nothing of the image was kept");
+    }
+    failure
+}

@@ -1,0 +1,98 @@
+//! The rebase phase: puts another base below an app image, without building it again
+//! (platform specification, "rebaser").
+
+use crate::event::{Event, Observer};
+use crate::failure::Failure;
+use crate::saving::{self, Output, Saving};
+use std::time::Instant;
+use strata_decide::rebase::{self as decide, Force, NewBase, Refusal};
+use strata_oci::{Digest, Image};
+use strata_spec::PlatformApi;
+use strata_spec::exit::Exit;
+use strata_spec::labels::LifecycleMetadata;
+use strata_spec::report::Report;
+use strata_store::{Store, StoredImage};
+
+/// Everything that a rebase needs.
+pub struct Rebase<'a> {
+    /// The app image.
+    pub app: &'a StoredImage,
+    /// Where its layers are.
+    pub app_store: &'a dyn Store,
+    /// The new base.
+    pub new_base: &'a StoredImage,
+    /// Where its layers are.
+    pub base_store: &'a dyn Store,
+    /// The name of the new base, as it was given or as the app image has it.
+    pub base_name: &'a str,
+    /// Where the result goes, under which names; at least one.
+    pub outputs: &'a [Output],
+    /// The platform API that is spoken now. What the app was built with is in the image.
+    pub api: PlatformApi,
+    /// Whether what speaks against it is passed over.
+    pub force: Force,
+    /// RFC 3339, for the configuration and its history.
+    pub created: &'a str,
+}
+
+/// Runs the phase, and gives what `report.toml` is to say.
+///
+/// # Errors
+/// [`Exit::Rebase`]. What was stored under the names that could be written stays.
+pub fn run(rebase: &Rebase<'_>, observer: &dyn Observer) -> Result<Report, Failure> {
+    let started = Instant::now();
+    observer.event(Event::PhaseStarted { phase: "rebase".into() });
+    let image = rebased(rebase, observer)?;
+    let base_layers = rebase.new_base.image.layers().len();
+    let sources: Vec<&dyn Store> = (0..image.layers().len())
+        .map(|i| if i < base_layers { rebase.base_store } else { rebase.app_store })
+        .collect();
+    let saving = Saving { image: &image, sources: &sources, outputs: rebase.outputs };
+    let saved = saving::save(&saving, observer).map_err(|error| failed(&error))?;
+    let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+    observer.event(Event::PhaseFinished { phase: "rebase".into(), millis });
+    Ok(Report { build: None, image: saved.report })
+}
+
+fn failed(error: &dyn std::error::Error) -> Failure {
+    Failure::new(Exit::Rebase, format!("failed to rebase: {error}"))
+}
+
+/// The image on its new base, with labels that say so.
+fn rebased(rebase: &Rebase<'_>, observer: &dyn Observer) -> Result<Image, Failure> {
+    let (app, new_base) = (&rebase.app.image, &rebase.new_base.image);
+    let names = rebase.outputs.iter().map(|(name, _)| name.as_str());
+    decide::check_names(names, rebase.base_name).map_err(|error| failed(&error))?;
+    let warnings = decide::validate(app.config(), new_base.config(), rebase.force);
+    warn(observer, &warnings.map_err(|error| failed(&error))?);
+    let metadata = decide::metadata(app.config()).map_err(|error| failed(&error))?;
+    let mut image = cut_and_join(app, new_base, &metadata, rebase.created)?;
+    // A base without layers was refused before.
+    let top_layer = new_base.layers().last().map(|layer| layer.diff_id.to_string()).unwrap_or_default();
+    let reference = rebase.base_store.identifier(rebase.new_base);
+    let label = NewBase { name: rebase.base_name, reference: &reference, top_layer: &top_layer };
+    let warnings = decide::relabel(image.config_mut(), new_base.config(), label, rebase.api, rebase.force);
+    warn(observer, &warnings.map_err(|error| failed(&error))?);
+    Ok(image)
+}
+
+fn cut_and_join(
+    app: &Image,
+    new_base: &Image,
+    metadata: &LifecycleMetadata,
+    created: &str,
+) -> Result<Image, Failure> {
+    let cannot = |error: &dyn std::error::Error| {
+        Failure::new(Exit::Rebase, format!("failed to rebase: rebase app image: {error}"))
+            .hint("rebase needs an image that buildpacks built, and a run image with layers")
+    };
+    let top_layer: Digest =
+        metadata.run_image.top_layer.parse().map_err(|_not_a_digest: strata_oci::DigestError| {
+            cannot(&strata_oci::RebaseError::NoBaseLayer)
+        })?;
+    app.rebase(top_layer, decide::own_layers(metadata), new_base, created).map_err(|error| cannot(&error))
+}
+
+fn warn(observer: &dyn Observer, refusals: &[Refusal]) {
+    refusals.iter().for_each(|refusal| observer.warn(refusal.to_string()));
+}
