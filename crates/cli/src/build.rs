@@ -18,6 +18,7 @@ use std::time::Duration;
 use strata_layer::Owner;
 use strata_oci::Reference;
 use strata_phases::export::{Export, Place};
+use strata_phases::saving::Output;
 use strata_phases::{Event, Failure, Observer, export, files};
 use strata_sandbox::{Io, Job, Mount, Root, Sandbox, SandboxError, Spec, WorkDir};
 use strata_spec::PlatformApi;
@@ -396,7 +397,13 @@ fn export_image(
     };
     let tags: Vec<String> =
         args.tag.iter().filter_map(|tag| tag.parse::<Reference>().ok()?.tag().map(str::to_owned)).collect();
-    let outputs = [export::Output { store: &layout, tags }];
+    let place = |tag: Option<&String>| -> Box<dyn Store> {
+        Box::new(tag.map_or_else(|| layout.clone(), |tag| layout.clone().tagged(tag)))
+    };
+    let outputs: Vec<Output> = match tags.as_slice() {
+        [] => vec![(layout.dir().display().to_string(), place(None))],
+        tags => tags.iter().map(|tag| (tag.clone(), place(Some(tag)))).collect(),
+    };
     let outcome = export::run(&export, &outputs, show);
     if outcome.is_err() && is_new && matches!(layout.read_image(), Ok(None)) {
         // Whatever cannot be removed is an empty layout, which the next build uses.

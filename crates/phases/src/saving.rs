@@ -23,6 +23,8 @@ pub struct Saving<'a> {
     pub sources: &'a [&'a dyn Store],
     /// Where it goes; all of one kind, and at least one.
     pub outputs: &'a [Output],
+    /// Whether layers may be nowhere: of a run image that is known by its documents alone.
+    pub may_be_sparse: bool,
 }
 
 /// An image that is stored under all of its names.
@@ -83,7 +85,7 @@ fn save_one(saving: &Saving<'_>, encoded: &Encoded, output: &dyn Store) -> Resul
         for _ in 0..AT_A_TIME.min(layers.len()) {
             scope.spawn(|| {
                 while let Some((layer, source)) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = copy(layer, *source, output) {
+                    if let Err(error) = copy(layer, **source, output, saving.may_be_sparse) {
                         // Nobody begins another layer then.
                         next.store(layers.len(), Ordering::Relaxed);
                         failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -98,10 +100,15 @@ fn save_one(saving: &Saving<'_>, encoded: &Encoded, output: &dyn Store) -> Resul
     }
 }
 
-fn copy(layer: &Descriptor, source: &dyn Store, output: &dyn Store) -> Result<(), PlaceError> {
+fn copy(
+    layer: &Descriptor,
+    source: &dyn Store,
+    output: &dyn Store,
+    may_be_absent: bool,
+) -> Result<(), PlaceError> {
     match output.copy_blob_from(source, layer)? {
-        // Kept where its descriptor says, and not to be passed on.
-        Copied::Absent if media_type::is_foreign_layer(&layer.media_type) => Ok(()),
+        // A foreign one is kept where its descriptor says, and not to be passed on.
+        Copied::Absent if may_be_absent || media_type::is_foreign_layer(&layer.media_type) => Ok(()),
         Copied::Absent => Err(PlaceError::Absent(layer.digest)),
         _ => Ok(()),
     }

@@ -7,6 +7,7 @@ mod own_sboms;
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
 use crate::files;
+use crate::saving::{self, Output, Saving};
 use assembly::Assembly;
 pub use own_sboms::OwnSboms;
 use std::path::Path;
@@ -16,7 +17,6 @@ use strata_decide::export as decide;
 use strata_layer::Owner;
 use strata_oci::Encoded;
 use strata_spec::PlatformApi;
-use strata_spec::bom::BomEntry;
 use strata_spec::build::BuildToml;
 use strata_spec::buildpack::escape_id;
 use strata_spec::exit::Exit;
@@ -24,6 +24,7 @@ use strata_spec::group::GroupElement;
 use strata_spec::labels::{self, LifecycleMetadata, RunImage};
 use strata_spec::metadata::Metadata;
 use strata_spec::project::ProjectMetadata;
+use strata_spec::report::{self, Report};
 use strata_store::{Store, StoredImage};
 
 /// A folder that is somewhere here and has another path in the image.
@@ -99,14 +100,6 @@ pub enum Parents {
     Real,
 }
 
-/// A place that the image is written to.
-pub struct Output<'a> {
-    /// The place.
-    pub store: &'a dyn Store,
-    /// The image's tags there; none for the place's own.
-    pub tags: Vec<String>,
-}
-
 /// A complete image.
 #[derive(Debug)]
 pub struct Exported {
@@ -116,22 +109,22 @@ pub struct Exported {
     pub process: Option<String>,
     /// Bytes of all layers as stored.
     pub size: u64,
-    /// For the report before Platform API 0.9: what the buildpacks built with.
-    pub build_bom: Vec<BomEntry>,
+    /// What `report.toml` is to say.
+    pub report: Report,
 }
 
 /// Runs the phase: stores all layers in the first place and, last, the image itself in all of them.
 ///
 /// # Errors
-/// [`Exit::Export`], and nothing of the image is visible then in the place that failed and those behind it.
+/// [`Exit::Export`]; under a name that failed, the earlier image stays as it was.
 pub fn run(
     export: &Export<'_>,
-    outputs: &[Output<'_>],
+    outputs: &[Output],
     observer: &dyn Observer,
 ) -> Result<Exported, Failure> {
     let started = Instant::now();
     observer.event(Event::PhaseStarted { phase: "export".into() });
-    let Some((first, others)) = outputs.split_first() else {
+    let Some((_, first)) = outputs.first() else {
         return Err(Failure::new(Exit::Export, "failed to export: no image is named"));
     };
     if let Some(sboms) = export.own_sboms.filter(|_| export.api.has_own_sboms()) {
@@ -139,29 +132,24 @@ pub fn run(
     }
     let process = decide::default_process(export.metadata, export.process_type)
         .map_err(|message| Failure::new(Exit::Export, format!("failed to export: {message}")))?;
-    let mut assembly = Assembly::new(export, first.store, observer)?;
+    let mut assembly = Assembly::new(export, first.as_ref(), observer)?;
     let lifecycle = layers(export, &mut assembly)?;
     let image = config::configure(assembly.image, export, &lifecycle, process.as_deref(), observer)?;
     match &process {
         Some(kind) => observer.detail(format!("Setting default process type '{kind}'")),
         None => observer.detail("no default process type".into()),
     }
-    let encoded = image.encode().map_err(|error| failed("cannot describe the image", &error))?;
-    let put = |output: &Output<'_>, copy: bool| {
-        let result = if copy {
-            strata_store::copy_image(output.store, first.store, &encoded, &output.tags)
-        } else {
-            output.store.put_image(&encoded, &output.tags)
-        };
-        result.map_err(|error| failed("cannot store the image", &error))
-    };
-    put(first, false)?;
-    others.iter().try_for_each(|output| put(output, true))?;
-    let size = encoded.layers.iter().map(|layer| layer.size).sum();
-    let build_bom = build_bom(export)?;
+    // All layers are in the first place by now.
+    let sources: Vec<&dyn Store> = image.layers().iter().map(|_| first.as_ref()).collect();
+    let saving =
+        Saving { image: &image, sources: &sources, outputs, may_be_sparse: export.may_be_sparse };
+    let saved =
+        saving::save(&saving, observer).map_err(|error| failed("cannot store the image", &error))?;
+    let size = saved.encoded.layers.iter().map(|layer| layer.size).sum();
+    let report = Report { build: build_report(export)?, image: saved.report };
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "export".into(), millis });
-    Ok(Exported { encoded, process, size, build_bom })
+    Ok(Exported { encoded: saved.encoded, process, size, report })
 }
 
 /// Adds all layers in the order of the reference, and says what is in them.
@@ -189,19 +177,19 @@ fn layers(export: &Export<'_>, assembly: &mut Assembly<'_>) -> Result<LifecycleM
 }
 
 /// The unstructured bills of materials of what was used to build: a part of the report before Platform API 0.9.
-fn build_bom(export: &Export<'_>) -> Result<Vec<BomEntry>, Failure> {
-    let mut all = Vec::new();
+fn build_report(export: &Export<'_>) -> Result<Option<report::Build>, Failure> {
     if export.api.has_legacy_sbom_files() {
-        return Ok(all);
+        return Ok(None);
     }
+    let mut bom = Vec::new();
     for buildpack in export.group {
         let path = export.layers.real.join(escape_id(&buildpack.id)).join("build.toml");
         let build = files::read(&path, BuildToml::parse)
             .map_err(|error| failed("cannot write the report", &error))?
             .unwrap_or_default();
-        all.extend(build.bom.into_iter().map(|entry| entry.by(&buildpack.id, &buildpack.version)));
+        bom.extend(build.bom.into_iter().map(|entry| entry.by(&buildpack.id, &buildpack.version)));
     }
-    Ok(all)
+    Ok(Some(report::Build { bom }).filter(|build| !build.bom.is_empty()))
 }
 
 fn failed(what: &str, error: &dyn std::error::Error) -> Failure {
