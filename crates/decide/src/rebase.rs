@@ -46,6 +46,9 @@ pub enum RebaseError {
         /// What is wrong.
         problem: DocError,
     },
+    /// The app image would take the place of its base.
+    #[error("image '{0}' would overwrite its run image")]
+    Overwrites(String),
     /// The new base lacks mixins that the app has.
     #[error("missing required mixin(s): {0}")]
     Mixins(String),
@@ -115,6 +118,19 @@ impl Force {
             }
         }
     }
+}
+
+/// Makes sure that no app image takes the place of the run image it is put on.
+///
+/// # Errors
+/// When one of the names is that of the new base.
+pub fn check_names<'a>(
+    mut outputs: impl Iterator<Item = &'a str>,
+    base_name: &str,
+) -> Result<(), RebaseError> {
+    // A name with a digest is never written to.
+    let is_base = |name: &&str| !base_name.contains('@') && complete(name) == complete(base_name);
+    outputs.find(is_base).map_or(Ok(()), |name| Err(RebaseError::Overwrites(name.to_owned())))
 }
 
 /// The run image that an app image names, with its mirrors; `None` when it names none.

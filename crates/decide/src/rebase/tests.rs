@@ -237,3 +237,17 @@ fn the_label_names_the_run_image_and_counts_layers() {
     }
     assert_eq!(run_image(&metadata, PlatformApi::V0_12).unwrap().mirrors, ["m.io/run:1"]);
 }
+
+#[test]
+fn no_image_overwrites_its_own_base() {
+    for (outputs, base, expected) in [
+        (["app", "run"], "run", Err("run")),
+        (["app", "docker.io/library/run:latest"], "run", Err("docker.io/library/run:latest")),
+        (["app", "run:2"], "run", Ok(())),
+        (["app", "run"], "r.io/run", Ok(())),
+        (["app", "run"], "run@sha256:0", Ok(())),
+    ] {
+        let expected = expected.map_err(|name: &str| RebaseError::Overwrites(name.to_owned()));
+        assert_eq!(check_names(outputs.into_iter(), base), expected, "{outputs:?} {base}");
+    }
+}
