@@ -191,6 +191,24 @@ mod tests {
         assert_eq!(find_user(passwd, 1001), None);
     }
 
+    /// In a thread of its own, as the kernel changes the ids of one thread.
+    #[test]
+    fn becoming_a_user_leaves_every_group_of_before() {
+        let ids = || (getuid().as_raw(), getgid().as_raw());
+        let (uid, gid) = ids();
+        run_as(uid, gid).unwrap();
+        let outcome = std::thread::spawn(move || run_as(12345, 12346).map(|()| (ids(), groups())));
+        match outcome.join().unwrap() {
+            Ok(found) => assert_eq!(found, ((12345, 12346), vec![12346])),
+            Err(error) => assert!(uid != 0, "{error}"),
+        }
+        assert_eq!(ids(), (uid, gid));
+    }
+
+    fn groups() -> Vec<u32> {
+        rustix::process::getgroups().unwrap().into_iter().map(Gid::as_raw).collect()
+    }
+
     #[test]
     fn a_directory_that_can_be_written_to_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();

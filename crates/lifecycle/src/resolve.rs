@@ -5,15 +5,16 @@ use crate::flags::Parsed;
 use crate::log::Logger;
 use crate::phase;
 use std::error::Error;
+use std::path::Path;
 use strata_decide::inputs::check::{InputError, RunImageSource, registry_of, select_run_image};
 use strata_decide::inputs::{Inputs, Names, Sources};
 use strata_phases::files;
 use strata_phases::{Failure, Observer};
-use strata_spec::PlatformApi;
 use strata_spec::analyzed::Analyzed;
 use strata_spec::exit::Exit;
 use strata_spec::phase::Phase;
 use strata_spec::run::{RunFile, RunImage, StackFile};
+use strata_spec::{DocError, PlatformApi};
 
 /// Resolves the inputs of a phase.
 ///
@@ -29,12 +30,12 @@ pub(crate) fn resolve(
     let names = Names::of(phase, &parsed.positional)
         .map_err(|error| Failure::caused(Exit::InvalidArguments, "failed to parse arguments", &error))?;
     let sources = Sources { flags: &parsed.given, env: &environment.variables };
-    let exists = |path: &std::path::Path| path.exists();
+    let exists = |path: &Path| path.exists();
     let mut inputs =
         Inputs::resolve(sources, names, &environment.current_dir, &exists).map_err(|e| failed(&e))?;
     match inputs.complete(phase, api).map_err(|e| failed(&e))? {
         RunImageSource::Settled => {}
-        source => find_run_image(source, &mut inputs)?,
+        source => find_run_image(source, &mut inputs, log)?,
     }
     inputs.check(phase, &mut |text| log.warn(text.to_owned())).map_err(|e| failed(&e))?;
     Ok(inputs)
@@ -44,25 +45,22 @@ fn failed(error: &dyn Error) -> Failure {
     Failure::caused(Exit::InvalidArguments, "failed to resolve inputs", error)
 }
 
-fn find_run_image(source: RunImageSource, inputs: &mut Inputs) -> Result<(), Failure> {
+fn find_run_image(source: RunImageSource, inputs: &mut Inputs, log: &Logger) -> Result<(), Failure> {
+    if source == RunImageSource::Analyzed {
+        let analyzed = read(&inputs.analyzed, Analyzed::parse)?;
+        if analyzed.is_none() {
+            log.warn(format!("No analyzed metadata found at path {:?}", inputs.analyzed));
+        }
+        let run_image = analyzed.and_then(|analyzed| analyzed.run_image);
+        let reference = run_image.as_ref().map(|image| image.reference.as_str());
+        return inputs.set_analyzed_run_image(reference).map_err(|e| failed(&e));
+    }
+    let image = inputs.output_image.as_deref().unwrap_or_default();
+    let registry = registry_of(image).map_err(|e| failed(&e))?;
     let candidates = match source {
-        RunImageSource::Settled => return Ok(()),
-        RunImageSource::Analyzed => {
-            let analyzed = files::read(&inputs.analyzed, Analyzed::parse).map_err(|e| failed(&e))?;
-            let run_image = analyzed.and_then(|analyzed| analyzed.run_image);
-            let reference = run_image.as_ref().map(|image| image.reference.as_str());
-            return inputs.set_analyzed_run_image(reference).map_err(|e| failed(&e));
-        }
-        RunImageSource::RunFile => first_run_image(inputs)?,
-        RunImageSource::StackFile => {
-            files::read(&inputs.stack, StackFile::parse)
-                .map_err(|e| failed(&e))?
-                .unwrap_or_default()
-                .run_image
-        }
+        RunImageSource::RunFile => first_run_image(inputs, log)?,
+        _ => run_image_of_stack(inputs, log)?,
     };
-    let image = inputs.output_image.clone().unwrap_or_default();
-    let registry = registry_of(&image).map_err(|e| failed(&e))?;
     let mut problem = None;
     let selected = select_run_image(&candidates, &registry, &mut |name| {
         problem.is_none()
@@ -71,17 +69,31 @@ fn find_run_image(source: RunImageSource, inputs: &mut Inputs) -> Result<(), Fai
                 false
             })
     });
-    match problem {
-        Some(failure) => Err(failure),
-        None => {
-            inputs.run_image = Some(selected.map_err(|e| failed(&e))?);
-            Ok(())
-        }
+    if let Some(failure) = problem {
+        return Err(failure);
     }
+    inputs.run_image = Some(selected.map_err(|e| failed(&e))?);
+    Ok(())
+}
+
+/// The run image of `stack.toml`; a file that is not there names none.
+fn run_image_of_stack(inputs: &Inputs, log: &Logger) -> Result<RunImage, Failure> {
+    let file = read(&inputs.stack, StackFile::parse)?;
+    if file.is_none() {
+        log.info(format!("No stack metadata found at path {:?}", inputs.stack));
+    }
+    Ok(file.unwrap_or_default().run_image)
 }
 
 /// The first run image of `run.toml`; a file that is not there names none.
-fn first_run_image(inputs: &Inputs) -> Result<RunImage, Failure> {
-    let file = files::read(&inputs.run, RunFile::parse).map_err(|e| failed(&e))?.unwrap_or_default();
-    file.images.into_iter().next().ok_or_else(|| failed(&InputError::NoRunImages))
+fn first_run_image(inputs: &Inputs, log: &Logger) -> Result<RunImage, Failure> {
+    let file = read(&inputs.run, RunFile::parse)?;
+    if file.is_none() {
+        log.info(format!("No run metadata found at path {:?}", inputs.run));
+    }
+    file.unwrap_or_default().images.into_iter().next().ok_or_else(|| failed(&InputError::NoRunImages))
+}
+
+fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, DocError>) -> Result<Option<T>, Failure> {
+    files::read(path, parse).map_err(|error| failed(&error))
 }

@@ -229,6 +229,36 @@ fn the_analyzed_run_image_and_run_toml_are_read() {
 }
 
 #[test]
+fn a_missing_document_is_told_and_the_name_of_the_image_comes_first() {
+    let old = ("CNB_PLATFORM_API", "0.11");
+    for (name, arguments, api, expected) in [
+        (
+            "analyzer",
+            &["-run=r.toml", "app"][..],
+            NEWEST,
+            "No run metadata found at path \"r.toml\"\nERROR: ",
+        ),
+        ("creator", &["-stack=s.toml", "app"], old, "No stack metadata found at path \"s.toml\"\nERROR: "),
+        (
+            "exporter",
+            &["-analyzed=a.toml", "app"],
+            old,
+            "Warning: No analyzed metadata found at path \"a.toml\"\nERROR: ",
+        ),
+        (
+            "analyzer",
+            &["-run=r.toml", "no name"],
+            NEWEST,
+            "ERROR: failed to resolve inputs: cannot parse image name",
+        ),
+    ] {
+        let (code, out, _) = lifecycle(name, arguments, &[api]);
+        assert_eq!(code, 3, "{out}");
+        assert!(out.starts_with(expected), "{out}");
+    }
+}
+
+#[test]
 fn flags_after_a_name_are_told_and_the_level_is_kept() {
     let (_, out, _) = lifecycle("exporter", &["a", "-daemon"], &[NEWEST]);
     assert!(

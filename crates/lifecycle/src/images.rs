@@ -1,0 +1,195 @@
+//! Turns the names of images into the places where they are, by what the platform asked for.
+
+use crate::env::Environment;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use strata_decide::inputs::Inputs;
+use strata_oci::{Digest, Reference};
+use strata_phases::Failure;
+use strata_phases::saving::Output;
+use strata_spec::exit::Exit;
+use strata_store::cache::{Cache, ImageCache, VolumeCache};
+use strata_store::registry::credentials::{Keychain, Variables};
+use strata_store::registry::{Client, Proxies, Settings, Trust};
+use strata_store::{Embedded, Layout, Store, StoredImage};
+
+/// Where images are.
+#[derive(Debug)]
+enum Place {
+    /// In OCI layouts below a directory.
+    Layouts(PathBuf),
+    /// In registries.
+    Registries,
+}
+
+/// Finds images.
+#[derive(Debug)]
+pub(crate) struct Images {
+    place: Place,
+    client: Client,
+}
+
+impl Images {
+    /// Prepares to find images. Credentials for all registries that are known by now are looked up at once: later,
+    /// this process may not be allowed to read them.
+    ///
+    /// # Errors
+    /// When the platform asks for a place that is not fully named, or for one that is not supported, or its
+    /// credentials are malformed.
+    pub(crate) fn of(inputs: &Inputs, environment: &Environment) -> Result<Self, Failure> {
+        let place = match (&inputs.layout_dir, inputs.use_layout, inputs.use_daemon) {
+            (Some(dir), true, _) => Place::Layouts(dir.clone()),
+            (None, true, _) => {
+                let message = "failed to resolve inputs: defining a layout directory is required when images are OCI layouts";
+                return Err(Failure::new(Exit::InvalidArguments, message)
+                    .hint("name it with -layout-dir or CNB_LAYOUT_DIR"));
+            }
+            (_, false, true) => {
+                let message = "failed to initialize docker client: images in a Docker daemon are not supported yet";
+                return Err(Failure::new(Exit::Other, message)
+                    .hint("export to a registry, or to an OCI layout with -layout"));
+            }
+            (_, false, false) => Place::Registries,
+        };
+        let client = Client::new(settings(inputs, environment)?);
+        let registry_names = match place {
+            Place::Layouts(_) => inputs.cache_image.as_deref().into_iter().collect(),
+            Place::Registries => inputs.registry_images(),
+        };
+        for name in registry_names {
+            // A name that cannot be parsed is refused where it is used.
+            if let Ok(reference) = name.parse::<Reference>() {
+                client.look_up_credentials(reference.registry()).map_err(|error| keychain(&error))?;
+            }
+        }
+        Ok(Self { place, client })
+    }
+
+    /// Whether images are in registries.
+    pub(crate) fn are_in_registries(&self) -> bool {
+        matches!(self.place, Place::Registries)
+    }
+
+    /// Where an image is: by its name, or by an identifier that an earlier phase wrote.
+    ///
+    /// # Errors
+    /// When the text is neither.
+    pub(crate) fn open(&self, name: &str, exit: Exit) -> Result<Box<dyn Store>, Failure> {
+        match &self.place {
+            Place::Layouts(dir) => Ok(Box::new(layout(dir, name, exit)?)),
+            Place::Registries => Ok(Box::new(self.in_registry(name, exit)?)),
+        }
+    }
+
+    /// An image in a registry, wherever others are.
+    ///
+    /// # Errors
+    /// When it is not the name of one.
+    pub(crate) fn in_registry(&self, name: &str, exit: Exit) -> Result<strata_store::registry::Image, Failure> {
+        self.client.open(name).map_err(|error| Failure::caused(exit, format!("failed to open image {name}"), &error))
+    }
+
+    /// Reads an image. One that is named by an identifier is that very image, not one that came in its place.
+    ///
+    /// # Errors
+    /// When there is none, it cannot be read, or it is another one by now.
+    pub(crate) fn read(&self, name: &str, what: &str, exit: Exit) -> Result<(Box<dyn Store>, StoredImage), Failure> {
+        let store = self.open(name, exit)?;
+        let message = format!("failed to {what} {name}");
+        let stored = store.read_image().map_err(|error| Failure::caused(exit, &message, &error))?;
+        let stored = stored.ok_or_else(|| Failure::new(exit, format!("{message}: there is no such image")))?;
+        match digest_of(name) {
+            Some(expected) if expected != stored.manifest_digest => {
+                let found = stored.manifest_digest;
+                Err(Failure::new(exit, format!("{message}: it is another image by now, {found}"))
+                    .hint("was it replaced during the build? Build again"))
+            }
+            _ => Ok((store, stored)),
+        }
+    }
+
+    /// The place of an image that is made, and the name that the report has for it.
+    ///
+    /// # Errors
+    /// When it is not the name of an image.
+    pub(crate) fn output(&self, name: &str, exit: Exit) -> Result<Output, Failure> {
+        match &self.place {
+            Place::Layouts(dir) => {
+                let layout = layout(dir, name, exit)?;
+                Ok((layout.dir().display().to_string(), Box::new(layout)))
+            }
+            Place::Registries => Ok((name.to_owned(), Box::new(self.in_registry(name, exit)?))),
+        }
+    }
+
+    /// The cache that the platform names, if any; an image wins over a folder.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub(crate) fn cache(&self, inputs: &Inputs) -> Result<Option<Box<dyn Cache>>, Failure> {
+        if let Some(name) = &inputs.cache_image {
+            let failed = |error: &dyn Error| Failure::caused(Exit::Other, "failed to create image cache", error);
+            let image = self.client.open(name).map_err(|error| failed(&error))?;
+            let cache = ImageCache::open(name, Box::new(image)).map_err(|error| failed(&error))?;
+            return Ok(Some(Box::new(cache)));
+        }
+        let Some(dir) = &inputs.cache_dir else { return Ok(None) };
+        let cache = VolumeCache::open(dir)
+            .map_err(|error| Failure::caused(Exit::Other, "failed to create volume cache", &error))?;
+        Ok(Some(Box::new(cache)))
+    }
+}
+
+fn keychain(error: &dyn Error) -> Failure {
+    Failure::caused(Exit::Other, "failed to resolve keychain", error)
+}
+
+/// The layout of an image: `<path>@<digest>` as the analyzer writes it, or the path that a name stands for.
+fn layout(dir: &Path, name: &str, exit: Exit) -> Result<Layout, Failure> {
+    let is_path = dir.to_str().is_some_and(|dir| name.starts_with(dir));
+    if is_path {
+        let path = name.rsplit_once("@sha256:").map_or(name, |(path, _)| path);
+        return Ok(Layout::open(path).sparse());
+    }
+    let reference: Reference =
+        name.parse().map_err(|error| Failure::caused(exit, "failed to parse an image reference", &error))?;
+    let tag = reference.tag().map_or_else(|| reference.identifier(), str::to_owned);
+    let tag = reference.digest().map_or(tag, |digest| digest.to_string());
+    // Read whatever its tag is there: others write the image alone, without one.
+    Ok(Embedded::new(dir).layout_for(&reference).sparse().named(tag))
+}
+
+/// The digest at the end of an identifier.
+fn digest_of(identifier: &str) -> Option<Digest> {
+    identifier.rsplit_once('@')?.1.parse().ok()
+}
+
+fn settings(inputs: &Inputs, environment: &Environment) -> Result<Settings, Failure> {
+    let text = |name: &str| environment.variable(name).map(str::to_owned);
+    let path = |name: &str| environment.variable(name).map(PathBuf::from);
+    // As Go reads them: capitals first.
+    let proxy = |name: &str| text(name).or_else(|| text(&name.to_lowercase()));
+    let variables = Variables {
+        registry_auth: text("CNB_REGISTRY_AUTH"),
+        docker_config: path("DOCKER_CONFIG"),
+        home: path("HOME"),
+        registry_auth_file: path("REGISTRY_AUTH_FILE"),
+        runtime_dir: path("XDG_RUNTIME_DIR"),
+        config_home: path("XDG_CONFIG_HOME"),
+    };
+    Ok(Settings {
+        keychain: Keychain::from_variables(&variables).map_err(|error| keychain(&error))?,
+        proxies: Proxies {
+            http: proxy("HTTP_PROXY"),
+            https: proxy("HTTPS_PROXY"),
+            no_proxy: proxy("NO_PROXY").unwrap_or_default(),
+        },
+        trust: Trust {
+            file: path("SSL_CERT_FILE"),
+            dirs: text("SSL_CERT_DIR").map(|dirs| std::env::split_paths(&dirs).collect()),
+        },
+        insecure: inputs.insecure_registries.clone(),
+        user_agent: concat!("strata-lifecycle/", env!("CARGO_PKG_VERSION")).to_owned(),
+        ..Settings::default()
+    })
+}
