@@ -316,3 +316,16 @@ fn one_name_can_stand_for_an_image_of_several_platforms() {
     let next = put(&layout, &[b"c"], &["v1"]);
     assert_eq!(blobs(dir.path()), expected_blobs(&[&next]));
 }
+
+#[test]
+fn a_layout_for_one_image_holds_one_whatever_was_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = strata_store::scratch::base("amd64", 1000, 1000, "2020-01-01T00:00:00Z").unwrap();
+    let other = Layout::open_or_create(dir.path()).unwrap();
+    image.put_in(&other, &["a".to_owned(), "b".to_owned()]).unwrap();
+    let layout = Layout::open(dir.path()).for_one_image("latest");
+    image.put_in(&layout, &[]).unwrap();
+    let index = std::fs::read_to_string(dir.path().join("index.json")).unwrap();
+    assert_eq!(index.matches(REF_NAME).count(), 1, "{index}");
+    assert!(index.contains("latest") && layout.read_image().unwrap().is_some());
+}

@@ -38,6 +38,8 @@ const INDEX_TEMP_PREFIX: &str = ".index.json.tmp-";
 pub struct Layout {
     dir: PathBuf,
     tag: Option<String>,
+    /// The one image of this layout is written under this name.
+    only_name: Option<String>,
     platform: Platform,
     may_be_sparse: bool,
     session: Arc<Mutex<Session>>,
@@ -58,6 +60,7 @@ impl Layout {
         Self {
             dir: dir.into(),
             tag: None,
+            only_name: None,
             platform: Platform::new("linux", host_architecture()),
             may_be_sparse: false,
             session: Arc::default(),
@@ -82,6 +85,14 @@ impl Layout {
     #[must_use]
     pub fn tagged(mut self, tag: impl Into<String>) -> Self {
         self.tag = Some(tag.into());
+        self
+    }
+
+    /// The same layout, for one image: it is read whatever its tag is, and written with this one in place of all that
+    /// the layout had.
+    #[must_use]
+    pub fn for_one_image(mut self, name: impl Into<String>) -> Self {
+        self.only_name = Some(name.into());
         self
     }
 
