@@ -158,8 +158,8 @@ impl Image {
     }
 
     /// The other end of the pipe of a [`Sink`]; where the upload goes on is what comes back.
-    fn send_chunks(&self, upload: Uri, chunks: Receiver<Option<Vec<u8>>>) -> Result<Uri, StoreError> {
-        let mut body = Chunks { chunks, current: Vec::new(), at: 0, is_at_end: false };
+    fn send_chunks(&self, upload: Uri, chunks: Receiver<Vec<u8>>) -> Result<Uri, StoreError> {
+        let mut body = Chunks { chunks, current: Vec::new(), at: 0 };
         let mut request = Request::new(Method::PATCH, upload)
             .header(CONTENT_TYPE, OCTETS)
             .payload(Payload::Stream(&mut body, None));
@@ -177,11 +177,12 @@ impl Image {
 
 /// A blob on its way to the registry while it is made.
 ///
-/// A thread sends what comes through the pipe. The pipe ends with `None`; if it merely breaks, the upload is given up.
+/// A thread sends what comes through the pipe, until its end. Only then the blob is named, or the upload given up: some
+/// registries let go of an upload only where they know how far it came.
 pub(super) struct Sink {
     image: Image,
     upload: Option<Uri>,
-    pipe: Option<SyncSender<Option<Vec<u8>>>>,
+    pipe: Option<SyncSender<Vec<u8>>>,
     worker: Option<JoinHandle<Result<Uri, StoreError>>>,
     buffer: Vec<u8>,
     hasher: Hasher,
@@ -189,7 +190,7 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    fn pass_on(&mut self, chunk: Option<Vec<u8>>) -> Result<(), StoreError> {
+    fn pass_on(&mut self, chunk: Vec<u8>) -> Result<(), StoreError> {
         match &self.pipe {
             Some(pipe) if pipe.send(chunk).is_ok() => Ok(()),
             // The thread has ended: it knows why.
@@ -205,7 +206,7 @@ impl Sink {
             return Ok(());
         }
         let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
-        self.pass_on(Some(chunk))
+        self.pass_on(chunk)
     }
 
     /// Waits for the thread that sends.
@@ -248,7 +249,6 @@ impl BlobSink for Sink {
             return Err(StoreError::Corrupt { path, expected, expected_size, found, found_size });
         }
         self.pass_buffer_on()?;
-        self.pass_on(None)?;
         let upload = self.join()?;
         // From here on, `finish_upload` cleans up.
         self.upload = None;
@@ -259,7 +259,7 @@ impl BlobSink for Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         let Some(upload) = self.upload.take() else { return };
-        // The broken pipe ends the request. How it ends is not news to who gave it up.
+        // How the request ended is no news to who gave it up.
         let upload = if self.worker.is_some() { self.join().unwrap_or(upload) } else { upload };
         self.image.cancel_upload(upload);
     }
@@ -267,20 +267,17 @@ impl Drop for Sink {
 
 /// The chunks of a pipe as one stream.
 struct Chunks {
-    chunks: Receiver<Option<Vec<u8>>>,
+    chunks: Receiver<Vec<u8>>,
     current: Vec<u8>,
     at: usize,
-    is_at_end: bool,
 }
 
 impl Read for Chunks {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.at == self.current.len() && !self.is_at_end {
-            match self.chunks.recv() {
-                Ok(Some(chunk)) => (self.current, self.at) = (chunk, 0),
-                Ok(None) => self.is_at_end = true,
-                Err(_) => return Err(io::Error::other("the upload was given up")),
-            }
+        while self.at == self.current.len() {
+            // Nobody at the other end is the end.
+            let Ok(chunk) = self.chunks.recv() else { return Ok(0) };
+            (self.current, self.at) = (chunk, 0);
         }
         let count = buffer.len().min(self.current.len() - self.at);
         buffer[..count].copy_from_slice(&self.current[self.at..self.at + count]);
