@@ -82,7 +82,7 @@ const fn before(phase: Phase, until: PlatformApi) -> Flag {
 macro_rules! inputs {
     ($($name:ident: $kind:ident $flag:literal, $env:expr, $default:literal, $help:literal, $flags:expr;)+) => {
         $(
-            #[doc = concat!("`", $flag, "`: ", $help, ".")]
+            #[doc = concat!("Input: ", $help, ".")]
             pub static $name: Input =
                 Input { flag: $flag, env: &$env, default: $default, kind: Kind::$kind, help: $help, flags: &$flags };
         )+
@@ -122,7 +122,7 @@ inputs! {
         [always(Analyze), always(Restore), always(Extend), always(Export), always(Create), always(Rebase)];
     GROUP: Text "group", ["CNB_GROUP_PATH"], "<layers>/group.toml", "file with the buildpacks that take part",
         [always(Detect), always(Restore), always(Build), always(Extend), always(Export)];
-    IMAGE: Text "image", [], "", "[deprecated] name of the run image", [always(Export), always(Rebase)];
+    IMAGE: Text "image", [], "", "name of the run image (deprecated)", [always(Export), always(Rebase)];
     INSECURE_REGISTRY: List "insecure-registry", ["CNB_INSECURE_REGISTRIES"], "",
         "registry that may be reached without TLS; can be repeated",
         [from(Analyze, V0_13), from(Restore, V0_13), from(Export, V0_13), from(Create, V0_13), from(Rebase, V0_13)];
