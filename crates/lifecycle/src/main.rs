@@ -127,7 +127,7 @@ fn show_usage(stop: Stop, usage: &str) -> u8 {
 
 /// The version, with the commit when it is known and not part of the version.
 fn version() -> String {
-    let version = env!("CARGO_PKG_VERSION");
+    let version = option_env!("STRATA_VERSION").unwrap_or(env!("CARGO_PKG_VERSION"));
     match option_env!("STRATA_COMMIT") {
         Some(commit) if !commit.is_empty() && !version.contains(commit) => format!("{version}+{commit}"),
         _ => version.to_owned(),
