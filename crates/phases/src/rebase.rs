@@ -47,8 +47,7 @@ pub fn run(rebase: &Rebase<'_>, observer: &dyn Observer) -> Result<Report, Failu
     let sources: Vec<&dyn Store> = (0..image.layers().len())
         .map(|i| if i < base_layers { rebase.base_store } else { rebase.app_store })
         .collect();
-    let saving =
-        Saving { image: &image, sources: &sources, outputs: rebase.outputs, may_be_sparse: false };
+    let saving = Saving { image: &image, sources: &sources, outputs: rebase.outputs, may_be_sparse: false };
     let saved = saving::save(&saving, observer).map_err(|error| failed(&error))?;
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "rebase".into(), millis });
