@@ -119,8 +119,9 @@ impl Logger {
     }
 
     /// Says at debug level that something begins, and, when the result is dropped, how long it took.
-    #[expect(dead_code, reason = "for the phases")]
-    pub(crate) fn timer(&self, name: &'static str) -> Timer<'_> {
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the phases"))]
+    pub(crate) fn timer(&self, name: impl Into<String>) -> Timer<'_> {
+        let name = name.into();
         self.debug(format!("Timer: {name} started at {}", local_time(&Zoned::now())));
         Timer { log: self, name, start: Instant::now() }
     }
@@ -147,7 +148,7 @@ impl Observer for Logger {
 /// Says how long something took, when it is dropped.
 pub(crate) struct Timer<'a> {
     log: &'a Logger,
-    name: &'static str,
+    name: String,
     start: Instant,
 }
 
@@ -241,6 +242,17 @@ mod tests {
         let failure = Failure::caused(Exit::Other, "failed to do", &io::Error::other("cause")).hint("try");
         let text = logged(Logger::without_colors, |log| log.failure(&failure));
         assert_eq!(text, "ERROR: failed to do: cause\nHint: try\n");
+    }
+
+    #[test]
+    fn a_timer_says_at_debug_level_when_it_starts_and_ends() {
+        let text = logged(|_| (), |log| drop(log.timer("Saving app...")));
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("Timer: Saving app... started at 2"), "{text}");
+        assert!(lines[1].starts_with("Timer: Saving app... ran for "), "{text}");
+        assert!(lines[1].contains("s and ended at 2"), "{text}");
+        let quiet = |log: &mut Logger| log.set_threshold(Threshold::Info);
+        assert_eq!(logged(quiet, |log| drop(log.timer("x"))), "");
     }
 
     #[test]
