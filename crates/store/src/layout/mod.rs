@@ -321,7 +321,10 @@ impl Layout {
     /// Without names, the tag of this handle or `latest`.
     fn names_or_default(&self, names: &[String]) -> Result<Vec<String>, StoreError> {
         let names = match names {
-            [] => vec![self.tag.clone().unwrap_or_else(|| "latest".to_owned())],
+            [] => {
+                let own = self.tag.as_ref().or(self.only_name.as_ref());
+                vec![own.map_or_else(|| "latest".to_owned(), String::clone)]
+            }
             names => names.to_vec(),
         };
         names.iter().try_for_each(|name| check_name(name))?;
@@ -346,7 +349,10 @@ impl Layout {
         sync_dir(&self.blobs_dir())?;
         let _mutex = Lock::exclusive(&self.blobs_dir())?;
         let mut index = self.read_index()?.unwrap_or_default();
-        index.manifests.retain(|old| old.annotations.get(REF_NAME).is_some_and(|old| !names.contains(old)));
+        index.manifests.retain(|old| {
+            let is_other = |old| self.only_name.is_none() && !names.contains(old);
+            old.annotations.get(REF_NAME).is_some_and(is_other)
+        });
         for name in names {
             let mut entry = manifest.clone();
             entry.annotations.insert(REF_NAME.to_owned(), name.clone());
