@@ -11,7 +11,7 @@ use crate::failure::Failure;
 #[derive(Debug, Parser)]
 #[command(name = "strata-release", disable_version_flag = true)]
 pub(crate) struct Args {
-    /// Where the programs are: <DIR>/<ARCH>/{lifecycle,launcher}, each with the crates it is made of in <name>.crates
+    /// A folder per architecture with lifecycle and launcher, and beside each a list of its crates, named .crates
     #[arg(long, value_name = "DIR")]
     pub(crate) programs: PathBuf,
     /// The Cargo.lock they were built with, for the checksums of the crates
