@@ -98,7 +98,7 @@ impl Observer for Show {
                     self.line(Detail::Normal, &format!("{:width$} {}", b.id, b.version));
                 }
             }
-            Event::BuildpackStarted { .. } | Event::NothingDetected => {}
+            Event::BuildpackStarted { .. } | Event::NothingDetected { .. } => {}
             Event::BuildpackFinished { buildpack, millis } => {
                 self.line(Detail::Verbose, &format!("{DIM}{buildpack} took {}{DIM:#}", duration(millis)));
             }

@@ -17,7 +17,6 @@ pub(crate) struct Environment {
     /// The variables that are UTF-8.
     pub(crate) variables: BTreeMap<String, String>,
     /// All variables, for buildpacks.
-    #[expect(dead_code, reason = "for the phases that run buildpacks")]
     pub(crate) all_variables: Vec<(OsString, OsString)>,
     /// Absolute.
     pub(crate) current_dir: PathBuf,

@@ -22,6 +22,9 @@ enum Place {
     Registries,
 }
 
+/// An image, and where it is.
+pub(crate) type Found = (Box<dyn Store>, StoredImage);
+
 /// Finds images.
 #[derive(Debug)]
 pub(crate) struct Images {
@@ -30,8 +33,7 @@ pub(crate) struct Images {
 }
 
 impl Images {
-    /// Prepares to find images. Credentials for all registries that are known by now are looked up at once: later,
-    /// this process may not be allowed to read them.
+    /// Prepares to find images.
     ///
     /// # Errors
     /// When the platform asks for a place that is not fully named, or for one that is not supported, or its
@@ -45,24 +47,42 @@ impl Images {
                     .hint("name it with -layout-dir or CNB_LAYOUT_DIR"));
             }
             (_, false, true) => {
-                let message = "failed to initialize docker client: images in a Docker daemon are not supported yet";
+                let message =
+                    "failed to initialize docker client: images in a Docker daemon are not supported yet";
                 return Err(Failure::new(Exit::Other, message)
                     .hint("export to a registry, or to an OCI layout with -layout"));
             }
             (_, false, false) => Place::Registries,
         };
         let client = Client::new(settings(inputs, environment)?);
-        let registry_names = match place {
+        Ok(Self { place, client })
+    }
+
+    /// Looks up the credentials for all registries that are known by now: later, this process may not be allowed to
+    /// read them.
+    ///
+    /// # Errors
+    /// When they are malformed.
+    pub(crate) fn look_up_credentials(&self, inputs: &Inputs) -> Result<(), Failure> {
+        let names = match self.place {
             Place::Layouts(_) => inputs.cache_image.as_deref().into_iter().collect(),
             Place::Registries => inputs.registry_images(),
         };
-        for name in registry_names {
-            // A name that cannot be parsed is refused where it is used.
+        for name in names {
+            // Others than names are of no registry, and refused where they are used.
             if let Ok(reference) = name.parse::<Reference>() {
-                client.look_up_credentials(reference.registry()).map_err(|error| keychain(&error))?;
+                self.client.look_up_credentials(reference.registry()).map_err(|error| keychain(&error))?;
             }
         }
-        Ok(Self { place, client })
+        Ok(())
+    }
+
+    /// Whether an image can be read. Of layouts nobody is asked: the first name is taken.
+    pub(crate) fn are_readable(&self, name: &str) -> bool {
+        match self.place {
+            Place::Layouts(_) => true,
+            Place::Registries => self.client.open(name).is_ok_and(|image| image.check_read().is_ok()),
+        }
     }
 
     /// Whether images are in registries.
@@ -85,19 +105,26 @@ impl Images {
     ///
     /// # Errors
     /// When it is not the name of one.
-    pub(crate) fn in_registry(&self, name: &str, exit: Exit) -> Result<strata_store::registry::Image, Failure> {
-        self.client.open(name).map_err(|error| Failure::caused(exit, format!("failed to open image {name}"), &error))
+    pub(crate) fn in_registry(
+        &self,
+        name: &str,
+        exit: Exit,
+    ) -> Result<strata_store::registry::Image, Failure> {
+        self.client
+            .open(name)
+            .map_err(|error| Failure::caused(exit, format!("failed to open image {name}"), &error))
     }
 
     /// Reads an image. One that is named by an identifier is that very image, not one that came in its place.
     ///
     /// # Errors
     /// When there is none, it cannot be read, or it is another one by now.
-    pub(crate) fn read(&self, name: &str, what: &str, exit: Exit) -> Result<(Box<dyn Store>, StoredImage), Failure> {
+    pub(crate) fn read(&self, name: &str, what: &str, exit: Exit) -> Result<Found, Failure> {
         let store = self.open(name, exit)?;
         let message = format!("failed to {what} {name}");
         let stored = store.read_image().map_err(|error| Failure::caused(exit, &message, &error))?;
-        let stored = stored.ok_or_else(|| Failure::new(exit, format!("{message}: there is no such image")))?;
+        let stored =
+            stored.ok_or_else(|| Failure::new(exit, format!("{message}: there is no such image")))?;
         match digest_of(name) {
             Some(expected) if expected != stored.manifest_digest => {
                 let found = stored.manifest_digest;
@@ -128,7 +155,8 @@ impl Images {
     /// When it cannot be used.
     pub(crate) fn cache(&self, inputs: &Inputs) -> Result<Option<Box<dyn Cache>>, Failure> {
         if let Some(name) = &inputs.cache_image {
-            let failed = |error: &dyn Error| Failure::caused(Exit::Other, "failed to create image cache", error);
+            let failed =
+                |error: &dyn Error| Failure::caused(Exit::Other, "failed to create image cache", error);
             let image = self.client.open(name).map_err(|error| failed(&error))?;
             let cache = ImageCache::open(name, Box::new(image)).map_err(|error| failed(&error))?;
             return Ok(Some(Box::new(cache)));
@@ -155,8 +183,7 @@ fn layout(dir: &Path, name: &str, exit: Exit) -> Result<Layout, Failure> {
         name.parse().map_err(|error| Failure::caused(exit, "failed to parse an image reference", &error))?;
     let tag = reference.tag().map_or_else(|| reference.identifier(), str::to_owned);
     let tag = reference.digest().map_or(tag, |digest| digest.to_string());
-    // Read whatever its tag is there: others write the image alone, without one.
-    Ok(Embedded::new(dir).layout_for(&reference).sparse().named(tag))
+    Ok(Embedded::new(dir).layout_for(&reference).sparse().for_one_image(tag))
 }
 
 /// The digest at the end of an identifier.

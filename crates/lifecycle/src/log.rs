@@ -113,13 +113,11 @@ impl Logger {
     }
 
     /// Says that a phase begins; only the creator does. The name is `ANALYZING` and so on.
-    #[expect(dead_code, reason = "for the creator")]
     pub(crate) fn phase(&self, name: &str) {
         self.line(Threshold::Info, "", &format!("{CYAN}===> {name}{RESET}"));
     }
 
     /// Says at debug level that something begins, and, when the result is dropped, how long it took.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the phases"))]
     pub(crate) fn timer(&self, name: impl Into<String>) -> Timer<'_> {
         let name = name.into();
         self.debug(format!("Timer: {name} started at {}", local_time(&Zoned::now())));
@@ -135,6 +133,27 @@ impl Observer for Logger {
             }
             Event::Message { level, text } => self.line(Threshold::of(level), "", &text),
             Event::Output { line, .. } => self.write(format!("{line}\n").as_bytes()),
+            Event::Detected { buildpacks, tried } => {
+                if buildpacks.len() != tried {
+                    self.detail(format!("{} of {tried} buildpacks participating", buildpacks.len()));
+                }
+                let width = buildpacks.iter().map(|buildpack| buildpack.id.len()).max().unwrap_or(0);
+                for buildpack in &buildpacks {
+                    self.detail(format!("{:width$} {}", buildpack.id, buildpack.version));
+                }
+            }
+            Event::NothingDetected { has_error } => {
+                self.error("No buildpack groups passed detection.");
+                if !has_error {
+                    self.error("Please check that you are running against the correct path.");
+                }
+            }
+            Event::BuildpackStarted { buildpack } => {
+                self.debug(format!("Running build for buildpack {buildpack}"));
+            }
+            Event::BuildpackFinished { buildpack, .. } => {
+                self.debug(format!("Finished running build for buildpack {buildpack}"));
+            }
             _ => {}
         }
     }

@@ -5,14 +5,17 @@
 //! about images itself.
 
 mod command;
+mod documents;
 mod env;
 mod flags;
+mod images;
 mod log;
 mod mode;
 mod phase;
 mod platform_api;
 mod privileges;
 mod resolve;
+mod version;
 
 use command::Command;
 use env::Environment;
@@ -47,7 +50,7 @@ fn main() -> ExitCode {
 fn run(environment: &Environment, log: &mut Logger) -> Result<u8, Failure> {
     let command = Command::of(&environment.program, &environment.arguments)?;
     if command == Command::Version {
-        log.info(version());
+        log.info(version::text());
         return Ok(0);
     }
     let api = platform_api::verify(environment.variable(platform_api::VARIABLE))?;
@@ -58,7 +61,7 @@ fn run(environment: &Environment, log: &mut Logger) -> Result<u8, Failure> {
     };
     let known = flags::known(phase, api);
     match flags::parse(&known, arguments) {
-        Ok(parsed) if parsed.version => log.info(version()),
+        Ok(parsed) if parsed.version => log.info(version::text()),
         Ok(parsed) => run_phase(phase, name, api, &parsed, environment, log)?,
         Err(stop) => {
             let usage = flags::usage(&known, &environment.variables);
@@ -81,7 +84,7 @@ fn run_phase(
     warn_of_late_flags(&parsed.positional, log);
     log.debug(format!("Starting {name}..."));
     log.debug("Parsing inputs...".into());
-    let inputs = resolve::resolve(phase, api, parsed, environment, log)?;
+    let (inputs, images) = resolve::resolve(phase, api, parsed, environment, log)?;
     let modes = Modes::of(environment);
     if inputs.use_layout && matches!(phase, Phase::Analyze | Phase::Export | Phase::Create) {
         modes.experimental(LAYOUT_FEATURE, log)?;
@@ -89,7 +92,7 @@ fn run_phase(
     log.debug("Ensuring privileges...".into());
     let user = privileges::apply(phase, &inputs)?;
     log.debug("Executing command...".into());
-    phase::run(phase, &Context { api, inputs, modes, user, environment, log })
+    phase::run(phase, &Context { api, inputs, images, modes, user, environment, log })
 }
 
 fn configure(log: &mut Logger, sources: Sources<'_>) -> Result<(), Failure> {
@@ -123,13 +126,4 @@ fn show_usage(stop: Stop, usage: &str) -> u8 {
     // Whoever reads it may have gone.
     std::io::stderr().write_all(text.as_bytes()).unwrap_or_default();
     code
-}
-
-/// The version, with the commit when it is known and not part of the version.
-fn version() -> String {
-    let version = option_env!("STRATA_VERSION").unwrap_or(env!("CARGO_PKG_VERSION"));
-    match option_env!("STRATA_COMMIT") {
-        Some(commit) if !commit.is_empty() && !version.contains(commit) => format!("{version}+{commit}"),
-        _ => version.to_owned(),
-    }
 }

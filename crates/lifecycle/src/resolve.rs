@@ -2,8 +2,8 @@
 
 use crate::env::Environment;
 use crate::flags::Parsed;
+use crate::images::Images;
 use crate::log::Logger;
-use crate::phase;
 use std::error::Error;
 use std::path::Path;
 use strata_decide::inputs::check::{InputError, RunImageSource, registry_of, select_run_image};
@@ -26,26 +26,36 @@ pub(crate) fn resolve(
     parsed: &Parsed,
     environment: &Environment,
     log: &Logger,
-) -> Result<Inputs, Failure> {
+) -> Result<(Inputs, Option<Images>), Failure> {
     let names = Names::of(phase, &parsed.positional)
         .map_err(|error| Failure::caused(Exit::InvalidArguments, "failed to parse arguments", &error))?;
     let sources = Sources { flags: &parsed.given, env: &environment.variables };
     let exists = |path: &Path| path.exists();
     let mut inputs =
         Inputs::resolve(sources, names, &environment.current_dir, &exists).map_err(|e| failed(&e))?;
-    match inputs.complete(phase, api).map_err(|e| failed(&e))? {
-        RunImageSource::Settled => {}
-        source => find_run_image(source, &mut inputs, log)?,
+    let source = inputs.complete(phase, api).map_err(|e| failed(&e))?;
+    if matches!(phase, Phase::Detect | Phase::Build | Phase::Extend) {
+        return Ok((inputs, None));
+    }
+    let images = Images::of(&inputs, environment)?;
+    if source != RunImageSource::Settled {
+        find_run_image(source, &mut inputs, &images, log)?;
     }
     inputs.check(phase, &mut |text| log.warn(text.to_owned())).map_err(|e| failed(&e))?;
-    Ok(inputs)
+    images.look_up_credentials(&inputs)?;
+    Ok((inputs, Some(images)))
 }
 
 fn failed(error: &dyn Error) -> Failure {
     Failure::caused(Exit::InvalidArguments, "failed to resolve inputs", error)
 }
 
-fn find_run_image(source: RunImageSource, inputs: &mut Inputs, log: &Logger) -> Result<(), Failure> {
+fn find_run_image(
+    source: RunImageSource,
+    inputs: &mut Inputs,
+    images: &Images,
+    log: &Logger,
+) -> Result<(), Failure> {
     if source == RunImageSource::Analyzed {
         let analyzed = read(&inputs.analyzed, Analyzed::parse)?;
         if analyzed.is_none() {
@@ -61,17 +71,7 @@ fn find_run_image(source: RunImageSource, inputs: &mut Inputs, log: &Logger) -> 
         RunImageSource::RunFile => first_run_image(inputs, log)?,
         _ => run_image_of_stack(inputs, log)?,
     };
-    let mut problem = None;
-    let selected = select_run_image(&candidates, &registry, &mut |name| {
-        problem.is_none()
-            && phase::is_accessible(inputs, name).unwrap_or_else(|failure| {
-                problem = Some(failure);
-                false
-            })
-    });
-    if let Some(failure) = problem {
-        return Err(failure);
-    }
+    let selected = select_run_image(&candidates, &registry, &mut |name| images.are_readable(name));
     inputs.run_image = Some(selected.map_err(|e| failed(&e))?);
     Ok(())
 }

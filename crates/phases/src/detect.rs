@@ -162,7 +162,7 @@ pub fn run(
     };
     replay(&log, passed.is_none(), observer);
     let Some((group, plan)) = passed else {
-        observer.event(Event::NothingDetected);
+        observer.event(Event::NothingDetected { has_error: exit == Exit::DetectError });
         let failure = Failure::new(exit, format!("failed to detect: {cause}"));
         return Err(failure.hint(
             "check the app folder; what each buildpack looks for and said stands above, and more with --verbose",

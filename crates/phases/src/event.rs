@@ -48,7 +48,10 @@ pub enum Event {
         tried: usize,
     },
     /// No group passed detection; the failure follows.
-    NothingDetected,
+    NothingDetected {
+        /// Whether a buildpack erred, rather than not being meant for the app.
+        has_error: bool,
+    },
     /// A buildpack's `bin/build` began.
     BuildpackStarted {
         /// `id@version`.

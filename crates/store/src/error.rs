@@ -151,6 +151,15 @@ impl From<crate::registry::Error> for StoreError {
 }
 
 impl StoreError {
+    /// What one can do about it, when somebody knows.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Registry(error) => error.hint(),
+            _ => None,
+        }
+    }
+
     /// Whether what is stored is not what it should be, rather than out of reach.
     #[must_use]
     pub fn is_damage(&self) -> bool {

@@ -1,9 +1,65 @@
 //! The phase `analyze`.
 
 use super::Context;
+use crate::documents;
 use strata_phases::Failure;
+use strata_phases::analyze::{self, Analyze, Named};
+use strata_spec::analyzed::Analyzed;
 use strata_spec::exit::Exit;
+use strata_store::StoreError;
 
-pub(super) fn run(_context: &Context<'_>) -> Result<(), Failure> {
-    Err(Failure::new(Exit::Analyze, "failed to analyze: not yet wired"))
+pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
+    analyze(context).map(drop)
+}
+
+/// Analyzes and writes `analyzed.toml`.
+pub(super) fn analyze(context: &Context<'_>) -> Result<Analyzed, Failure> {
+    let Context { inputs, log, .. } = context;
+    let images = context.images()?;
+    check_access(context)?;
+    let timer = log.timer("Analyzer");
+    let open = |name: &Option<String>| {
+        name.as_ref().map(|name| Ok((name.clone(), images.open(name, Exit::Analyze)?))).transpose()
+    };
+    let previous = open(&inputs.previous_image)?;
+    let run_image = open(&inputs.run_image)?;
+    let input = Analyze {
+        previous: previous.as_ref().map(|(name, store)| Named { name, store: store.as_ref() }),
+        run_image: run_image.as_ref().map(|(name, store)| Named { name, store: store.as_ref() }),
+        layers_dir: &inputs.layers_dir,
+        skip_layers: inputs.skip_layers,
+        api: context.api,
+    };
+    let analyzed = analyze::run(&input, *log)?;
+    drop(timer);
+    documents::write(&inputs.analyzed, "analyzed", &analyzed.to_toml(), Exit::Other)?;
+    Ok(analyzed)
+}
+
+/// Makes sure that what a build will read and write can be read and written, before anybody spends time on it.
+fn check_access(context: &Context<'_>) -> Result<(), Failure> {
+    let Context { inputs, .. } = context;
+    let images = context.images()?;
+    let failed = |kind: &str, access: &str, name: &str, error: &StoreError| {
+        let message = format!(
+            "failed to initialize analyzer: validating registry {kind} access: failed to ensure registry {access} access to {name}"
+        );
+        let failure = Failure::caused(Exit::Analyze, message, error);
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    };
+    if images.are_in_registries() {
+        for name in [&inputs.previous_image, &inputs.run_image].into_iter().flatten() {
+            let image = images.in_registry(name, Exit::Analyze)?;
+            image.check_read().map_err(|error| failed("read", "read", name, &error))?;
+        }
+    }
+    let made = inputs.destinations().into_iter().filter(|_| images.are_in_registries());
+    for name in inputs.cache_image.as_deref().into_iter().chain(made) {
+        let image = images.in_registry(name, Exit::Analyze)?;
+        image.check_write().map_err(|error| failed("write", "read/write", name, &error))?;
+    }
+    Ok(())
 }

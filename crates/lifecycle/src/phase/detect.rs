@@ -1,9 +1,118 @@
 //! The phase `detect`.
 
 use super::Context;
-use strata_phases::Failure;
+use crate::documents;
+use std::path::Path;
+use strata_decide::analyze::build_target;
+use strata_decide::detect::{BuildTarget, add_system, os_release};
+use strata_phases::detect::{self, Detected, Surroundings};
+use strata_phases::files::{self, Links};
+use strata_phases::{Failure, Observer};
+use strata_spec::analyzed::Analyzed;
 use strata_spec::exit::Exit;
+use strata_spec::order::{Order, OrderFile};
+use strata_spec::system::SystemToml;
 
-pub(super) fn run(_context: &Context<'_>) -> Result<(), Failure> {
-    Err(Failure::new(Exit::Detect, "failed to detect: not yet wired"))
+/// The feature that a platform before 0.13 must consent to.
+const EXTENSIONS: &str = "Dockerfiles";
+/// The largest `/etc/os-release` that is read, in bytes.
+const MAX_OS_RELEASE: usize = 64 * 1024;
+
+pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
+    let analyzed = documents::analyzed(&context.inputs.analyzed, context.log).map_err(initialize)?;
+    detect(context, &analyzed).map(drop)
+}
+
+fn initialize(failure: Failure) -> Failure {
+    let message =
+        format!("failed to initialize detector: {}", failure.message.trim_start_matches("failed to "));
+    Failure { message, ..failure }
+}
+
+/// Detects, and writes `group.toml` and `plan.toml`.
+pub(super) fn detect(context: &Context<'_>, analyzed: &Analyzed) -> Result<Detected, Failure> {
+    let Context { inputs, log, .. } = context;
+    let catalog = detect::catalog(&inputs.buildpacks_dir)?;
+    let order = order(context)?;
+    detect::check_apis(&order, &catalog)?;
+    let target = target(context, analyzed);
+    let variables = context.variables();
+    let around = surroundings(context, &target, &variables);
+    let timer = log.timer("Detector");
+    let detected = detect::run(&order, &catalog, &around, *log)?;
+    drop(timer);
+    documents::write(&inputs.group, "group", &detected.group.to_toml(), Exit::Other)?;
+    documents::write(&inputs.plan, "plan", &detected.plan.to_toml(), Exit::Other)?;
+    Ok(detected)
+}
+
+/// The order, with the operator's buildpacks in every group.
+fn order(context: &Context<'_>) -> Result<Order, Failure> {
+    let Context { inputs, log, api, modes, .. } = context;
+    let file = documents::read(&inputs.order, "order", OrderFile::parse).map_err(|failure| {
+        let message = failure.message.replacen(
+            "failed to read",
+            "failed to initialize detector: reading order: failed to read",
+            1,
+        );
+        Failure { message, ..failure }
+    })?;
+    if !file.order_extensions.is_empty() {
+        if !api.has_stable_extensions() {
+            modes.experimental(EXTENSIONS, log)?;
+        }
+        return Err(Failure::new(
+            Exit::Detect,
+            "failed to detect: the order has image extensions, which this lifecycle does not support yet",
+        )
+        .hint("use an order without [[order-extensions]]"));
+    }
+    if !api.has_system_buildpacks() {
+        return Ok(file.order);
+    }
+    let system = files::read(&inputs.system, SystemToml::parse).map_err(|error| {
+        Failure::caused(Exit::Other, "failed to initialize detector: reading system", &error)
+    })?;
+    let Some(SystemToml { system }) = system else {
+        log.debug(format!("No system buildpacks at path {:?}", inputs.system));
+        return Ok(file.order);
+    };
+    Ok(add_system(&file.order, &system))
+}
+
+/// What buildpacks build for. A run image that names no distribution has that of the build image.
+pub(super) fn target(context: &Context<'_>, analyzed: &Analyzed) -> BuildTarget {
+    let log = context.log;
+    let mut from_file = || {
+        log.detail("target distro name/version labels not found, reading /etc/os-release file".into());
+        match files::read_bytes(Path::new("/etc/os-release"), Links::Follow, MAX_OS_RELEASE) {
+            Ok(bytes) => os_release(&String::from_utf8_lossy(&bytes.unwrap_or_default())),
+            Err(error) => {
+                let cause = Failure::caused(Exit::Other, "cannot find out the distribution", &error);
+                log.warn(cause.chain());
+                None
+            }
+        }
+    };
+    build_target(analyzed, &context.inputs.exec_env, strata_store::host_architecture(), &mut from_file)
+}
+
+/// What detect and build run in.
+pub(super) fn surroundings<'a>(
+    context: &'a Context<'_>,
+    target: &'a BuildTarget,
+    variables: &'a [(std::ffi::OsString, std::ffi::OsString)],
+) -> Surroundings<'a> {
+    let inputs = &context.inputs;
+    Surroundings {
+        buildpacks_dir: &inputs.buildpacks_dir,
+        app_dir: &inputs.app_dir,
+        platform_dir: &inputs.platform_dir,
+        build_config_dir: &inputs.build_config_dir,
+        layers_dir: &inputs.layers_dir,
+        temp_dir: Path::new(context.environment.variable("TMPDIR").unwrap_or("/tmp")),
+        variables,
+        target,
+        api: context.api,
+    }
 }

@@ -1,9 +1,257 @@
 //! The phase `export`.
 
-use super::Context;
-use strata_phases::Failure;
+use super::{Context, restore, threads};
+use crate::documents;
+use crate::images::Found;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use strata_layer::Owner;
+use strata_oci::Reference;
+use strata_phases::cache::{self, Keep};
+use strata_phases::export::{self, Export, OwnSboms, Parents, Place, Previous};
+use strata_phases::files::{self, Links};
+use strata_phases::{Failure, Observer};
+use strata_spec::analyzed::Analyzed;
 use strata_spec::exit::Exit;
+use strata_spec::group::Group;
+use strata_spec::labels;
+use strata_spec::metadata::Metadata;
+use strata_spec::project::ProjectMetadata;
+use strata_spec::run::{RunFile, RunImage, StackFile};
+use strata_store::cache::Cache;
 
-pub(super) fn run(_context: &Context<'_>) -> Result<(), Failure> {
-    Err(Failure::new(Exit::Export, "failed to export: not yet wired"))
+/// Where the lifecycle and its SBOM files are.
+const LIFECYCLE_DIR: &str = "/cnb/lifecycle";
+/// When images are made that do not say otherwise.
+const CREATED: &str = "1980-01-01T00:00:01Z";
+/// The largest launcher that goes into an image, in bytes.
+const MAX_LAUNCHER: usize = 64 * 1024 * 1024;
+
+pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
+    let Context { inputs, log, .. } = context;
+    let images = context.images()?;
+    let analyzed = documents::analyzed(&inputs.analyzed, log)?;
+    let group = documents::group(&inputs.group)?;
+    restore::refuse_extensions(&group)?;
+    let cache = images.cache(inputs)?;
+    export(context, &group, &analyzed, cache.as_deref())
+}
+
+/// Exports the image, writes the report, and then fills the cache: nobody waits for that.
+pub(super) fn export(
+    context: &Context<'_>,
+    group: &Group,
+    analyzed: &Analyzed,
+    cache: Option<&dyn Cache>,
+) -> Result<(), Failure> {
+    let Context { inputs, log, .. } = context;
+    let owner = Owner { uid: u64::from(inputs.uid), gid: u64::from(inputs.gid) };
+    let fill = || {
+        let Some(cache) = cache else { return };
+        let _timer = log.timer("Cache");
+        let keep = Keep {
+            group: &group.group,
+            layers_dir: &inputs.layers_dir,
+            owner,
+            api: context.api,
+            threads: threads(),
+        };
+        if let Err(failure) = cache::run(&keep, cache, *log) {
+            log.warn(format!("Failed to export cache: {}", failure.chain()));
+        }
+    };
+    if inputs.parallel_export && cache.is_some() {
+        return std::thread::scope(|scope| {
+            let image = scope.spawn(|| export_image(context, group, analyzed, owner));
+            fill();
+            image.join().unwrap_or_else(|_| {
+                Err(Failure::new(Exit::Export, "the exporting thread panicked; please report this"))
+            })
+        });
+    }
+    export_image(context, group, analyzed, owner)?;
+    fill();
+    Ok(())
+}
+
+fn export_image(
+    context: &Context<'_>,
+    group: &Group,
+    analyzed: &Analyzed,
+    owner: Owner,
+) -> Result<(), Failure> {
+    let Context { inputs, log, api, .. } = context;
+    let images = context.images()?;
+    let failed = |what: &str| format!("failed to export: {what}");
+    let metadata = files::read(&inputs.layers_dir.join("config/metadata.toml"), Metadata::parse)
+        .map_err(|error| Failure::caused(Exit::Export, failed("read build metadata"), &error))?
+        .ok_or_else(|| {
+            Failure::new(Exit::Export, failed("read build metadata: there is no config/metadata.toml"))
+                .hint("the builder writes it; did it run on the same layers directory?")
+        })?;
+    let project = project_metadata(context)?;
+    let launcher = files::read_bytes(&inputs.launcher, Links::Follow, MAX_LAUNCHER)
+        .map_err(|error| Failure::caused(Exit::Export, failed("read the launcher"), &error))?
+        .ok_or_else(|| {
+            Failure::new(
+                Exit::Export,
+                failed(&format!("there is no launcher at {}", inputs.launcher.display())),
+            )
+        })?;
+    let run_image = inputs.run_image.as_deref().unwrap_or_default();
+    let (base_store, base) = images.read(run_image, "access run image", Exit::Other)?;
+    let previous = previous(context, analyzed)?;
+    let outputs = inputs
+        .destinations()
+        .into_iter()
+        .map(|name| images.output(name, Exit::Other))
+        .collect::<Result<Vec<_>, _>>()?;
+    if let (Some((name, _)), true) = (outputs.first(), inputs.use_layout) {
+        log.detail(format!("Using app image: {name}"));
+    }
+    let known = run_image_for_export(context, analyzed, &metadata)?;
+    let input = Export {
+        layers: place(&inputs.layers_dir)?,
+        app: place(&inputs.app_dir)?,
+        group: &group.group,
+        metadata: &metadata,
+        base: &base,
+        base_store: base_store.as_ref(),
+        run_image: labels::RunImage {
+            top_layer: base.image.layers().last().map(|layer| layer.diff_id.to_string()).unwrap_or_default(),
+            reference: base_store.identifier(&base),
+            image: known.image,
+            mirrors: known.mirrors,
+        },
+        launcher: &launcher,
+        launcher_info: super::launcher_info(),
+        process_type: inputs.process_type.as_deref(),
+        project: &project,
+        owner,
+        created: &created(context)?,
+        exec_env: &inputs.exec_env,
+        api: *api,
+        threads: threads(),
+        cancelled: &AtomicBool::new(false),
+        previous: Previous {
+            metadata: Some(&analyzed.metadata),
+            image: previous.as_ref().map(|(store, stored)| (stored, store.as_ref())),
+        },
+        parents: Parents::Real,
+        may_be_sparse: inputs.use_layout,
+        own_sboms: Some(OwnSboms {
+            lifecycle_dir: Path::new(LIFECYCLE_DIR),
+            launcher_dir: Some(inputs.launcher_sbom_dir.as_path())
+                .filter(|dir| !dir.as_os_str().is_empty() && *dir != Path::new(LIFECYCLE_DIR)),
+        }),
+    };
+    let timer = log.timer("Exporter");
+    let exported = export::run(&input, &outputs, *log)?;
+    drop(timer);
+    documents::write(&inputs.report, "export report", &exported.report.to_toml(), Exit::Export)
+}
+
+/// A folder that has the same path in the image as here.
+fn place(dir: &Path) -> Result<Place<'_>, Failure> {
+    let seen = dir.to_str().ok_or_else(|| {
+        let message = format!(
+            "failed to export: {} is not UTF-8, which the image's configuration must be",
+            dir.display()
+        );
+        Failure::new(Exit::Export, message)
+    })?;
+    Ok(Place { real: dir, seen })
+}
+
+/// The previous image that was analyzed, if it is still there and still that one. Nothing is lost without it but time,
+/// unless a layer without contents is to be taken from it.
+fn previous(context: &Context<'_>, analyzed: &Analyzed) -> Result<Option<Found>, Failure> {
+    let Context { log, inputs, .. } = context;
+    let images = context.images()?;
+    let Some(identifier) = analyzed.previous_image() else { return Ok(None) };
+    match images.read(identifier, "access previous image", Exit::Other) {
+        Ok((store, stored)) => {
+            let shown = identifier
+                .rsplit_once('@')
+                .map_or(identifier, |(path, _)| if inputs.use_layout { path } else { identifier });
+            log.detail(format!("Reusing layers from image '{shown}'"));
+            Ok(Some((store, stored)))
+        }
+        Err(failure) => {
+            log.warn(format!("No layers are reused: {}", failure.chain()));
+            Ok(None)
+        }
+    }
+}
+
+fn project_metadata(context: &Context<'_>) -> Result<ProjectMetadata, Failure> {
+    let path = &context.inputs.project_metadata;
+    let found = files::read(path, ProjectMetadata::parse)
+        .map_err(|error| Failure::caused(Exit::Other, "failed to read project metadata", &error))?;
+    if found.is_none() {
+        context.log.debug(format!(
+            "no project metadata found at path {path:?}, project metadata will not be exported"
+        ));
+    }
+    Ok(found.unwrap_or_default())
+}
+
+/// What the labels say of the run image's names: as the operator's document has them, so that a rebase finds mirrors.
+fn run_image_for_export(
+    context: &Context<'_>,
+    analyzed: &Analyzed,
+    metadata: &Metadata,
+) -> Result<RunImage, Failure> {
+    let Context { inputs, log, api, .. } = context;
+    let failed = |what: &str, error: &files::FileError| {
+        Failure::caused(Exit::Other, format!("failed to read {what} file"), error)
+    };
+    if !api.has_targets() {
+        let stack = files::read(&inputs.stack, StackFile::parse).map_err(|error| failed("stack", &error))?;
+        if stack.is_none() {
+            log.detail(format!("No stack metadata found at path {:?}", inputs.stack));
+        }
+        return Ok(stack.unwrap_or_default().run_image);
+    }
+    let run = files::read(&inputs.run, RunFile::parse).map_err(|error| failed("run", &error))?;
+    if run.is_none() {
+        log.detail(format!("No run metadata found at path {:?}", inputs.run));
+    }
+    let images = run.unwrap_or_default().images;
+    let given = analyzed.run_image.as_ref().map(|image| image.image.as_str()).unwrap_or_default();
+    let found = images.iter().find(|image| has_name(image, given));
+    Ok(match (found, images.first()) {
+        (Some(image), _) => image.clone(),
+        // Extensions may have chosen another one.
+        (None, Some(_)) if !metadata.extensions.is_empty() => {
+            RunImage { image: given.to_owned(), mirrors: Vec::new() }
+        }
+        (None, first) => first.cloned().unwrap_or_default(),
+    })
+}
+
+/// Whether a run image goes by this name, its digest apart.
+pub(super) fn has_name(image: &RunImage, name: &str) -> bool {
+    let normal = |name: &str| {
+        let reference: Reference = name.parse().ok()?;
+        let tag = reference.tag().unwrap_or("latest");
+        Some(format!("{}/{}:{tag}", reference.registry(), reference.repository()))
+    };
+    let wanted = normal(name);
+    wanted.is_some() && image.names().any(|known| normal(known) == wanted)
+}
+
+/// The date of the image: always the same, unless the platform names one.
+pub(super) fn created(context: &Context<'_>) -> Result<String, Failure> {
+    let epoch =
+        context.environment.variable("SOURCE_DATE_EPOCH").filter(|_| context.api.has_source_date_epoch());
+    let Some(text) = epoch else { return Ok(CREATED.to_owned()) };
+    let time = text.parse().ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    match time {
+        Some(time) => Ok(time.to_string()),
+        None => {
+            context.log.warn("Ignoring invalid SOURCE_DATE_EPOCH".into());
+            Ok(CREATED.to_owned())
+        }
+    }
 }

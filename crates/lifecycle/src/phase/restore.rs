@@ -1,9 +1,93 @@
 //! The phase `restore`.
 
-use super::Context;
-use strata_phases::Failure;
+use super::{Context, export, threads};
+use crate::documents;
+use strata_phases::files;
+use strata_phases::restore::{self, Restore};
+use strata_phases::{Failure, Observer};
+use strata_spec::analyzed::Analyzed;
 use strata_spec::exit::Exit;
+use strata_spec::group::Group;
+use strata_spec::labels::LifecycleMetadata;
+use strata_spec::run::RunFile;
+use strata_store::cache::Cache;
 
-pub(super) fn run(_context: &Context<'_>) -> Result<(), Failure> {
-    Err(Failure::new(Exit::Restore, "failed to restore: not yet wired"))
+pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
+    let Context { inputs, log, .. } = context;
+    let images = context.images()?;
+    let group = documents::group(&inputs.group)?;
+    refuse_extensions(&group)?;
+    if inputs.build_image.is_some() {
+        log.debug("the build image is not needed: it is not extended".into());
+    }
+    let analyzed = match files::read(&inputs.analyzed, Analyzed::parse) {
+        Ok(found) => {
+            let analyzed = match found {
+                Some(analyzed) => analyzed,
+                None => documents::analyzed(&inputs.analyzed, log)?,
+            };
+            check_run_image(context, &analyzed)?;
+            documents::write(&inputs.analyzed, "analyzed", &analyzed.to_toml(), Exit::Other)?;
+            analyzed
+        }
+        Err(error) => {
+            let cause = Failure::caused(Exit::Other, "failed to read analyzed file", &error).chain();
+            log.warn(format!("Not using analyzed data, usable file not found: {cause}"));
+            Analyzed::default()
+        }
+    };
+    let cache = images.cache(inputs)?;
+    restore(context, &group, &analyzed.metadata, cache.as_deref())
+}
+
+/// Restores what the cache has.
+pub(super) fn restore(
+    context: &Context<'_>,
+    group: &Group,
+    metadata: &LifecycleMetadata,
+    cache: Option<&dyn Cache>,
+) -> Result<(), Failure> {
+    let _timer = context.log.timer("Restorer");
+    let input = Restore {
+        group: &group.group,
+        layers_dir: &context.inputs.layers_dir,
+        metadata,
+        cache,
+        skip: context.inputs.skip_layers,
+        api: context.api,
+        threads: threads(),
+    };
+    restore::run(&input, context.log)
+}
+
+/// Extensions need the extender, which does not exist yet.
+pub(super) fn refuse_extensions(group: &Group) -> Result<(), Failure> {
+    if group.group_extensions.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Restore,
+        "failed to restore: the group has image extensions, which this lifecycle does not support yet",
+    ))
+}
+
+/// Makes sure that the run image can still be had, before anybody builds for it. One that `run.toml` does not know is
+/// the platform's own affair.
+fn check_run_image(context: &Context<'_>, analyzed: &Analyzed) -> Result<(), Failure> {
+    let Context { inputs, api, .. } = context;
+    let images = context.images()?;
+    let name = analyzed.run_image.as_ref().map(|image| image.image.as_str()).unwrap_or_default();
+    if !api.checks_run_image() || name.is_empty() || !images.are_in_registries() {
+        return Ok(());
+    }
+    let run = files::read(&inputs.run, RunFile::parse)
+        .map_err(|error| Failure::caused(Exit::Other, "failed to read run file", &error))?
+        .unwrap_or_default();
+    if !run.images.iter().any(|image| export::has_name(image, name)) {
+        return Ok(());
+    }
+    let image = images.in_registry(name, Exit::Other)?;
+    image.check_read().map_err(|error| {
+        Failure::caused(Exit::Other, format!("selected run image '{name}' is not accessible"), &error)
+    })
 }
