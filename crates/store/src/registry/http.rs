@@ -314,13 +314,14 @@ impl Http {
 /// need not.
 fn read_roots(trust: &Trust) -> Result<Vec<Certificate<'static>>, Error> {
     let usual_file = || CERTIFICATE_FILES.map(PathBuf::from).into_iter().find(|path| path.is_file());
-    let file = trust.file.clone().or_else(usual_file);
     let dirs = trust.dirs.clone().unwrap_or_else(|| CERTIFICATE_DIRS.map(PathBuf::from).to_vec());
     let mut found = Vec::new();
-    if let Some(file) = file {
+    if let Some(file) = trust.file.clone().or_else(usual_file) {
         let loaded = rustls_native_certs::load_certs_from_paths(Some(&file), None);
-        if let (true, Some(error)) = (loaded.certs.is_empty(), loaded.errors.first()) {
-            return Err(Error::Trust { path: file, problem: error.to_string() });
+        if loaded.certs.is_empty() && trust.file.is_some() {
+            let problem = loaded.errors.first().map(ToString::to_string);
+            let problem = problem.unwrap_or_else(|| "there is none".to_owned());
+            return Err(Error::Trust { path: file, problem });
         }
         found.extend(loaded.certs);
     }
@@ -359,4 +360,59 @@ fn failed(exchange: &Exchange, error: ureq::Error) -> Error {
         other => io::Error::other(other),
     };
     Error::Transport { exchange: exchange.clone(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_reads_or_says_nothing_is_redirected() {
+        for (method, payload, status, expected) in [
+            (Method::GET, Payload::Nothing, 302, true),
+            (Method::HEAD, Payload::Nothing, 301, true),
+            (Method::GET, Payload::Nothing, 307, true),
+            (Method::GET, Payload::Nothing, 304, false),
+            (Method::POST, Payload::Nothing, 302, false),
+            (Method::POST, Payload::Nothing, 307, true),
+            (Method::POST, Payload::Bytes(b"secret"), 308, false),
+            (Method::PUT, Payload::Stream(&mut io::empty(), None), 307, false),
+        ] {
+            let request = Request::new(method, Uri::from_static("https://r.io/")).payload(payload);
+            assert_eq!(is_followed(&request, status), expected, "{} {status}", request.method);
+        }
+    }
+
+    #[test]
+    fn a_hop_does_not_leave_https_unless_the_registry_is_insecure() {
+        for (from, to, identity, is_good) in [
+            ("https://r.io/", "https://cdn.io/", Identity::Proven, true),
+            ("https://r.io/", "http://cdn.io/", Identity::Proven, false),
+            ("https://r.io/", "http://cdn.io/", Identity::Assumed, true),
+            ("http://r.io/", "http://cdn.io/", Identity::Proven, true),
+            ("http://r.io/", "https://cdn.io/", Identity::Proven, true),
+        ] {
+            let exchange = Exchange::new(&Method::GET, &Uri::from_static("https://r.io/"));
+            let outcome = check_hop(&exchange, &from.parse().unwrap(), &to.parse().unwrap(), identity);
+            assert_eq!(outcome.is_ok(), is_good, "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn what_is_named_must_be_there_and_what_is_usual_need_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let trust = |file: Option<&str>| Trust {
+            file: file.map(|file| dir.path().join(file)),
+            dirs: Some(vec![dir.path().to_owned(), dir.path().join("absent")]),
+        };
+        assert!(read_roots(&trust(Some("absent.pem"))).is_err());
+        std::fs::write(dir.path().join("notes.txt"), "no certificate").unwrap();
+        assert!(read_roots(&trust(Some("notes.txt"))).is_err());
+        let without = read_roots(&trust(None)).unwrap().len();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let own = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+        std::fs::write(dir.path().join("own.pem"), own.pem()).unwrap();
+        assert_eq!(read_roots(&trust(None)).unwrap().len(), without + 1);
+        assert_eq!(read_roots(&trust(Some("own.pem"))).unwrap().len(), 1);
+    }
 }

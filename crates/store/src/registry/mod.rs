@@ -38,6 +38,7 @@ use auth::{Access, Scope};
 use endpoint::Endpoint;
 pub use error::{Error, Exchange, Problem, Refusal};
 use http::{Answer, Http, Identity, Payload, Request};
+use retry::persist;
 pub use settings::{Proxies, Retry, Settings, Trust};
 
 /// The digest of what an answer is about.
@@ -156,10 +157,12 @@ impl Image {
     ///
     /// When the registry cannot be reached, or does not let one in.
     pub fn check_read(&self) -> Result<(), StoreError> {
-        let answer = self.head_manifest(&self.reference.identifier(), &self.scope(Access::Pull))?;
-        match answer.status() {
-            401 | 403 => Err(self.refused(answer)),
-            _ => Ok(()),
+        match self.head_manifest(&self.reference.identifier(), &self.scope(Access::Pull)) {
+            Ok(answer) if matches!(answer.status(), 401 | 403) => Err(self.refused(answer)),
+            Ok(_) => Ok(()),
+            // A registry that is out of order keeps nobody out.
+            Err(Error::Status(refusal)) if refusal.status != 403 => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -212,8 +215,11 @@ impl Image {
     }
 
     fn refused(&self, answer: Answer) -> StoreError {
-        let looked_in = self.endpoint().map(Endpoint::looked_in).unwrap_or_default();
-        answer.into_refusal(looked_in).into()
+        self.refusal(answer).into()
+    }
+
+    fn refusal(&self, answer: Answer) -> Error {
+        answer.into_refusal(self.endpoint().map(Endpoint::looked_in).unwrap_or_default())
     }
 
     fn manifest_address(&self, identifier: &str) -> Result<ureq::http::Uri, Error> {
@@ -232,22 +238,28 @@ impl Image {
 
     /// A manifest or an index, verified; `None` when there is none.
     fn get_manifest(&self, identifier: &str) -> Result<Option<Fetched>, StoreError> {
+        // An answer that breaks off is asked for again as a whole.
+        let retry = &self.endpoint()?.http().settings().retry;
+        let Some(fetched) = persist(retry, || self.try_get_manifest(identifier))? else { return Ok(None) };
+        for expected in fetched.announced.into_iter().chain(identifier.parse()) {
+            self.check(&fetched.bytes, &expected)?;
+        }
+        Ok(Some(fetched))
+    }
+
+    fn try_get_manifest(&self, identifier: &str) -> Result<Option<Fetched>, Error> {
         let request = Request::new(Method::GET, self.manifest_address(identifier)?);
         let mut request = request.header(ACCEPT, ACCEPTED.join(", "));
-        let answer = self.endpoint()?.send(&mut request, &self.scope(Access::Pull))?;
+        let answer = self.endpoint()?.send_once(&mut request, &self.scope(Access::Pull))?;
         match answer.status() {
             200 => {}
             404 => return absent(answer),
-            _ => return Err(self.refused(answer)),
+            _ => return Err(self.refusal(answer)),
         }
-        let announced: Option<Digest> = answer.header(CONTENT_DIGEST).and_then(|text| text.parse().ok());
+        let announced = answer.header(CONTENT_DIGEST).and_then(|text| text.parse().ok());
         let kind =
             answer.header(CONTENT_TYPE).map(|kind| kind.split(';').next().unwrap_or("").trim().to_owned());
-        let bytes = answer.into_bytes(MAX_MANIFEST_SIZE)?;
-        for expected in announced.into_iter().chain(identifier.parse()) {
-            self.check(&bytes, &expected)?;
-        }
-        Ok(Some(Fetched { bytes, kind }))
+        Ok(Some(Fetched { bytes: answer.into_bytes(MAX_MANIFEST_SIZE)?, kind, announced }))
     }
 
     fn check(&self, bytes: &[u8], expected: &Digest) -> Result<(), StoreError> {
@@ -268,7 +280,7 @@ impl Image {
     }
 
     /// The manifest of the one image that is asked for.
-    fn select(&self, Fetched { bytes, kind }: Fetched) -> Result<Vec<u8>, StoreError> {
+    fn select(&self, Fetched { bytes, kind, .. }: Fetched) -> Result<Vec<u8>, StoreError> {
         let document = Document::parse(&bytes, kind.as_deref());
         let document = document.map_err(|source| self.not_understood(source))?;
         let Document::Index(index) = document else { return Ok(bytes) };
@@ -335,6 +347,8 @@ impl Image {
 struct Fetched {
     bytes: Vec<u8>,
     kind: Option<String>,
+    /// The digest that the registry says it has.
+    announced: Option<Digest>,
 }
 
 impl std::fmt::Debug for Image {
@@ -415,10 +429,10 @@ impl Store for Image {
 }
 
 /// A 404 of a registry means that there is nothing; another server's says nothing about images.
-fn absent<T>(answer: Answer) -> Result<Option<T>, StoreError> {
+fn absent<T>(answer: Answer) -> Result<Option<T>, Error> {
     match answer.into_refusal(&[]) {
         Error::Status(refusal) if !refusal.problems.is_empty() => Ok(None),
-        error => Err(error.into()),
+        error => Err(error),
     }
 }
 

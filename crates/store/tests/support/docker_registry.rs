@@ -21,10 +21,12 @@ pub struct DockerRegistry {
     port: u16,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     pub with_password: bool,
     pub with_tls: bool,
+    /// Only together with TLS.
+    pub token_server: Option<String>,
 }
 
 impl DockerRegistry {
@@ -38,7 +40,7 @@ impl DockerRegistry {
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let config = dir.path().join("config.yml");
-            std::fs::write(&config, configuration(dir.path(), port, options)).unwrap();
+            std::fs::write(&config, configuration(dir.path(), port, &options)).unwrap();
             let mut process = spawn(&config);
             if answers(&mut process, port) {
                 return Self { process, dir, port };
@@ -77,7 +79,7 @@ impl Drop for DockerRegistry {
     }
 }
 
-fn configuration(dir: &Path, port: u16, options: Options) -> String {
+fn configuration(dir: &Path, port: u16, options: &Options) -> String {
     let dir = dir.display();
     let mut text = format!(
         "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
@@ -91,6 +93,11 @@ fn configuration(dir: &Path, port: u16, options: Options) -> String {
     if options.with_password {
         std::fs::write(format!("{dir}/htpasswd"), HTPASSWD).unwrap();
         writeln!(text, "auth: {{htpasswd: {{realm: test, path: {dir}/htpasswd}}}}").unwrap();
+    }
+    if let Some(realm) = &options.token_server {
+        let token =
+            format!("realm: '{realm}', service: test, issuer: test, rootcertbundle: {dir}/authority.pem");
+        writeln!(text, "auth: {{token: {{{token}}}}}").unwrap();
     }
     text
 }

@@ -37,11 +37,20 @@ pub struct Reply {
     /// So many bytes of the body are sent before the connection is cut; the length is announced in full.
     cut_after: Option<usize>,
     is_endless: bool,
+    /// The body ends where the connection ends.
+    is_unannounced: bool,
 }
 
 impl Reply {
     pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), cut_after: None, is_endless: false }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Vec::new(),
+            cut_after: None,
+            is_endless: false,
+            is_unannounced: false,
+        }
     }
 
     pub fn ok(body: &[u8]) -> Self {
@@ -70,6 +79,12 @@ impl Reply {
 
     pub fn cut_after(mut self, count: usize) -> Self {
         self.cut_after = Some(count);
+        self
+    }
+
+    /// A body the length of which is not told.
+    pub fn unannounced(mut self) -> Self {
+        self.is_unannounced = true;
         self
     }
 
@@ -203,7 +218,7 @@ fn write_reply(mut stream: &TcpStream, request: &Received, reply: &Reply) -> std
         write!(stream, "{name}: {value}\r\n")?;
     }
     let says_length = reply.headers.iter().any(|(name, _)| name == "Content-Length");
-    if !reply.is_endless && !says_length {
+    if !reply.is_endless && !reply.is_unannounced && !says_length {
         write!(stream, "Content-Length: {}\r\n", reply.body.len())?;
     }
     stream.write_all(b"\r\n")?;
