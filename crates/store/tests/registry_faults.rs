@@ -486,10 +486,15 @@ fn a_server_that_hangs_up_on_an_upload_is_an_error_of_the_writer() {
 
 #[test]
 fn an_answer_that_is_lost_does_not_lose_the_blob() {
-    for (is_there, is_good) in [(true, true), (false, false)] {
+    // The first end is lost; what the second is answered; whether the blob is there; whether all is well.
+    for (second, is_there, is_good) in
+        [(201, false, true), (404, true, true), (502, true, true), (502, false, false)]
+    {
+        let puts = AtomicUsize::new(0);
         let server = Server::start(counting(move |_, request| match request.method.as_str() {
             "POST" | "PATCH" => Reply::status(202).header("Location", "/upload/1"),
-            "PUT" => Reply::status(502),
+            "PUT" if puts.fetch_add(1, Ordering::SeqCst) == 0 => Reply::status(502),
+            "PUT" => Reply::status(second),
             "HEAD" if is_there => Reply::ok(b"bytes"),
             _ => Reply::status(404),
         }));

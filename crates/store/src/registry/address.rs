@@ -101,6 +101,17 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_location_panics_or_has_a_user(location in "(https?:)?/{0,3}([a-z]{0,3}[:@])?[a-z\\[\\].]{0,5}(:[0-9]{1,6})?[/?#%a-z]{0,9}") {
+            let base: Uri = "https://r.io/v2/".parse().unwrap();
+            if let Some(address) = join(&base, &location) {
+                proptest::prop_assert!(!address.authority().unwrap().as_str().contains('@'));
+                drop((shown(&address), Origin::of(&address), with_parameter(&address, "a", &location)));
+            }
+        }
+    }
+
     #[test]
     fn parameters_are_encoded_and_secrets_are_not_shown() {
         let plain: Uri = "https://r.io/up".parse().unwrap();

@@ -292,6 +292,13 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_header_panics(text: String, quoted in r#"Bearer ([a-z]{1,5}="?[a-z\\", =]{0,9}"?,?){0,4}"#) {
+            drop((parse(&text), parse(&quoted)));
+        }
+    }
+
     #[test]
     fn a_realm_is_https_unless_its_registry_is_not() {
         for (scheme, identity, realm, is_good) in [

@@ -163,7 +163,7 @@ pub enum Error {
         /// What was sent.
         expected: Digest,
         /// What the registry says it has.
-        found: String,
+        found: Digest,
     },
     /// A host and a path do not make an address.
     #[error("cannot make an address of {0:?}")]
@@ -242,7 +242,7 @@ impl Error {
             Self::Unauthorized(refusal) => {
                 Some(format!("credentials were looked for in {}", refusal.looked_in.join(", ")))
             }
-            Self::Unreachable { .. } => None,
+            Self::Unreachable { attempts, .. } => attempts.iter().find_map(Self::hint),
             Self::Transport { source, .. } if source.to_string().contains("certificate") => Some(
                 "if the registry's certificate is private, name its authority with SSL_CERT_FILE".to_owned(),
             ),

@@ -14,7 +14,7 @@ use ureq::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
 use ureq::http::uri::Scheme;
 use ureq::http::{HeaderName, HeaderValue, Method, Response, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, Body, SendBody};
+use ureq::{Agent, Body, ProxyProtocol, SendBody};
 
 use super::address::{Origin, join, shown};
 use super::error::{Exchange, Problem, Refusal};
@@ -269,13 +269,7 @@ impl Http {
     }
 
     fn new_agent(&self, reach: &Reach) -> Result<Agent, Error> {
-        let proxy = match &reach.proxy {
-            None => None,
-            Some(proxy) => Some(ureq::Proxy::new(proxy).map_err(|error| Error::Proxy {
-                proxy: proxy.parse().map(|proxy| shown(&proxy)).unwrap_or_default(),
-                problem: error.to_string(),
-            })?),
-        };
+        let proxy = reach.proxy.as_deref().map(parse_proxy).transpose()?;
         let tls = TlsConfig::builder()
             .unversioned_rustls_crypto_provider(rustls::crypto::ring::default_provider().into());
         let tls = match reach.identity {
@@ -307,6 +301,19 @@ impl Http {
             certificates = list.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
         }
         Ok(self.roots.get_or_init(|| RootCerts::from(certificates)).clone())
+    }
+}
+
+fn parse_proxy(text: &str) -> Result<ureq::Proxy, Error> {
+    let refused = |problem: String| {
+        // Without user and password.
+        let proxy = text.rsplit_once('@').map_or(text, |(_, host)| host).to_owned();
+        Error::Proxy { proxy, problem }
+    };
+    let proxy = ureq::Proxy::new(text).map_err(|error| refused(error.to_string()))?;
+    match proxy.protocol() {
+        ProxyProtocol::Http | ProxyProtocol::Https => Ok(proxy),
+        _ => Err(refused("only proxies of HTTP are supported".to_owned())),
     }
 }
 
@@ -395,6 +402,17 @@ mod tests {
             let exchange = Exchange::new(&Method::GET, &Uri::from_static("https://r.io/"));
             let outcome = check_hop(&exchange, &from.parse().unwrap(), &to.parse().unwrap(), identity);
             assert_eq!(outcome.is_ok(), is_good, "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_one_of_http_and_its_password_is_not_shown() {
+        for good in ["http://u:p@proxy:3128", "https://proxy", "proxy:3128", "http://10.0.0.1:8080/"] {
+            assert!(parse_proxy(good).is_ok(), "{good}");
+        }
+        for bad in ["socks5://u:hush@proxy:1080", "ftp://u:hush@proxy", ""] {
+            let text = parse_proxy(bad).unwrap_err().to_string();
+            assert!(!text.contains("hush"), "{text}");
         }
     }
 

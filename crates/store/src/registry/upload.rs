@@ -65,8 +65,10 @@ impl Image {
         if self.has_blob_within(digest, size, &self.scope(Access::Push))? {
             return Ok(());
         }
-        let upload = self.start_upload()?;
-        self.finish_upload(upload, digest, size, Payload::Bytes(bytes))
+        self.repeat_whole(|| {
+            let upload = self.start_upload()?;
+            self.finish_upload(upload, digest, size, Payload::Bytes(bytes))
+        })
     }
 
     /// Takes over a blob of another place: without sending it where the registry has it, be it in another repository.
@@ -79,8 +81,13 @@ impl Image {
         {
             return Ok(Copied::Linked);
         }
+        self.repeat_whole(|| self.send_from(other, wanted))
+    }
+
+    /// Repeats a whole upload where that may help: no part of one can be repeated by itself.
+    fn repeat_whole<T>(&self, upload: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
         let retry = &self.endpoint()?.http().settings().retry;
-        persist(retry, || match self.send_from(other, wanted) {
+        persist(retry, || match upload() {
             Err(StoreError::Registry(error)) => Err(*error),
             outcome => Ok(outcome),
         })?
@@ -139,16 +146,21 @@ impl Image {
         let address = with_parameter(&upload, "digest", &digest.to_string());
         let address = address.ok_or_else(|| Error::Address(super::address::shown(&upload)))?;
         let mut request = Request::new(Method::PUT, address).header(CONTENT_TYPE, OCTETS).payload(payload);
-        match self.endpoint()?.send_once(&mut request, &scope) {
+        let endpoint = self.endpoint()?;
+        // The end of a stream can be told again: nothing of the stream is in it.
+        let outcome = match request.payload {
+            Payload::Nothing => endpoint.send(&mut request, &scope),
+            _ => endpoint.send_once(&mut request, &scope),
+        };
+        match outcome {
             Ok(answer) if matches!(answer.status(), 200..300) => Ok(check_stored(&answer, digest)?),
             outcome => {
                 let error = match outcome {
                     Ok(answer) => self.refused(answer),
                     Err(error) => error.into(),
                 };
-                // The answer may be lost rather than the blob.
-                let may_be_there = matches!(&error, StoreError::Registry(error) if error.may_pass());
-                if may_be_there && self.has_blob_within(digest, size, &scope).unwrap_or(false) {
+                // An answer may be lost rather than the blob.
+                if self.has_blob_within(digest, size, &scope).unwrap_or(false) {
                     return Ok(());
                 }
                 self.cancel_upload(upload);
