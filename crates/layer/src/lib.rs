@@ -14,6 +14,7 @@ mod slices;
 mod source;
 mod tar_writer;
 mod unpack;
+mod visit;
 
 pub use error::LayerError;
 pub use pack::{Compression, Packed, diff_id, pack, pack_with};
@@ -23,3 +24,4 @@ pub use slices::slices;
 pub use source::{Content, GeneratedEntry, Owner, Parent, SliceItem, Source, write_tar};
 pub use tar_writer::{MTIME, TarWriter};
 pub use unpack::{Ownership, Times, UnpackOptions, UnpackStats, Whiteouts, unpack};
+pub use visit::visit_files;

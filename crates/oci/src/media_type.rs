@@ -71,6 +71,15 @@ impl Family {
         }
     }
 
+    /// The type of a layer that is a plain tar archive.
+    #[must_use]
+    pub const fn layer(self) -> &'static str {
+        match self {
+            Self::Oci => OCI_LAYER,
+            Self::Docker => DOCKER_LAYER,
+        }
+    }
+
     /// The type of a layer compressed with gzip.
     #[must_use]
     pub const fn layer_gzip(self) -> &'static str {
@@ -123,7 +132,9 @@ mod tests {
         for family in [Family::Oci, Family::Docker] {
             assert!(is_manifest(family.manifest()) && !is_index(family.manifest()));
             assert!(is_config(family.config()) && !is_layer(family.config()));
-            assert!(is_layer(family.layer_gzip()) && !is_manifest(family.layer_gzip()));
+            for layer in [family.layer(), family.layer_gzip()] {
+                assert!(is_layer(layer) && !is_manifest(layer));
+            }
             assert_eq!(Family::of(family.manifest()), Some(family));
             assert_eq!(Family::of(family.config()), Some(family));
         }

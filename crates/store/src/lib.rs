@@ -15,6 +15,7 @@ pub mod source;
 
 use std::io::{Read, Write};
 
+use strata_layer::Compression;
 use strata_oci::{Descriptor, Digest, Encoded, Image};
 
 pub use copy::{Copied, copy_bytes, copy_image};
@@ -78,6 +79,11 @@ pub trait Store: Send + Sync {
     /// `<registry>/<repository>@<digest>` of a registry, the bare hex digits of the id of a daemon
     /// (platform specification, "analyzed.toml").
     fn identifier(&self, image: &StoredImage) -> String;
+
+    /// How new layers are best written here. Others are taken as well.
+    fn compression(&self) -> Compression {
+        Compression::Gzip
+    }
 
     /// What kind of place this is, for those who know a shorter way between two of a kind.
     fn medium(&self) -> Medium<'_>;

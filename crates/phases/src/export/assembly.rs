@@ -97,10 +97,15 @@ impl<'a> Assembly<'a> {
         }
         let mut sink = self.output.begin_blob().map_err(|error| failed(&what, &error))?;
         let mut out = Cancellable { out: &mut *sink, cancelled: self.export.cancelled };
-        let packed: Packed = strata_layer::pack(source, Compression::Gzip, self.export.threads, &mut out)
+        let compression = self.output.compression();
+        let packed: Packed = strata_layer::pack(source, compression, self.export.threads, &mut out)
             .map_err(|error: LayerError| failed(&what, &error))?;
         sink.commit(&packed.digest, packed.size).map_err(|error| failed(&what, &error))?;
-        let descriptor = Descriptor::new(self.image.layer_media_type(), packed.digest, packed.size);
+        let media_type = match compression {
+            Compression::Gzip => self.image.layer_media_type(),
+            Compression::None => self.image.family().layer(),
+        };
+        let descriptor = Descriptor::new(media_type, packed.digest, packed.size);
         self.push(id, descriptor, packed.diff_id, packed.uncompressed_size, created_by, false);
         Ok((Sha { sha: packed.diff_id.to_string() }, false))
     }
