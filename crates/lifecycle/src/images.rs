@@ -101,6 +101,17 @@ impl Images {
         }
     }
 
+    /// The name of an image as documents and the log have it: of a layout, where it is.
+    ///
+    /// # Errors
+    /// When it is not the name of an image.
+    pub(crate) fn shown(&self, name: &str, exit: Exit) -> Result<String, Failure> {
+        match &self.place {
+            Place::Layouts(dir) => Ok(layout(dir, name, exit)?.dir().display().to_string()),
+            Place::Registries => Ok(name.to_owned()),
+        }
+    }
+
     /// An image in a registry, wherever others are.
     ///
     /// # Errors
@@ -140,13 +151,7 @@ impl Images {
     /// # Errors
     /// When it is not the name of an image.
     pub(crate) fn output(&self, name: &str, exit: Exit) -> Result<Output, Failure> {
-        match &self.place {
-            Place::Layouts(dir) => {
-                let layout = layout(dir, name, exit)?;
-                Ok((layout.dir().display().to_string(), Box::new(layout)))
-            }
-            Place::Registries => Ok((name.to_owned(), Box::new(self.in_registry(name, exit)?))),
-        }
+        Ok((self.shown(name, exit)?, self.open(name, exit)?))
     }
 
     /// The cache that the platform names, if any; an image wins over a folder.

@@ -249,7 +249,9 @@ fn run_buildpack(
         }
     });
     lines.finish(&mut on_line);
-    let run = outcome.map_err(|error| other("cannot run bin/build", &error))?;
+    // Whoever cannot be started has failed, too.
+    let run = outcome
+        .map_err(|error| Failure { exit: Exit::BuildpackBuild, ..other("cannot run bin/build", &error) })?;
     if run.ended != Ended::Code(0) {
         let message = format!("failed to build: bin/build of buildpack {label} ended with {}", run.ended);
         return Err(Failure { causes: tail.causes(), ..Failure::new(Exit::BuildpackBuild, message) });

@@ -164,9 +164,7 @@ pub fn run(
     let Some((group, plan)) = passed else {
         observer.event(Event::NothingDetected { has_error: exit == Exit::DetectError });
         let failure = Failure::new(exit, format!("failed to detect: {cause}"));
-        return Err(failure.hint(
-            "check the app folder; what each buildpack looks for and said stands above, and more with --verbose",
-        ));
+        return Err(failure.hint("check the app folder; what each buildpack looks for and said stands above"));
     };
     observer.event(Event::Detected { buildpacks: group.group.clone(), tried });
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);

@@ -89,7 +89,7 @@ pub(crate) fn cache_metadata(cache: Option<&dyn Cache>, observer: &dyn Observer)
             CacheMetadata::default()
         }),
         Ok(None) => {
-            observer.detail("Layer cache not found".into());
+            observer.debug(format!("cache {} is empty", cache.name()));
             CacheMetadata::default()
         }
         Err(error) => {

@@ -4,20 +4,35 @@ use serde::de::DeserializeOwned;
 
 /// A document that is not what its specification says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}, column {column}: {message}")]
 pub struct DocError {
     /// What is wrong, and what was expected.
     pub message: String,
-    /// 1-based line of the fault; 1 when the fault is the document as a whole.
+    /// Where; `None` for a fault of the document as a whole.
+    pub place: Option<Place>,
+}
+
+/// A place in a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// 1-based line.
     pub line: usize,
-    /// 1-based column (bytes) of the fault.
+    /// 1-based column (bytes).
     pub column: usize,
+}
+
+impl std::fmt::Display for DocError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.place {
+            Some(Place { line, column }) => write!(f, "line {line}, column {column}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
 }
 
 impl DocError {
     /// A fault of the document as a whole.
     pub fn whole(message: impl Into<String>) -> Self {
-        Self { message: message.into(), line: 1, column: 1 }
+        Self { message: message.into(), place: None }
     }
 }
 
@@ -35,7 +50,7 @@ pub fn from_toml<T: DeserializeOwned>(text: &str) -> Result<T, DocError> {
         let before = text.get(..offset).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().map_or(1, |tail| tail.len() + 1);
-        DocError { message: error.message().replace('\n', " "), line, column }
+        DocError { message: error.message().replace('\n', " "), place: Some(Place { line, column }) }
     })
 }
 
@@ -51,7 +66,7 @@ mod tests {
             id: String,
         }
         let error = from_toml::<Doc>("# a comment\nid = 3\n").unwrap_err();
-        assert_eq!((error.line, error.column), (2, 6));
+        assert_eq!(error.place, Some(Place { line: 2, column: 6 }));
         assert!(error.message.contains("expected a string"), "{}", error.message);
     }
 }

@@ -1,6 +1,6 @@
 //! The labels of an app image, as JSON documents with the reference's key order.
 
-use crate::doc::DocError;
+use crate::doc::{DocError, Place};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 
@@ -265,8 +265,7 @@ pub fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, DocErr
             .to_string()
             .rsplit_once(" at line ")
             .map_or_else(|| error.to_string(), |m| m.0.to_owned()),
-        line: error.line().max(1),
-        column: error.column().max(1),
+        place: Some(Place { line: error.line().max(1), column: error.column().max(1) }),
     })
 }
 
@@ -302,7 +301,7 @@ mod tests {
     fn what_is_no_label_is_refused_with_its_place() {
         for (text, line, column) in [("3", 1, 1), ("{\n\"app\":1}", 2, 7), ("{", 1, 1), ("nonsense", 1, 2)] {
             let error = LifecycleMetadata::parse(text).unwrap_err();
-            assert_eq!((error.line, error.column), (line, column), "{text}: {error}");
+            assert_eq!(error.place, Some(Place { line, column }), "{text}: {error}");
             assert!(!error.message.contains(" at line "), "{error}");
         }
     }

@@ -27,8 +27,9 @@ pub struct Process {
     pub kind: String,
     /// Program and fixed arguments.
     pub command: Vec<String>,
-    /// Arguments that a user may override.
-    pub args: Vec<String>,
+    /// Arguments that a user may override. None at all and an empty list are told apart in documents, and nowhere
+    /// else.
+    pub args: Option<Vec<String>>,
     /// Whether the program is executed without a shell.
     pub direct: bool,
     /// Whether it is the image's default process.
@@ -75,8 +76,7 @@ struct RawProcess {
     #[serde(rename = "type", default)]
     kind: String,
     command: Option<toml::Value>,
-    #[serde(default)]
-    args: Vec<String>,
+    args: Option<Vec<String>>,
     direct: Option<bool>,
     #[serde(default)]
     default: bool,

@@ -120,7 +120,7 @@ fn owned(raw: RawProcess) -> Result<OwnedProcess, DocError> {
         process: Process {
             kind: raw.kind,
             command,
-            args: raw.args.unwrap_or_default(),
+            args: raw.args,
             direct: raw.direct,
             default: false,
             working_dir: raw.working_dir,
@@ -134,12 +134,13 @@ fn owned(raw: RawProcess) -> Result<OwnedProcess, DocError> {
 pub fn command_and_args(process: &Process, api: PlatformApi) -> (toml::Value, Option<Vec<String>>) {
     if api.has_command_arrays() {
         let command = process.command.iter().cloned().map(toml::Value::String).collect();
-        return (toml::Value::Array(command), Some(process.args.clone()).filter(|args| !args.is_empty()));
+        return (toml::Value::Array(command), process.args.clone());
     }
     let mut words = process.command.iter().cloned();
     let program = words.next().unwrap_or_default();
-    let args: Vec<String> = words.chain(process.args.iter().cloned()).collect();
-    (toml::Value::String(program), Some(args).filter(|args| !args.is_empty()))
+    let args: Vec<String> = words.chain(process.args.iter().flatten().cloned()).collect();
+    let is_given = process.args.is_some() || !args.is_empty();
+    (toml::Value::String(program), is_given.then_some(args))
 }
 
 fn raw_process(owned: &OwnedProcess, api: PlatformApi) -> RawProcess {
@@ -164,7 +165,7 @@ mod tests {
         let process = Process {
             kind: "web".into(),
             command: vec!["serve".into(), "--port".into()],
-            args: vec!["80".into()],
+            args: Some(vec!["80".into()]),
             direct: true,
             ..Process::default()
         };
@@ -187,6 +188,29 @@ mod tests {
         assert!(text.contains("command = [\"serve\", \"--port\"]\n  args = [\"80\"]"), "{text}");
         let text = sample().to_toml(PlatformApi::V0_9);
         assert!(text.contains("command = \"serve\"\n  args = [\"--port\", \"80\"]"), "{text}");
+    }
+
+    #[test]
+    fn a_command_is_escaped_as_json_is() {
+        let mut metadata = sample();
+        metadata.processes[0].process.command = vec!["a && <b>".into()];
+        metadata.processes[0].process.args = Some(vec!["&".into()]);
+        let text = metadata.to_toml(PlatformApi::V0_10);
+        assert!(text.contains(r#"command = ["a \u0026\u0026 \u003cb\u003e"]"#), "{text}");
+        assert!(text.contains(r#"args = ["&"]"#), "{text}");
+        assert_eq!(Metadata::parse(&text).unwrap(), metadata);
+    }
+
+    #[test]
+    fn no_arguments_and_an_empty_list_are_told_apart() {
+        for (args, has_key) in [(None, false), (Some(vec![]), true)] {
+            let mut metadata = sample();
+            metadata.processes[0].process =
+                Process { command: vec!["x".into()], args, ..sample().processes[0].process.clone() };
+            for api in [PlatformApi::V0_9, PlatformApi::V0_10] {
+                assert_eq!(metadata.to_toml(api).contains("args = []"), has_key, "{api}");
+            }
+        }
     }
 
     #[test]

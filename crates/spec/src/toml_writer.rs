@@ -51,7 +51,8 @@ fn write_table(out: &mut String, path: &[String], table: &Table, header: Header)
     let indent = "  ".repeat(path.len());
     for (name, value) in own {
         push(out, format_args!("{indent}{} = ", key(name)));
-        write_value(out, value);
+        let escaping = if value.is_array() { escaping(path, name) } else { Escaping::Toml };
+        write_value(out, value, escaping);
         out.push('\n');
     }
     for (name, value) in table {
@@ -86,14 +87,32 @@ fn join(path: &[String]) -> String {
 
 fn key(name: &str) -> String {
     let is_bare = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-    if !name.is_empty() && name.bytes().all(is_bare) { name.to_owned() } else { quoted(name) }
+    if !name.is_empty() && name.bytes().all(is_bare) { name.to_owned() } else { quoted(name, Escaping::Toml) }
 }
 
-fn quoted(text: &str) -> String {
+/// Which characters of a string are written as escapes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Escaping {
+    /// Those that TOML cannot have.
+    Toml,
+    /// Those of Go's JSON as well.
+    Json,
+}
+
+/// The reference hands a process's command, when it is an array, to its JSON encoder.
+fn escaping(path: &[String], name: &str) -> Escaping {
+    let is_process = matches!(path, [table] if table == "processes");
+    if is_process && name == "command" { Escaping::Json } else { Escaping::Toml }
+}
+
+fn quoted(text: &str, escaping: Escaping) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {
         match c {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' if escaping == Escaping::Json => {
+                push(&mut out, format_args!("\\u{:04x}", c as u32));
+            }
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
             '\u{8}' => out.push_str("\\b"),
@@ -109,16 +128,16 @@ fn quoted(text: &str) -> String {
     out
 }
 
-fn write_value(out: &mut String, value: &Value) {
+fn write_value(out: &mut String, value: &Value, escaping: Escaping) {
     match value {
-        Value::String(text) => out.push_str(&quoted(text)),
+        Value::String(text) => out.push_str(&quoted(text, escaping)),
         Value::Array(items) => {
             out.push('[');
             for (i, item) in items.iter().enumerate() {
                 if i > 0 {
                     out.push_str(", ");
                 }
-                write_value(out, item);
+                write_value(out, item, escaping);
             }
             out.push(']');
         }
@@ -129,7 +148,7 @@ fn write_value(out: &mut String, value: &Value) {
                     out.push_str(", ");
                 }
                 push(out, format_args!("{} = ", key(name)));
-                write_value(out, item);
+                write_value(out, item, escaping);
             }
             out.push('}');
         }

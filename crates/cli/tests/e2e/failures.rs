@@ -58,7 +58,7 @@ fn a_buildpack_lacks_its_programs() {
     let bench = Bench::new();
     let dir = bench.add(&Buildpack::new("e2e/lacking"));
     std::fs::remove_file(dir.join("bin/build")).unwrap();
-    fails(&bench, &bench.build(&[], &[dir]), 52, &["e2e/lacking@1.0.0", "bin/build"]);
+    fails(&bench, &bench.build(&[], &[dir]), 51, &["e2e/lacking@1.0.0", "bin/build"]);
 }
 
 #[test]

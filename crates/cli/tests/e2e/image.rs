@@ -62,7 +62,7 @@ fn only_launch_layers_are_in_the_image() {
         image["layers"].as_array().unwrap().iter().map(|l| l["createdBy"].as_str().unwrap()).collect();
     let layer = |name: &str| format!("Layer: '{name}', Created by buildpack: e2e/layers@1.0.0");
     assert_eq!(by[1..4], [layer("all"), layer("launched"), layer("probe")]);
-    assert_eq!(by[4], "Application Slice: 1");
+    assert_eq!(by[4..6], ["Software Bill-of-Materials", "Application Slice: 1"]);
     assert_eq!(
         by[by.len() - 3..],
         ["Buildpacks Application Launcher", "Buildpacks Launcher Config", "Buildpacks Process Types"]

@@ -18,9 +18,8 @@ pub(super) fn analyze(context: &Context<'_>) -> Result<Analyzed, Failure> {
     let images = context.images()?;
     check_access(context)?;
     let timer = log.timer("Analyzer");
-    let open = |name: &Option<String>| {
-        name.as_ref().map(|name| Ok((name.clone(), images.open(name, Exit::Analyze)?))).transpose()
-    };
+    let open =
+        |name: &Option<String>| name.as_ref().map(|name| images.output(name, Exit::Analyze)).transpose();
     let previous = open(&inputs.previous_image)?;
     let run_image = open(&inputs.run_image)?;
     let input = Analyze {

@@ -75,6 +75,12 @@ impl Layout {
     pub fn open_or_create(dir: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let layout = Self::open(dir);
         layout.create()?;
+        {
+            let _mutex = Lock::exclusive(&layout.blobs_dir())?;
+            if read_file(&layout.dir.join("index.json"), MAX_MANIFEST_SIZE)?.is_none() {
+                layout.write_index(&Index::default())?;
+            }
+        }
         if let Some(_alone) = Lock::try_exclusive(&layout.dir)? {
             layout.sweep()?;
         }
@@ -191,7 +197,7 @@ impl Layout {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the directory a layout and announces this writer to others.
+    /// Makes the directory a layout, one without an image until there is one, and announces this writer to others.
     fn begin_session(&self) -> Result<MutexGuard<'_, Session>, StoreError> {
         let mut session = self.lock_session();
         if session.lock.is_none() {
@@ -215,9 +221,6 @@ impl Layout {
         match read_file(&marker, MAX_MANIFEST_SIZE)? {
             Some(_) => self.check_version()?,
             None => self.replace(&marker, OCI_LAYOUT.as_bytes())?,
-        }
-        if read_file(&self.dir.join("index.json"), MAX_MANIFEST_SIZE)?.is_none() {
-            self.write_index(&Index::default())?;
         }
         Ok(())
     }
