@@ -10,6 +10,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use strata_decide::inputs::Inputs;
 use strata_phases::Failure;
 use strata_phases::files::{self, Links};
@@ -143,16 +144,38 @@ fn at(path: &Path, error: Errno) -> io::Error {
 /// Becomes a user for good, and leaves all groups but that user's. Nothing happens when the process is that user.
 ///
 /// # Errors
-/// When it is not permitted.
+/// When it is not permitted, or another thread would stay who it is.
 pub(crate) fn run_as(uid: u32, gid: u32) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     if getuid() == uid && getgid() == gid {
         return Ok(());
     }
+    wait_for_one_thread()?;
     rustix::thread::set_thread_groups(&[gid])?;
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;
     Ok(())
+}
+
+/// Looking up the address of a registry takes a thread, which is about to end when there is an answer.
+fn wait_for_one_thread() -> io::Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let start = Instant::now();
+    loop {
+        let threads = match std::fs::read_dir("/proc/self/task") {
+            Ok(entries) => entries.count(),
+            // Without /proc nobody can tell; a program that has looked nothing up has one thread.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 1,
+            Err(error) => return Err(error),
+        };
+        if threads <= 1 {
+            return Ok(());
+        }
+        if start.elapsed() > PATIENCE {
+            return Err(io::Error::other(format!("{} other threads would stay root", threads - 1)));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Looks a user up in `/etc/passwd`.
