@@ -54,7 +54,9 @@ pub(crate) fn apply(phase: Phase, inputs: &Inputs) -> Result<Option<User>, Failu
     };
     ensure_owner(uid, gid, &owned_dirs(phase, inputs))
         .map_err(|error| fail("chown volumes".into(), error))?;
-    run_as(uid, gid).map_err(|error| fail(format!("exec as user {uid}:{gid}"), error))?;
+    wait_for_one_thread()
+        .and_then(|()| run_as(uid, gid))
+        .map_err(|error| fail(format!("exec as user {uid}:{gid}"), error))?;
     if phase != Phase::Create {
         return Ok(None);
     }
@@ -144,13 +146,12 @@ fn at(path: &Path, error: Errno) -> io::Error {
 /// Becomes a user for good, and leaves all groups but that user's. Nothing happens when the process is that user.
 ///
 /// # Errors
-/// When it is not permitted, or another thread would stay who it is.
-pub(crate) fn run_as(uid: u32, gid: u32) -> io::Result<()> {
+/// When it is not permitted.
+fn run_as(uid: u32, gid: u32) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     if getuid() == uid && getgid() == gid {
         return Ok(());
     }
-    wait_for_one_thread()?;
     rustix::thread::set_thread_groups(&[gid])?;
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
     rustix::thread::set_thread_res_uid(uid, uid, uid)?;
