@@ -192,10 +192,17 @@ fn inputs_that_do_not_fit_are_refused_before_anything_is_done() {
         ("detector", &["-log-level=loud"], &[], 1, "failed to parse log level: invalid level"),
         (
             "analyzer",
-            &["-layout", "-run-image=r", "a"],
+            &["-layout", "-layout-dir=/nowhere", "-run-image=r", "a"],
             &[],
             1,
             "experimental features are disabled by CNB_EXPERIMENTAL_MODE=error",
+        ),
+        (
+            "analyzer",
+            &["-layout", "-run-image=r", "a"],
+            &[],
+            3,
+            "failed to resolve inputs: defining a layout directory is required when images are OCI layouts",
         ),
         (
             "extender",
