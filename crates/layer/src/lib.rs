@@ -23,5 +23,7 @@ pub use read::{HashWriter, VerifiedReader, VerifyError, open_layer};
 pub use slices::slices;
 pub use source::{Content, GeneratedEntry, Owner, Parent, SliceItem, Source, write_tar};
 pub use tar_writer::{MTIME, TarWriter};
-pub use unpack::{Ownership, Times, UnpackOptions, UnpackStats, Whiteouts, unpack};
+pub use unpack::{
+    Member, MemberLimits, Ownership, Times, UnpackOptions, UnpackStats, Whiteouts, examine, members, unpack,
+};
 pub use visit::visit_files;

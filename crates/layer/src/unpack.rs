@@ -4,7 +4,9 @@
 //! the root, and `..` in an entry's name is refused. What two readers of the archive could understand differently is
 //! refused as well.
 
+mod examine;
 mod header;
+mod members;
 mod root;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +22,9 @@ use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamp
 use rustix::io::Errno;
 
 use crate::error::LayerError;
+pub use examine::examine;
 use header::{Item, Kind, split};
+pub use members::{Member, MemberLimits, members};
 use root::{Place, Root};
 
 /// How deletions of lower layers are kept.
@@ -281,7 +285,9 @@ impl Job<'_> {
             let parent = parent_of(&marker.path);
             return match self.options.whiteouts {
                 Whiteouts::Overlay => self.make_opaque(item, parent),
-                Whiteouts::Apply | Whiteouts::Literal => self.remove_lower_children(item, &marker.dir, parent),
+                Whiteouts::Apply | Whiteouts::Literal => {
+                    self.remove_lower_children(item, &marker.dir, parent)
+                }
             };
         }
         if hidden.starts_with(b".wh.") {
