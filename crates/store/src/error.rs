@@ -142,11 +142,20 @@ pub enum StoreError {
     /// A registry could not be reached, or did not do what was asked.
     #[error(transparent)]
     Registry(Box<crate::registry::Error>),
+    /// A Docker daemon could not be reached, or did not do what was asked.
+    #[error(transparent)]
+    Daemon(Box<crate::daemon::Error>),
 }
 
 impl From<crate::registry::Error> for StoreError {
     fn from(error: crate::registry::Error) -> Self {
         Self::Registry(Box::new(error))
+    }
+}
+
+impl From<crate::daemon::Error> for StoreError {
+    fn from(error: crate::daemon::Error) -> Self {
+        Self::Daemon(Box::new(error))
     }
 }
 
@@ -156,6 +165,7 @@ impl StoreError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Registry(error) => error.hint(),
+            Self::Daemon(error) => error.hint(),
             _ => None,
         }
     }

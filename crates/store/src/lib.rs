@@ -1,10 +1,12 @@
 //! Where images live: one trait, several media.
 //!
-//! [`Store`] is what the phases see. [`layout::Layout`] implements it for a directory in the OCI image layout.
+//! [`Store`] is what the phases see. [`layout::Layout`] implements it for a directory in the OCI image layout,
+//! [`registry::Image`] for a name in a registry, [`daemon::Image`] for one in a Docker daemon.
 //! [`cache`] keeps layers between builds, in a folder or in an image.
 
 pub mod cache;
 mod copy;
+pub mod daemon;
 pub mod embedded;
 mod error;
 pub mod layout;
@@ -101,6 +103,8 @@ pub enum Medium<'a> {
     Layout(&'a Layout),
     /// A name in a registry.
     Registry(&'a registry::Image),
+    /// A name in a Docker daemon.
+    Daemon(&'a daemon::Image),
     /// Any other.
     Other,
 }

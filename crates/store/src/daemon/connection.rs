@@ -1,0 +1,128 @@
+//! The way to a daemon: a socket, TCP, or TLS over TCP with certificates on both sides.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use super::Error;
+use super::settings::{Host, Settings};
+
+/// Bytes in both directions.
+pub(super) trait Stream: Read + Write + Send {
+    /// How long the other side may be silent, or take nothing; as long as it likes without one.
+    fn set_patience(&self, patience: Option<Duration>) -> io::Result<()>;
+}
+
+impl Stream for UnixStream {
+    fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.set_read_timeout(patience)?;
+        self.set_write_timeout(patience)
+    }
+}
+
+impl Stream for TcpStream {
+    fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.set_read_timeout(patience)?;
+        self.set_write_timeout(patience)
+    }
+}
+
+impl Stream for StreamOwned<ClientConnection, TcpStream> {
+    fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
+        self.sock.set_patience(patience)
+    }
+}
+
+/// Whom to trust and who one is.
+pub(super) type Tls = Arc<ClientConfig>;
+
+/// Reads certificates and key; nothing for a connection without TLS.
+pub(super) fn read_tls(host: &Host, settings: &Settings) -> Result<Option<Tls>, Error> {
+    if matches!(host, Host::Unix(_)) {
+        return Ok(None);
+    }
+    match (&settings.cert_path, settings.tls_verify) {
+        (None, false) => Ok(None),
+        (None, true) => Err(Error::TlsSettings("DOCKER_TLS_VERIFY is set, but DOCKER_CERT_PATH is not")),
+        (Some(_), false) => Err(Error::TlsSettings(
+            "DOCKER_CERT_PATH is set without DOCKER_TLS_VERIFY, and a daemon that need not prove who it is is not supported; \
+             set DOCKER_TLS_VERIFY=1",
+        )),
+        (Some(dir), true) => read_certificates(dir).map(Some),
+    }
+}
+
+fn read_certificates(dir: &Path) -> Result<Tls, Error> {
+    let (ca, cert, key) = (dir.join("ca.pem"), dir.join("cert.pem"), dir.join("key.pem"));
+    let mut roots = RootCertStore::empty();
+    for root in certificates(&ca)? {
+        roots.add(root).map_err(|error| unusable(&ca, &error))?;
+    }
+    let identity = certificates(&cert)?;
+    let secret = PrivateKeyDer::from_pem_file(&key).map_err(|error| unusable(&key, &error))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_root_certificates(roots).with_client_auth_cert(identity, secret))
+        .map(Arc::new)
+        .map_err(|error| unusable(&cert, &error))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let found: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).and_then(|certificates| certificates.collect());
+    let found = found.map_err(|error| unusable(path, &error))?;
+    if found.is_empty() {
+        return Err(Error::Certificate {
+            path: path.to_owned(),
+            problem: "it has no certificate".to_owned(),
+        });
+    }
+    Ok(found)
+}
+
+fn unusable(path: &Path, error: &dyn std::error::Error) -> Error {
+    Error::Certificate { path: path.to_owned(), problem: error.to_string() }
+}
+
+/// Opens a connection.
+pub(super) fn dial(host: &Host, tls: Option<&Tls>, timeout: Duration) -> io::Result<Box<dyn Stream>> {
+    let address = match host {
+        Host::Unix(path) => return Ok(Box::new(UnixStream::connect(path)?)),
+        Host::Tcp(address) => address,
+    };
+    let stream = dial_tcp(address, timeout)?;
+    let Some(tls) = tls else { return Ok(Box::new(stream)) };
+    let name = address.rsplit_once(':').map_or(address.as_str(), |(name, _)| name);
+    let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let name = ServerName::try_from(name).map_err(io::Error::other)?;
+    let session = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
+    let mut stream = StreamOwned::new(session, stream);
+    stream.set_patience(Some(timeout))?;
+    // Who the other side is, is found out now rather than at the first request.
+    while stream.conn.is_handshaking() {
+        stream.conn.complete_io(&mut stream.sock)?;
+    }
+    Ok(Box::new(stream))
+}
+
+fn dial_tcp(address: &str, timeout: Duration) -> io::Result<TcpStream> {
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
