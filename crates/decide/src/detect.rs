@@ -153,9 +153,7 @@ impl<'a, T, E> Walk<'a, T, E> {
                 let rest = steps.get(i + 1..).unwrap_or_default();
                 return self.order(&descriptor.order, &inside, &done, rest, *optional);
             }
-            let envs = &descriptor.buildpack.exec_env;
-            let is_for_env = |env: &String| env == "*" || *env == self.target.exec_env;
-            if self.api.has_exec_env() && !envs.is_empty() && !envs.iter().any(is_for_env) {
+            if self.api.has_exec_env() && !is_for_env(descriptor, &self.target.exec_env) {
                 continue;
             }
             done.push(Element {
@@ -195,6 +193,13 @@ impl<'a, T, E> Walk<'a, T, E> {
             Err(reason) => Err(WalkError::Broken(format!("{}@{}", element.id, first.0.1), reason.clone())),
         }
     }
+}
+
+/// Whether a buildpack is for an execution environment. One of an API without them is for all, whatever it says.
+fn is_for_env(descriptor: &Descriptor, exec_env: &str) -> bool {
+    let envs = &descriptor.buildpack.exec_env;
+    let counts = descriptor.api.parse().is_ok_and(BuildpackApi::has_exec_env);
+    !counts || envs.is_empty() || envs.iter().any(|env| env == "*" || env == exec_env)
 }
 
 /// Why a buildpack cannot build for the target, if it cannot.
@@ -407,15 +412,15 @@ mod tests {
 
     #[test]
     fn a_buildpack_for_another_execution_environment_is_left_out() {
-        let catalog = catalog(&[("a", ""), ("b", "")]);
-        let mut catalog = catalog;
-        for (id, env) in [("a", "test"), ("b", "*")] {
-            let descriptor = catalog.get_mut(&(id.to_owned(), "1".to_owned())).unwrap();
-            descriptor.as_mut().unwrap().buildpack.exec_env = vec![env.into()];
+        let mut catalog = catalog(&[("a", ""), ("b", ""), ("old", "")]);
+        for (id, api, env) in [("a", "0.12", "test"), ("b", "0.12", "*"), ("old", "0.11", "test")] {
+            let descriptor = catalog.get_mut(&(id.to_owned(), "1".to_owned())).unwrap().as_mut().unwrap();
+            descriptor.api = api.into();
+            descriptor.buildpack.exec_env = vec![env.into()];
         }
-        let order = "[[order]]\n[[order.group]]\nid=\"a\"\n[[order.group]]\nid=\"b\"\n";
-        assert_eq!(groups(order, &catalog).unwrap(), ["b"]);
-        assert_eq!(groups_at(order, &catalog, PlatformApi::V0_14).unwrap(), ["a b"]);
+        let order = "[[order]]\ngroup = [{ id = \"a\" }, { id = \"b\" }, { id = \"old\" }]\n";
+        assert_eq!(groups(order, &catalog).unwrap(), ["b old"]);
+        assert_eq!(groups_at(order, &catalog, PlatformApi::V0_14).unwrap(), ["a b old"]);
     }
 
     #[test]
