@@ -158,9 +158,18 @@ impl Image {
         let mut saved = source.saved.lock().unwrap_or_else(PoisonError::into_inner);
         if saved.is_none() {
             let id = source.id.to_string();
-            *saved = self.client.save(&id, source.platform.as_deref(), |archive| {
+            let outcome = self.client.save(&id, source.platform.as_deref(), |archive| {
                 archive::read(archive, &id, self.temp_dir(), &source.diff_ids)
-            })?;
+            });
+            *saved = match outcome {
+                // Some daemons do not say in this answer that the image is gone.
+                Err(StoreError::Daemon(error))
+                    if error.is_refusal() && self.client.inspect(&id, None)?.is_none() =>
+                {
+                    None
+                }
+                outcome => outcome?,
+            };
         }
         Ok(saved.as_ref().and_then(|layers| layers.get(diff_id).cloned()))
     }
