@@ -137,10 +137,12 @@ pub fn command_and_args(process: &Process, api: PlatformApi) -> (toml::Value, Op
         return (toml::Value::Array(command), process.args.clone());
     }
     let mut words = process.command.iter().cloned();
-    let program = words.next().unwrap_or_default();
-    let args: Vec<String> = words.chain(process.args.iter().flatten().cloned()).collect();
-    let is_given = process.args.is_some() || !args.is_empty();
-    (toml::Value::String(program), is_given.then_some(args))
+    let Some(program) = words.next() else {
+        return (toml::Value::String(String::new()), process.args.clone());
+    };
+    // Never absent, as the reference has it: the document is part of a layer.
+    let args = words.chain(process.args.iter().flatten().cloned()).collect();
+    (toml::Value::String(program), Some(args))
 }
 
 fn raw_process(owned: &OwnedProcess, api: PlatformApi) -> RawProcess {
@@ -203,13 +205,17 @@ mod tests {
 
     #[test]
     fn no_arguments_and_an_empty_list_are_told_apart() {
-        for (args, has_key) in [(None, false), (Some(vec![]), true)] {
+        for (command, args, api, has_key) in [
+            (vec!["x".into()], None, PlatformApi::V0_10, false),
+            (vec!["x".into()], Some(vec![]), PlatformApi::V0_10, true),
+            (vec!["x".into()], None, PlatformApi::V0_9, true),
+            (vec!["x".into()], Some(vec![]), PlatformApi::V0_9, true),
+            (vec![], None, PlatformApi::V0_9, false),
+        ] {
             let mut metadata = sample();
             metadata.processes[0].process =
-                Process { command: vec!["x".into()], args, ..sample().processes[0].process.clone() };
-            for api in [PlatformApi::V0_9, PlatformApi::V0_10] {
-                assert_eq!(metadata.to_toml(api).contains("args = []"), has_key, "{api}");
-            }
+                Process { command, args, ..sample().processes[0].process.clone() };
+            assert_eq!(metadata.to_toml(api).contains("args = []"), has_key, "{api}");
         }
     }
 
