@@ -6,7 +6,9 @@ mod support;
 use std::io::Write as _;
 
 use strata_oci::{Digest, Reference, validate};
+use strata_store::daemon::Client;
 use strata_store::{Copied, Layout, Store, StoreError, copy_image};
+use support::docker::Docker;
 use support::docker_registry::DockerRegistry;
 use support::{hasty_client, image_of, layer_of, noise, put, put_blob, read_blob};
 
@@ -41,6 +43,25 @@ impl Places for Repositories {
         let name: Reference = self.0.name(&format!("place/p{number}")).parse().unwrap();
         format!("{}/{}@", name.registry(), name.repository())
     }
+}
+
+struct Daemon(Client);
+
+impl Places for Daemon {
+    fn open(&self, number: usize) -> Box<dyn Store> {
+        Box::new(self.0.open(&format!("place/p{number}")).unwrap())
+    }
+
+    fn identifier_starts(&self, _number: usize) -> String {
+        String::new()
+    }
+}
+
+/// Also where images are not kept as the documents that they are.
+fn wherever_blobs_are(check: impl Fn(&dyn Places)) {
+    everywhere(&check);
+    let docker = Docker::shared();
+    check(&Daemon(docker.client()));
 }
 
 fn everywhere(check: impl Fn(&dyn Places)) {
@@ -81,7 +102,7 @@ fn a_new_image_takes_the_place_of_the_old_one() {
 
 #[test]
 fn blobs_come_back_as_they_were_whatever_their_size() {
-    everywhere(|places| {
+    wherever_blobs_are(|places| {
         let store = places.open(0);
         for size in [0, 1, 4096, 262_143, 262_144, 262_145, 3_000_000] {
             let bytes = noise(size);
@@ -103,7 +124,7 @@ fn blobs_come_back_as_they_were_whatever_their_size() {
 
 #[test]
 fn small_and_large_writes_make_the_same_blob() {
-    everywhere(|places| {
+    wherever_blobs_are(|places| {
         let store = places.open(0);
         let bytes = noise(600_000);
         let mut sink = store.begin_blob().unwrap();
@@ -120,7 +141,7 @@ fn small_and_large_writes_make_the_same_blob() {
 
 #[test]
 fn other_bytes_than_promised_are_refused() {
-    everywhere(|places| {
+    wherever_blobs_are(|places| {
         let store = places.open(0);
         for (digest, size) in [(Digest::of(b"other"), 5), (Digest::of(b"bytes"), 6)] {
             let mut sink = store.begin_blob().unwrap();
@@ -169,7 +190,7 @@ fn images_are_copied_between_any_two_places() {
 
 #[test]
 fn blobs_are_written_by_many_threads() {
-    everywhere(|places| {
+    wherever_blobs_are(|places| {
         let store = places.open(0);
         std::thread::scope(|scope| {
             for i in 0..6_usize {

@@ -5,8 +5,11 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use strata_layer::{Compression, Content, GeneratedEntry, Owner, Source, pack};
+use strata_layer::{
+    Compression, Content, GeneratedEntry, LayerError, Owner, Source, TarWriter, pack, pack_with, visit_files,
+};
 use strata_oci::{Descriptor, Digest, Encoded, History, Image, Layer, media_type};
 use strata_store::daemon::{Client, Error, Settings};
 use strata_store::{Copied, Layout, Store, StoreError, host_architecture, scratch};
@@ -541,6 +544,115 @@ fn a_daemon_that_says_nothing_of_an_image_it_took_is_not_believed() {
     put_blob(&image, &tar);
     let error = image.put_image(&image_of(&[&tar]).encode().unwrap(), &[]).unwrap_err();
     assert!(matches!(daemon_error(error), Error::OtherImage { .. }));
+}
+
+/// What `docker save` gives of an image that containerd keeps: blobs by their digests, layers as they were pulled.
+fn saved_layout(layers: &[&[u8]]) -> Vec<u8> {
+    let mut tar = TarWriter::new(Vec::new());
+    tar.dir("blobs/sha256", 0o755, Owner::ROOT).unwrap();
+    for plain in layers {
+        let mut blob = Vec::new();
+        let fill = |out: &mut dyn std::io::Write| {
+            out.write_all(plain).map_err(|source| LayerError::Write { source })
+        };
+        let packed = pack_with(fill, Compression::Gzip, 1, &mut blob).unwrap();
+        assert_eq!(packed.diff_id, Digest::of(plain));
+        let name = format!("blobs/sha256/{}", packed.digest.hex());
+        tar.file(name, 0o644, Owner::ROOT, packed.size, &mut &blob[..]).unwrap();
+    }
+    tar.file("index.json", 0o644, Owner::ROOT, 2, &mut &b"{}"[..]).unwrap();
+    tar.finish().unwrap()
+}
+
+#[test]
+fn where_containerd_keeps_images_all_layers_are_sent_and_the_id_is_the_daemons() {
+    let (base, app) = (text("/base", "base"), text("/app", "app"));
+    let encoded = image_of(&[&base, &app]).encode().unwrap();
+    let (run_id, app_id) = (Digest::of(b"run manifest"), Digest::of(b"app manifest"));
+    let described = |id: Digest, layers: &[&[u8]]| {
+        let ids: Vec<String> = layers.iter().map(|tar| Digest::of(tar).to_string()).collect();
+        let platform = ["linux", host_architecture()];
+        let document = serde_json::json!({
+            "Id": id, "Os": platform[0], "Architecture": platform[1], "RootFS": { "Type": "layers", "Layers": ids }
+        });
+        Reply::ok(document.to_string().as_bytes())
+    };
+    let (run, made) = (described(run_id, &[&base]), described(app_id, &[&base, &app]));
+    let archive = saved_layout(&[&base]);
+    let is_loaded = AtomicBool::new(false);
+    let server = Server::start(move |request| match request.path.split('?').next().unwrap() {
+        "/_ping" => Reply::ok(b"OK").header("Api-Version", "1.51"),
+        "/v1.51/info" => Reply::ok(br#"{"DriverStatus":[["driver-type","io.containerd.snapshotter.v1"]]}"#),
+        "/v1.51/images/run/json" => run.clone(),
+        "/v1.51/images/run/history" => Reply::ok(b"[]"),
+        path if path == format!("/v1.51/images/{run_id}/get") => Reply::ok(&archive),
+        "/v1.51/images/load" => {
+            is_loaded.store(true, Ordering::SeqCst);
+            Reply::ok(br#"{"stream":"Loaded image: app"}"#)
+        }
+        path if path.ends_with("app:latest/json") && is_loaded.load(Ordering::SeqCst) => made.clone(),
+        _ => Reply::status(404).body(br#"{"message":"No such image"}"#),
+    });
+    let host = Some(format!("tcp://{}", server.host()));
+    let client = Client::new(Settings { host, ..Settings::default() }).unwrap();
+    let (run, image) = (client.open("run").unwrap(), client.open("app").unwrap());
+    let run_image = run.read_image().unwrap().unwrap();
+    assert_eq!(run.identifier(&run_image), run_id.hex());
+    assert_eq!(image.copy_blob_from(&run, &diff_id(&base)).unwrap(), Copied::Present);
+    put_blob(&image, &app);
+    image.put_image(&encoded, &[]).unwrap();
+
+    let received = server.received();
+    let of_platform = |part: &str| {
+        let asked = format!("{part}?platform=%7B%22os%22%3A%22linux%22%2C%22architecture%22%3A%22");
+        received.iter().any(|request| request.path.contains(&asked))
+    };
+    assert!(of_platform("/run/json") && of_platform("/run/history") && of_platform("/get"), "{received:?}");
+    let sent = &received.iter().find(|request| request.method == "POST").unwrap().body;
+    let mut files = Vec::new();
+    visit_files(&sent[..], |_, data| -> Result<(), LayerError> {
+        let mut bytes = Vec::new();
+        data.read_to_end(&mut bytes).map_err(|source| LayerError::Read { source })?;
+        files.push(bytes);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(files[..3], [encoded.config.clone(), base, app]);
+    let manifest: serde_json::Value = serde_json::from_slice(&files[3]).unwrap();
+    assert_eq!(manifest[0]["RepoTags"], serde_json::json!(["index.docker.io/library/app:latest"]));
+    let stored = strata_store::StoredImage {
+        image: Image::from_parts(&encoded.manifest, &encoded.config).unwrap(),
+        manifest_digest: encoded.manifest_digest,
+        manifest: encoded.manifest,
+        config: encoded.config,
+    };
+    assert_eq!(image.identifier(&stored), app_id.hex());
+}
+
+#[test]
+fn a_saved_layer_that_cannot_be_unpacked_is_told_apart_from_one_that_is_missing() {
+    let layer = text("/a", "a");
+    for (blob, expected) in
+        [(&b"\x28\xb5\x2f\xfd rest"[..], "zstd compression is not supported"), (b"other", "")]
+    {
+        let mut tar = TarWriter::new(Vec::new());
+        tar.file("blob", 0o644, Owner::ROOT, blob.len() as u64, &mut &*blob).unwrap();
+        let archive = tar.finish().unwrap();
+        let inspect =
+            serde_json::json!({ "Id": Digest::of(b"id"), "RootFS": { "Layers": [Digest::of(&layer)] } });
+        let (_server, client) = told(move |line| match line {
+            "GET /v1.41/images/a/json" => Reply::ok(inspect.to_string().as_bytes()),
+            line if line.ends_with("/get") => Reply::ok(&archive),
+            _ => Reply::status(404),
+        });
+        let outcome = client.open("a").unwrap().open_blob(&diff_id(&layer));
+        match outcome.map(|blob| blob.map(drop)) {
+            Ok(found) => assert_eq!((found, expected), (None, "")),
+            Err(error) => {
+                assert!(!expected.is_empty() && chain(&error).contains(expected), "{}", chain(&error))
+            }
+        }
+    }
 }
 
 #[test]
