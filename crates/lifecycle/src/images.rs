@@ -9,15 +9,21 @@ use strata_phases::Failure;
 use strata_phases::saving::Output;
 use strata_spec::exit::Exit;
 use strata_store::cache::{Cache, ImageCache, VolumeCache};
+use strata_store::daemon;
 use strata_store::registry::credentials::{Keychain, Variables};
 use strata_store::registry::{Client, Proxies, Settings, Trust};
 use strata_store::{Embedded, Layout, Store, StoredImage};
+
+/// How this program calls itself.
+const USER_AGENT: &str = concat!("strata-lifecycle/", env!("CARGO_PKG_VERSION"));
 
 /// Where images are.
 #[derive(Debug)]
 enum Place {
     /// In OCI layouts below a directory.
     Layouts(PathBuf),
+    /// In a Docker daemon.
+    Daemon(daemon::Client),
     /// In registries.
     Registries,
 }
@@ -36,8 +42,7 @@ impl Images {
     /// Prepares to find images.
     ///
     /// # Errors
-    /// When the platform asks for a place that is not fully named, or for one that is not supported, or its
-    /// credentials are malformed.
+    /// When the platform asks for a place that is not fully named or does not answer, or its credentials are malformed.
     pub(crate) fn of(inputs: &Inputs, environment: &Environment) -> Result<Self, Failure> {
         let place = match (&inputs.layout_dir, inputs.use_layout, inputs.use_daemon) {
             (Some(dir), true, _) => Place::Layouts(dir.clone()),
@@ -46,12 +51,7 @@ impl Images {
                 return Err(Failure::new(Exit::InvalidArguments, message)
                     .hint("name it with -layout-dir or CNB_LAYOUT_DIR"));
             }
-            (_, false, true) => {
-                let message =
-                    "failed to initialize docker client: images in a Docker daemon are not supported yet";
-                return Err(Failure::new(Exit::Other, message)
-                    .hint("export to a registry, or to an OCI layout with -layout"));
-            }
+            (_, false, true) => Place::Daemon(connect(environment)?),
             (_, false, false) => Place::Registries,
         };
         let client = Client::new(settings(inputs, environment)?);
@@ -65,7 +65,7 @@ impl Images {
     /// When they are malformed.
     pub(crate) fn look_up_credentials(&self, inputs: &Inputs) -> Result<(), Failure> {
         let names = match self.place {
-            Place::Layouts(_) => inputs.cache_image.as_deref().into_iter().collect(),
+            Place::Layouts(_) | Place::Daemon(_) => inputs.cache_image.as_deref().into_iter().collect(),
             Place::Registries => inputs.registry_images(),
         };
         for name in names {
@@ -77,10 +77,10 @@ impl Images {
         Ok(())
     }
 
-    /// Whether an image can be read. Of layouts nobody is asked: the first name is taken.
+    /// Whether an image can be read. Of layouts and daemons nobody is asked: the first name is taken.
     pub(crate) fn are_readable(&self, name: &str) -> bool {
         match self.place {
-            Place::Layouts(_) => true,
+            Place::Layouts(_) | Place::Daemon(_) => true,
             Place::Registries => self.client.open(name).is_ok_and(|image| image.check_read().is_ok()),
         }
     }
@@ -97,6 +97,12 @@ impl Images {
     pub(crate) fn open(&self, name: &str, exit: Exit) -> Result<Box<dyn Store>, Failure> {
         match &self.place {
             Place::Layouts(dir) => Ok(Box::new(layout(dir, name, exit)?)),
+            Place::Daemon(client) => {
+                let image = client.open(name);
+                Ok(Box::new(image.map_err(|error| {
+                    Failure::caused(exit, format!("failed to open image {name}"), &error)
+                })?))
+            }
             Place::Registries => Ok(Box::new(self.in_registry(name, exit)?)),
         }
     }
@@ -108,7 +114,7 @@ impl Images {
     pub(crate) fn shown(&self, name: &str, exit: Exit) -> Result<String, Failure> {
         match &self.place {
             Place::Layouts(dir) => Ok(layout(dir, name, exit)?.dir().display().to_string()),
-            Place::Registries => Ok(name.to_owned()),
+            Place::Daemon(_) | Place::Registries => Ok(name.to_owned()),
         }
     }
 
@@ -154,6 +160,17 @@ impl Images {
         Ok((self.shown(name, exit)?, self.open(name, exit)?))
     }
 
+    /// Gives a sign of life to the daemon, if there is one: it closes connections on which nothing is said.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) fn keep_alive(&self) -> Result<(), daemon::Error> {
+        match &self.place {
+            Place::Daemon(client) => client.ping(),
+            Place::Layouts(_) | Place::Registries => Ok(()),
+        }
+    }
+
     /// The cache that the platform names, if any; an image wins over a folder.
     ///
     /// # Errors
@@ -171,6 +188,31 @@ impl Images {
             .map_err(|error| Failure::caused(Exit::Other, "failed to create volume cache", &error))?;
         Ok(Some(Box::new(cache)))
     }
+}
+
+/// Connects to the daemon while this process may: its socket is root's.
+fn connect(environment: &Environment) -> Result<daemon::Client, Failure> {
+    let text = |name: &str| environment.variable(name).map(str::to_owned);
+    let path = |name: &str| environment.variable(name).map(PathBuf::from);
+    let settings = daemon::Settings {
+        host: text("DOCKER_HOST"),
+        cert_path: path("DOCKER_CERT_PATH"),
+        tls_verify: text("DOCKER_TLS_VERIFY").is_some(),
+        api_version: text("DOCKER_API_VERSION"),
+        temp_dir: path("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp")),
+        user_agent: USER_AGENT.to_owned(),
+        ..daemon::Settings::default()
+    };
+    let failed = |error: daemon::Error| {
+        let failure = Failure::caused(Exit::Other, "failed to initialize docker client", &error);
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    };
+    let client = daemon::Client::new(settings).map_err(failed)?;
+    client.connect().map_err(failed)?;
+    Ok(client)
 }
 
 fn keychain(error: &dyn Error) -> Failure {
@@ -221,7 +263,7 @@ fn settings(inputs: &Inputs, environment: &Environment) -> Result<Settings, Fail
             dirs: text("SSL_CERT_DIR").map(|dirs| std::env::split_paths(&dirs).collect()),
         },
         insecure: inputs.insecure_registries.clone(),
-        user_agent: concat!("strata-lifecycle/", env!("CARGO_PKG_VERSION")).to_owned(),
+        user_agent: USER_AGENT.to_owned(),
         ..Settings::default()
     })
 }

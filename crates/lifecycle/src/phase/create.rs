@@ -1,7 +1,13 @@
 //! The creator: all phases of a build in one process.
 
 use super::{Context, analyze, build, detect, export, restore};
-use strata_phases::Failure;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
+use strata_phases::{Failure, Observer};
+use strata_spec::exit::Exit;
+
+/// How often the daemon hears of a creator that builds.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 
 pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let Context { inputs, log, api, .. } = context;
@@ -16,7 +22,26 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
         restore::restore(context, &detected.group, &analyzed.metadata, cache.as_deref())?;
     }
     log.phase("BUILDING");
-    build::build(context, &detected, &analyzed)?;
+    keeping_alive(context, || build::build(context, &detected, &analyzed))?;
     log.phase("EXPORTING");
     export::export(context, &detected.group, &analyzed, cache.as_deref())
+}
+
+/// Does what may take long without a word to the daemon, and says one now and then.
+fn keeping_alive<T>(context: &Context<'_>, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let images = context.images()?;
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(SIGN_OF_LIFE) {
+                if let Err(error) = images.keep_alive() {
+                    let cause = Failure::caused(Exit::Other, "ping error", &error);
+                    context.log.warn(cause.chain());
+                }
+            }
+        });
+        let outcome = work();
+        drop(done);
+        outcome
+    })
 }
