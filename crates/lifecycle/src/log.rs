@@ -120,8 +120,16 @@ impl Logger {
     /// Says at debug level that something begins, and, when the result is dropped, how long it took.
     pub(crate) fn timer(&self, name: impl Into<String>) -> Timer<'_> {
         let name = name.into();
-        self.debug(format!("Timer: {name} started at {}", local_time(&Zoned::now())));
+        self.debug_at(|now| format!("Timer: {name} started at {now}"));
         Timer { log: self, name, start: Instant::now() }
+    }
+
+    /// Says at debug level what `text` makes of the time. Else the time zone is not even looked up: that can take longer
+    /// than the phase.
+    fn debug_at(&self, text: impl FnOnce(&str) -> String) {
+        if Threshold::Debug >= self.threshold {
+            self.debug(text(&local_time(&Zoned::now())));
+        }
     }
 }
 
@@ -174,8 +182,7 @@ pub(crate) struct Timer<'a> {
 impl Drop for Timer<'_> {
     fn drop(&mut self) {
         let took = GoDuration::from(self.start.elapsed());
-        let now = local_time(&Zoned::now());
-        self.log.debug(format!("Timer: {} ran for {took} and ended at {now}", self.name));
+        self.log.debug_at(|now| format!("Timer: {} ran for {took} and ended at {now}", self.name));
     }
 }
 
