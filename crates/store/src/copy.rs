@@ -3,9 +3,10 @@
 use std::io;
 use std::path::Path;
 
+use strata_oci::media_type::is_foreign_layer;
 use strata_oci::{Descriptor, Encoded};
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, Tree};
 
 /// How a blob came into a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,4 +60,22 @@ pub fn copy_image(
         to.copy_blob_from(from, layer)?;
     }
     to.put_image(image, names)
+}
+
+/// Copies images for several platforms, their index and what is listed beside them, and makes them visible under
+/// `names`.
+///
+/// # Errors
+///
+/// As of [`Store::copy_blob_from`] and [`Store::put_tree`]; when a blob is absent at the source.
+pub fn copy_tree(to: &dyn Store, from: &dyn Store, tree: &Tree, names: &[String]) -> Result<(), StoreError> {
+    for blob in &tree.blobs {
+        if to.copy_blob_from(from, blob)? == Copied::Absent && !is_foreign_layer(&blob.media_type) {
+            return Err(StoreError::Missing {
+                path: "the place it is copied from".into(),
+                digest: blob.digest,
+            });
+        }
+    }
+    to.put_tree(tree, names)
 }

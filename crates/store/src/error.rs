@@ -112,6 +112,75 @@ pub enum StoreError {
         /// The layout.
         path: PathBuf,
     },
+    /// An archive cannot be read.
+    #[error("cannot read the archive {}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// Why not.
+        source: strata_layer::LayerError,
+    },
+    /// An archive cannot be written.
+    #[error("cannot write the archive {}", path.display())]
+    ArchiveWrite {
+        /// The archive.
+        path: PathBuf,
+        /// Why not.
+        source: strata_layer::LayerError,
+    },
+    /// An archive is named that is no regular file.
+    #[error("cannot read the archive {}: it is not a regular file", path.display())]
+    NotAFile {
+        /// What is named.
+        path: PathBuf,
+    },
+    /// An archive as a whole is compressed.
+    #[error("cannot read the archive {}: it is compressed as a whole", path.display())]
+    Compressed {
+        /// The archive.
+        path: PathBuf,
+    },
+    /// A member of an archive is absent, or is not what it should be.
+    #[error("cannot use {name} in the archive {}: {problem}", path.display())]
+    Member {
+        /// The archive.
+        path: PathBuf,
+        /// The member.
+        name: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The archive has other images than the one asked for.
+    #[error("cannot find an image of the name {wanted:?} in {}: there are {names:?}", path.display())]
+    NoSuchName {
+        /// The archive.
+        path: PathBuf,
+        /// What is asked for.
+        wanted: String,
+        /// What there is.
+        names: Vec<String>,
+    },
+    /// An archive is either read or written.
+    #[error("cannot write to {}: it was opened to be read", path.display())]
+    ReadOnly {
+        /// The archive.
+        path: PathBuf,
+    },
+    /// An archive is either read or written.
+    #[error("cannot read from {}: it is being written", path.display())]
+    WriteOnly {
+        /// The archive.
+        path: PathBuf,
+    },
+    /// An archive could not be written before, so that it is useless now.
+    #[error("cannot go on writing {}: an earlier part of it failed", path.display())]
+    Broken {
+        /// The archive.
+        path: PathBuf,
+    },
+    /// This kind of place has images for one platform only.
+    #[error("cannot store an index here: this kind of place has images for one platform only")]
+    NoIndexes,
     /// Not the name of a place where images are.
     #[error("cannot open image {0:?}: expected oci:<directory>[:<tag>]")]
     Source(String),
@@ -166,6 +235,8 @@ impl StoreError {
         match self {
             Self::Registry(error) => error.hint(),
             Self::Daemon(error) => error.hint(),
+            Self::Compressed { path } => Some(format!("decompress it first: gunzip {}", path.display())),
+            Self::NoIndexes => Some("choose one image with --platform".to_owned()),
             _ => None,
         }
     }
@@ -182,6 +253,8 @@ impl StoreError {
                 | Self::Missing { .. }
                 | Self::Manifest { .. }
                 | Self::Image { .. }
+                | Self::Archive { .. }
+                | Self::Member { .. }
         )
     }
 

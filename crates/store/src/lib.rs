@@ -1,9 +1,10 @@
 //! Where images live: one trait, several media.
 //!
 //! [`Store`] is what the phases see. [`layout::Layout`] implements it for a directory in the OCI image layout,
-//! [`registry::Image`] for a name in a registry, [`daemon::Image`] for one in a Docker daemon.
+//! [`registry::Image`] for a name in a registry, [`daemon::Image`] for one in a Docker daemon, [`archive`] for files.
 //! [`cache`] keeps layers between builds, in a folder or in an image.
 
+pub mod archive;
 pub mod cache;
 mod copy;
 pub mod daemon;
@@ -14,16 +15,18 @@ pub mod registry;
 pub mod scratch;
 mod select;
 pub mod source;
+mod tree;
 
 use std::io::{Read, Write};
 
 use strata_layer::Compression;
 use strata_oci::{Descriptor, Digest, Encoded, Image};
 
-pub use copy::{Copied, copy_bytes, copy_image};
+pub use copy::{Copied, copy_bytes, copy_image, copy_tree};
 pub use embedded::Embedded;
 pub use error::StoreError;
 pub use layout::{Layout, host_architecture};
+pub use tree::Tree;
 
 /// An image as it was found.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,6 +66,12 @@ pub trait Store: Send + Sync {
     /// The image for the platform asked for; `None` when there is no image. Both documents are verified.
     fn read_image(&self) -> Result<Option<StoredImage>, StoreError>;
 
+    /// The index of images for several platforms that the name stands for, with all documents below it, verified; `None`
+    /// when the name stands for an image or for nothing.
+    fn read_tree(&self) -> Result<Option<Tree>, StoreError> {
+        Ok(None)
+    }
+
     /// The bytes of a blob; `None` when it is absent. A wrong size fails here, wrong bytes fail the last read: nothing
     /// read may be trusted before the end is reached.
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Read + Send>>, StoreError>;
@@ -76,6 +85,12 @@ pub trait Store: Send + Sync {
     /// Stores the documents of an image whose layers are there already, and makes it visible under `names`, at once
     /// and last. Idempotent. On failure the previous image stays visible.
     fn put_image(&self, encoded: &Encoded, names: &[String]) -> Result<(), StoreError>;
+
+    /// Stores the documents of a tree whose blobs are there already, as [`Self::put_image`] does. Places that have
+    /// single images only refuse.
+    fn put_tree(&self, _tree: &Tree, _names: &[String]) -> Result<(), StoreError> {
+        Err(StoreError::NoIndexes)
+    }
 
     /// How documents of a build name an image of this place exactly: `<path>@<digest>` of a layout,
     /// `<registry>/<repository>@<digest>` of a registry, the bare hex digits of the id of a daemon

@@ -3,14 +3,18 @@
 use std::path::PathBuf;
 
 use strata_oci::media_type::is_index;
-use strata_oci::{Descriptor, ImageConfig, Index, Manifest, Platform};
+use strata_oci::{Descriptor, Document, Image, ImageConfig, Index, Manifest, Platform};
 
-use crate::StoreError;
+use crate::layout::REF_NAME;
+use crate::{StoreError, StoredImage, Tree};
 
 /// Indexes within indexes.
 const MAX_DEPTH: usize = 8;
 /// Manifests looked at, over all indexes.
 const MAX_MANIFESTS: usize = 4096;
+
+/// Bytes of all documents of a tree.
+const MAX_TREE_SIZE: usize = 64 << 20;
 
 /// An image, and the name it has in the index.
 pub(crate) type Candidate = (Descriptor, Option<String>);
@@ -27,6 +31,101 @@ pub(crate) trait Documents {
     fn config(&self, descriptor: &Descriptor) -> Result<Vec<u8>, StoreError>;
 }
 
+/// The manifest of the one image among the entries of a layout's index. A lone image is taken whatever it is for; among
+/// several, the platform decides.
+pub(crate) fn choose(
+    documents: &dyn Documents,
+    entries: &[Descriptor],
+    platform: &Platform,
+) -> Result<Option<Descriptor>, StoreError> {
+    let mut found = Vec::new();
+    for entry in entries {
+        expand(documents, entry, entry.annotations.get(REF_NAME), 0, &mut found)?;
+    }
+    // One image under several names is one image.
+    let mut images: Vec<Candidate> = Vec::new();
+    for candidate in found {
+        if images.iter().all(|(image, _)| image.digest != candidate.0.digest) {
+            images.push(candidate);
+        }
+    }
+    if images.len() > 1 {
+        images = for_platform(documents, images, platform)?;
+    }
+    let names: Vec<String> = images.iter().filter_map(|(_, name)| name.clone()).collect();
+    if images.len() > 1 && names.iter().any(|name| *name != names[0]) {
+        return Err(StoreError::Ambiguous { path: documents.place(), names });
+    }
+    Ok(images.into_iter().next().map(|(image, _)| image))
+}
+
+/// Reads the image of this manifest.
+pub(crate) fn read(documents: &dyn Documents, entry: &Descriptor) -> Result<StoredImage, StoreError> {
+    let manifest = documents.manifest(entry)?.ok_or_else(|| missing(documents, entry))?;
+    let parsed = Manifest::parse(&manifest, Some(&entry.media_type))
+        .map_err(|source| StoreError::Manifest { path: documents.place(), source })?;
+    let config = documents.config(&parsed.config)?;
+    let image = Image::from_parts(&manifest, &config)
+        .map_err(|source| StoreError::Image { path: documents.place(), source })?;
+    Ok(StoredImage { image, manifest_digest: entry.digest, manifest, config })
+}
+
+/// The tree of the one index among the entries of a layout's index; `None` when there is something else.
+pub(crate) fn read_tree(
+    documents: &dyn Documents,
+    entries: &[Descriptor],
+) -> Result<Option<Tree>, StoreError> {
+    let Some(root) = entries.first().filter(|root| is_index(&root.media_type)) else { return Ok(None) };
+    if entries.iter().any(|other| other.digest != root.digest) {
+        return Ok(None);
+    }
+    let mut root = root.clone();
+    // Those of the entry are of its place.
+    root.annotations.clear();
+    tree(documents, root).map(Some)
+}
+
+/// A document and all below it.
+pub(crate) fn tree(documents: &dyn Documents, root: Descriptor) -> Result<Tree, StoreError> {
+    let mut tree = Tree::default();
+    grow(documents, root, 0, &mut tree)?;
+    Ok(tree)
+}
+
+fn grow(
+    documents: &dyn Documents,
+    entry: Descriptor,
+    depth: usize,
+    tree: &mut Tree,
+) -> Result<(), StoreError> {
+    if tree.documents.iter().any(|(known, _)| known.digest == entry.digest) {
+        return Ok(());
+    }
+    let bytes = documents.manifest(&entry)?.ok_or_else(|| missing(documents, &entry))?;
+    let size: usize = tree.documents.iter().map(|(_, bytes)| bytes.len()).sum();
+    if depth > MAX_DEPTH || tree.documents.len() > MAX_MANIFESTS || size + bytes.len() > MAX_TREE_SIZE {
+        return Err(StoreError::Nesting { path: documents.place() });
+    }
+    let document = Document::parse(&bytes, Some(&entry.media_type))
+        .map_err(|source| StoreError::Manifest { path: documents.place(), source })?;
+    match document {
+        Document::Index(index) => {
+            let mut below = index.manifests.into_iter();
+            below.try_for_each(|entry| grow(documents, entry, depth + 1, tree))?;
+        }
+        Document::Manifest(manifest) => {
+            tree.blobs.push(manifest.config);
+            tree.blobs.extend(manifest.layers);
+        }
+    }
+    tree.documents.push((entry, bytes));
+    Ok(())
+}
+
+fn missing(documents: &dyn Documents, entry: &Descriptor) -> StoreError {
+    StoreError::Missing { path: documents.place(), digest: entry.digest }
+}
+
 /// Adds the images that an entry of an index stands for.
 pub(crate) fn expand(
     documents: &dyn Documents,
@@ -39,9 +138,7 @@ pub(crate) fn expand(
         return Err(StoreError::Nesting { path: documents.place() });
     }
     if is_index(&entry.media_type) {
-        let bytes = documents.manifest(entry)?;
-        let bytes =
-            bytes.ok_or_else(|| StoreError::Missing { path: documents.place(), digest: entry.digest })?;
+        let bytes = documents.manifest(entry)?.ok_or_else(|| missing(documents, entry))?;
         let index = Index::parse(&bytes, Some(&entry.media_type))
             .map_err(|source| StoreError::Manifest { path: documents.place(), source })?;
         let mut entries = index.manifests.iter();

@@ -19,9 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 use strata_oci::manifest::MAX_MANIFEST_SIZE;
+use strata_oci::media_type::is_foreign_layer;
 use strata_oci::{Descriptor, Digest, Encoded, Image, Index, Platform};
 
-use crate::{BlobSink, Copied, Medium, Store, StoreError, StoredImage, copy_bytes};
+use crate::{BlobSink, Copied, Medium, Store, StoreError, StoredImage, Tree, copy_bytes};
 use lock::Lock;
 pub use prune::Pruned;
 use sink::FileSink;
@@ -29,7 +30,7 @@ use sink::FileSink;
 /// The annotation that holds the tag of an image in the index.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// As written by the libraries most tools use.
-const OCI_LAYOUT: &str = "{\n    \"imageLayoutVersion\": \"1.0.0\"\n}";
+pub(crate) const OCI_LAYOUT: &str = "{\n    \"imageLayoutVersion\": \"1.0.0\"\n}";
 const TEMP_PREFIX: &str = ".tmp-";
 const INDEX_TEMP_PREFIX: &str = ".index.json.tmp-";
 
@@ -229,12 +230,7 @@ impl Layout {
     fn check_version(&self) -> Result<(), StoreError> {
         let path = self.dir.join("oci-layout");
         let Some(bytes) = read_file(&path, MAX_MANIFEST_SIZE)? else { return Ok(()) };
-        let marker: serde_json::Value =
-            serde_json::from_slice(&bytes).map_err(|error| StoreError::io("parse", &path)(error.into()))?;
-        match marker.get("imageLayoutVersion").and_then(serde_json::Value::as_str) {
-            Some("1.0.0") => Ok(()),
-            version => Err(StoreError::Version { path, version: version.unwrap_or_default().to_owned() }),
-        }
+        check_version(&path, &bytes)
     }
 
     fn read_index(&self) -> Result<Option<Index>, StoreError> {
@@ -389,6 +385,28 @@ impl Store for Layout {
         Ok(Some(StoredImage { image, manifest_digest: descriptor.digest, manifest, config }))
     }
 
+    fn read_tree(&self) -> Result<Option<Tree>, StoreError> {
+        let Some(entries) = self.entries()? else { return Ok(None) };
+        crate::select::read_tree(self, &entries)
+    }
+
+    fn put_tree(&self, tree: &Tree, names: &[String]) -> Result<(), StoreError> {
+        let names = self.names_or_default(names)?;
+        let Some((root, _)) = tree.documents.last() else { return Ok(()) };
+        for blob in
+            tree.blobs.iter().filter(|blob| !self.may_be_sparse && !is_foreign_layer(&blob.media_type))
+        {
+            if !self.has_blob(&blob.digest, blob.size)? {
+                return Err(self.missing(blob.digest));
+            }
+        }
+        for (descriptor, bytes) in &tree.documents {
+            self.put_document(bytes, &descriptor.digest)?;
+        }
+        self.publish(root, &names)?;
+        self.named_now(tree.digests().collect())
+    }
+
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Read + Send>>, StoreError> {
         let Some(file) = self.open_blob_file(descriptor)? else { return Ok(None) };
         let reader = strata_layer::VerifiedReader::new(file, descriptor.digest, descriptor.size);
@@ -430,6 +448,19 @@ impl Store for Layout {
         let stored = self.put_documents(encoded)?;
         self.publish(&encoded.manifest_descriptor(), &names)?;
         self.named_now(stored)
+    }
+}
+
+/// Refuses layouts of versions that are not known by what `oci-layout` says.
+pub(crate) fn check_version(path: &Path, marker: &[u8]) -> Result<(), StoreError> {
+    let marker: serde_json::Value =
+        serde_json::from_slice(marker).map_err(|error| StoreError::io("parse", path)(error.into()))?;
+    match marker.get("imageLayoutVersion").and_then(serde_json::Value::as_str) {
+        Some("1.0.0") => Ok(()),
+        version => {
+            let version = version.unwrap_or_default().to_owned();
+            Err(StoreError::Version { path: path.to_owned(), version })
+        }
     }
 }
 
@@ -477,7 +508,7 @@ pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Stor
     Ok(Some(bytes))
 }
 
-fn temp_file(dir: &Path, prefix: &str) -> Result<tempfile::NamedTempFile, StoreError> {
+pub(crate) fn temp_file(dir: &Path, prefix: &str) -> Result<tempfile::NamedTempFile, StoreError> {
     use std::os::unix::fs::PermissionsExt as _;
     tempfile::Builder::new()
         .prefix(prefix)
@@ -486,6 +517,6 @@ fn temp_file(dir: &Path, prefix: &str) -> Result<tempfile::NamedTempFile, StoreE
         .map_err(StoreError::io("create a file in", dir))
 }
 
-fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(StoreError::io("sync", dir))
 }

@@ -11,34 +11,21 @@ use crate::StoreError;
 use crate::select::{self, Documents};
 
 impl Layout {
-    /// The manifest of the image asked for. A lone image is taken whatever it is for; among several, the platform
-    /// decides.
-    pub(super) fn select(&self) -> Result<Option<Descriptor>, StoreError> {
+    /// What is asked for, in the index; `None` when there is no layout.
+    pub(super) fn entries(&self) -> Result<Option<Vec<Descriptor>>, StoreError> {
         let Some(index) = self.read_index()? else { return Ok(None) };
         let mut entries = index.manifests;
         if let Some(tag) = &self.tag {
             entries.retain(|entry| entry.annotations.get(REF_NAME) == Some(tag));
         }
-        let mut found = Vec::new();
-        for entry in &entries {
-            let name = entry.annotations.get(REF_NAME);
-            select::expand(self, entry, name, 0, &mut found)?;
-        }
-        // One image under several names is one image.
-        let mut images: Vec<(Descriptor, Option<String>)> = Vec::new();
-        for candidate in found {
-            if images.iter().all(|(image, _)| image.digest != candidate.0.digest) {
-                images.push(candidate);
-            }
-        }
-        if images.len() > 1 {
-            images = select::for_platform(self, images, &self.platform)?;
-        }
-        let names: Vec<String> = images.iter().filter_map(|(_, name)| name.clone()).collect();
-        if images.len() > 1 && names.iter().any(|name| *name != names[0]) {
-            return Err(StoreError::Ambiguous { path: self.dir.clone(), names });
-        }
-        Ok(images.into_iter().next().map(|(image, _)| image))
+        Ok(Some(entries))
+    }
+
+    /// The manifest of the image asked for. A lone image is taken whatever it is for; among several, the platform
+    /// decides.
+    pub(super) fn select(&self) -> Result<Option<Descriptor>, StoreError> {
+        let Some(entries) = self.entries()? else { return Ok(None) };
+        select::choose(self, &entries, &self.platform)
     }
 
     /// Reads the manifest of one image; its bytes, too.

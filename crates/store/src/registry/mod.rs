@@ -33,7 +33,7 @@ use ureq::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use ureq::http::{HeaderName, Method};
 
 use crate::select::{self, Documents};
-use crate::{BlobSink, Copied, Medium, Store, StoreError, StoredImage, host_architecture};
+use crate::{BlobSink, Copied, Medium, Store, StoreError, StoredImage, Tree, host_architecture};
 use auth::{Access, Scope};
 use endpoint::Endpoint;
 pub use error::{Error, Exchange, Problem, Refusal};
@@ -324,22 +324,38 @@ impl Image {
         }
     }
 
-    fn put_manifest(&self, encoded: &Encoded, identifier: &str) -> Result<(), StoreError> {
+    /// What an image is put under: these tags, or what the name of this one says.
+    fn identifiers(&self, names: &[String]) -> Result<Vec<String>, StoreError> {
+        if names.is_empty() {
+            return Ok(vec![self.reference.identifier()]);
+        }
+        let identifier = |name: &String| Ok(self.reference.with_tag(name).map_err(Error::from)?.identifier());
+        names.iter().map(identifier).collect()
+    }
+
+    /// Stores a manifest or an index under a tag or its digest.
+    fn put_manifest(
+        &self,
+        kind: &str,
+        bytes: &[u8],
+        digest: &Digest,
+        identifier: &str,
+    ) -> Result<(), StoreError> {
         let scope = self.scope(Access::Push);
         let there = self.head_manifest(identifier, &scope)?;
         let there = there.header(CONTENT_DIGEST).filter(|_| there.status() == 200);
         // A tag that may not be changed may still be given the image it has.
-        if there == Some(encoded.manifest_digest.to_string().as_str()) {
+        if there == Some(digest.to_string().as_str()) {
             return Ok(());
         }
         let mut request = Request::new(Method::PUT, self.manifest_address(identifier)?)
-            .header(CONTENT_TYPE, &*encoded.media_type)
-            .payload(Payload::Bytes(&encoded.manifest));
+            .header(CONTENT_TYPE, kind)
+            .payload(Payload::Bytes(bytes));
         let answer = self.endpoint()?.send(&mut request, &scope)?;
         if !matches!(answer.status(), 200..300) {
             return Err(self.refused(answer));
         }
-        check_stored(&answer, &encoded.manifest_digest).map_err(StoreError::from)
+        check_stored(&answer, digest).map_err(StoreError::from)
     }
 }
 
@@ -389,6 +405,27 @@ impl Store for Image {
         Ok(Some(StoredImage { image, manifest_digest: Digest::of(&manifest), manifest, config }))
     }
 
+    fn read_tree(&self) -> Result<Option<Tree>, StoreError> {
+        let Some(fetched) = self.get_manifest(&self.reference.identifier())? else { return Ok(None) };
+        let document = Document::parse(&fetched.bytes, fetched.kind.as_deref());
+        let document = document.map_err(|source| self.not_understood(source))?;
+        let Document::Index(index) = document else { return Ok(None) };
+        // An index need not name its type itself; then the answer did.
+        let kind = Some(index.media_type).filter(|kind| !kind.is_empty()).or(fetched.kind);
+        let kind = kind.unwrap_or_else(|| media_type::OCI_INDEX.to_owned());
+        select::tree(self, Descriptor::of(kind, &fetched.bytes)).map(Some)
+    }
+
+    fn put_tree(&self, tree: &Tree, names: &[String]) -> Result<(), StoreError> {
+        let identifiers = self.identifiers(names)?;
+        let Some((root, below)) = tree.documents.split_last() else { return Ok(()) };
+        let put = |(descriptor, bytes): &(Descriptor, Vec<u8>), identifier: &str| {
+            self.put_manifest(&descriptor.media_type, bytes, &descriptor.digest, identifier)
+        };
+        below.iter().try_for_each(|document| put(document, &document.0.digest.to_string()))?;
+        identifiers.iter().try_for_each(|identifier| put(root, identifier))
+    }
+
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Read + Send>>, StoreError> {
         let Some(download) = self.download(descriptor)? else { return Ok(None) };
         let reader = strata_layer::VerifiedReader::new(download, descriptor.digest, descriptor.size);
@@ -404,15 +441,11 @@ impl Store for Image {
     }
 
     fn put_image(&self, encoded: &Encoded, names: &[String]) -> Result<(), StoreError> {
-        let mut identifiers = Vec::new();
-        for name in names {
-            identifiers.push(self.reference.with_tag(name).map_err(Error::from)?.identifier());
-        }
-        if identifiers.is_empty() {
-            identifiers.push(self.reference.identifier());
-        }
+        let identifiers = self.identifiers(names)?;
         self.upload_bytes(&encoded.config, &encoded.config_digest)?;
-        identifiers.iter().try_for_each(|identifier| self.put_manifest(encoded, identifier))
+        let Encoded { media_type, manifest, manifest_digest, .. } = encoded;
+        let mut identifiers = identifiers.iter();
+        identifiers.try_for_each(|name| self.put_manifest(media_type, manifest, manifest_digest, name))
     }
 
     fn identifier(&self, image: &StoredImage) -> String {

@@ -1,0 +1,271 @@
+//! The archive that `docker save` writes, read.
+//!
+//! It has configurations and layers, and no manifests: one is made up, in which each layer is the plain tar archive
+//! that its diffID is the digest of. So whatever is read is verified against the configuration. The types are those of
+//! OCI, because many programs find nothing else in layouts.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+use strata_layer::{HashWriter, UnpackOptions, VerifiedReader, open_layer};
+use strata_oci::config::MAX_CONFIG_SIZE;
+use strata_oci::manifest::MAX_MANIFEST_SIZE;
+use strata_oci::{
+    Descriptor, Digest, Encoded, Image, ImageConfig, ImageError, Manifest, Platform, Reference, media_type,
+};
+
+use super::MANIFEST;
+use super::members::{Members, Span};
+use crate::{BlobSink, Medium, Store, StoreError, StoredImage, host_architecture};
+
+/// An archive as `docker save` writes it. It can only be read; see [`super::Writer`].
+#[derive(Debug)]
+pub struct DockerArchive {
+    members: Members,
+    saved: Vec<Saved>,
+    platform: Platform,
+    chosen: OnceLock<Chosen>,
+}
+
+/// An image in `manifest.json`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    layers: Option<Vec<String>>,
+}
+
+/// The image that is read, and where its layers are.
+#[derive(Debug)]
+struct Chosen {
+    stored: StoredImage,
+    layers: BTreeMap<Digest, Plain>,
+}
+
+/// A layer as a plain tar archive.
+#[derive(Clone, Copy, Debug)]
+struct Plain {
+    span: Span,
+    size: u64,
+    is_compressed: bool,
+}
+
+impl DockerArchive {
+    /// Lists the members of the archive and reads its `manifest.json`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, is compressed, has members that could be taken for others, or is not from `docker save`.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let members = Members::open(path.as_ref())?;
+        let span = members.file(MANIFEST)?;
+        let span = span.ok_or_else(|| members.refused(MANIFEST, "it is not there"))?;
+        let bytes = members.document(MANIFEST, span, MAX_MANIFEST_SIZE)?;
+        let saved = serde_json::from_slice(&bytes)
+            .map_err(|error| StoreError::io("parse", &members.path().join(MANIFEST))(error.into()))?;
+        let platform = Platform::new("linux", host_architecture());
+        Ok(Self { members, saved, platform, chosen: OnceLock::new() })
+    }
+
+    /// The same archive, reading the image of this name only.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn named(mut self, name: &str) -> Result<Self, StoreError> {
+        let names = self.names();
+        self.saved.retain(|saved| saved.names().any(|other| is_same(other, name)));
+        if self.saved.is_empty() {
+            let path = self.members.path().to_owned();
+            return Err(StoreError::NoSuchName { path, wanted: name.to_owned(), names });
+        }
+        Ok(self)
+    }
+
+    /// The same archive, reading the image for this platform when there are several. Default: Linux on this machine.
+    #[must_use]
+    pub fn for_platform(mut self, platform: Platform) -> Self {
+        self.platform = platform;
+        self
+    }
+
+    /// The names in the archive.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.saved.iter().flat_map(Saved::names).cloned().collect()
+    }
+
+    /// The image that is asked for: the only one, or the only one for the platform.
+    fn select(&self) -> Result<Option<&Saved>, StoreError> {
+        let mut images: Vec<&Saved> = Vec::new();
+        for saved in &self.saved {
+            if images.iter().all(|other| other.config != saved.config) {
+                images.push(saved);
+            }
+        }
+        if images.len() > 1 {
+            images = self.for_wanted_platform(&images)?;
+        }
+        match images.as_slice() {
+            [] => Ok(None),
+            [image] => Ok(Some(image)),
+            _ => Err(StoreError::Ambiguous { path: self.members.path().to_owned(), names: self.names() }),
+        }
+    }
+
+    fn for_wanted_platform<'a>(&self, images: &[&'a Saved]) -> Result<Vec<&'a Saved>, StoreError> {
+        let (mut fitting, mut found) = (Vec::new(), Vec::new());
+        for saved in images {
+            let platform = self.config(saved)?.1.platform();
+            if platform.satisfies(&self.platform) {
+                fitting.push(*saved);
+            }
+            found.push(platform.to_string());
+        }
+        if fitting.is_empty() {
+            let (path, wanted) = (self.members.path().to_owned(), self.platform.to_string());
+            return Err(StoreError::Platform { path, wanted, found });
+        }
+        Ok(fitting)
+    }
+
+    fn config(&self, saved: &Saved) -> Result<(Vec<u8>, ImageConfig), StoreError> {
+        let span = self.members.behind_links(&saved.config)?;
+        let span = span.ok_or_else(|| self.members.refused(&saved.config, "it is not there"))?;
+        let bytes = self.members.document(&saved.config, span, MAX_CONFIG_SIZE)?;
+        let config = ImageConfig::parse(&bytes).map_err(|error| self.no_image(error.into()))?;
+        Ok((bytes, config))
+    }
+
+    fn no_image(&self, source: ImageError) -> StoreError {
+        StoreError::Image { path: self.members.path().to_owned(), source }
+    }
+
+    fn chosen(&self) -> Result<Option<&Chosen>, StoreError> {
+        if let Some(chosen) = self.chosen.get() {
+            return Ok(Some(chosen));
+        }
+        let Some(saved) = self.select()? else { return Ok(None) };
+        let chosen = self.make_up(saved)?;
+        // Made up twice at once, it is the same.
+        Ok(Some(self.chosen.get_or_init(|| chosen)))
+    }
+
+    /// Makes up the manifest that the archive does not have.
+    fn make_up(&self, saved: &Saved) -> Result<Chosen, StoreError> {
+        let (config, parsed) = self.config(saved)?;
+        let (diff_ids, names) = (parsed.diff_ids(), saved.layers.as_deref().unwrap_or_default());
+        if diff_ids.len() != names.len() {
+            let (layers, diff_ids) = (names.len(), diff_ids.len());
+            return Err(self.no_image(ImageError::LayerCount { layers, diff_ids }));
+        }
+        let descriptor = Descriptor::of(media_type::OCI_CONFIG, &config);
+        let mut manifest = Manifest::new(media_type::OCI_MANIFEST, descriptor);
+        let mut layers = BTreeMap::new();
+        for (diff_id, name) in diff_ids.into_iter().zip(names) {
+            let plain = self.plain(name, diff_id)?;
+            manifest.layers.push(Descriptor::new(media_type::OCI_LAYER, diff_id, plain.size));
+            layers.insert(diff_id, plain);
+        }
+        let encode = |source| StoreError::Encode { path: self.members.path().to_owned(), source };
+        let manifest = manifest.encode().map_err(encode)?;
+        let image = Image::from_parts(&manifest, &config).map_err(|error| self.no_image(error))?;
+        let manifest_digest = Digest::of(&manifest);
+        Ok(Chosen { stored: StoredImage { image, manifest_digest, manifest, config }, layers })
+    }
+
+    /// How large the layer is without compression: known for most, found out for the others.
+    fn plain(&self, name: &str, diff_id: Digest) -> Result<Plain, StoreError> {
+        let span = self.members.behind_links(name)?;
+        let span = span.ok_or_else(|| self.members.refused(name, "it is not there"))?;
+        let start = self.members.start(span, 262)?;
+        if start.is_empty() || start.ends_with(b"ustar") || start.starts_with(&[0; 32]) {
+            return Ok(Plain { span, size: span.size, is_compressed: false });
+        }
+        let limit = UnpackOptions::default().max_bytes;
+        let failed = |source| StoreError::Archive { path: self.members.path().join(name), source };
+        let layer = open_layer(self.members.reader(span)).map_err(failed)?;
+        let mut hash = HashWriter::new(io::sink());
+        io::copy(&mut layer.take(limit), &mut hash)
+            .map_err(StoreError::io("decompress", &self.members.path().join(name)))?;
+        let (_, found, size) = hash.finish();
+        if size == limit {
+            return Err(StoreError::TooLarge { path: self.members.path().join(name), limit });
+        }
+        if found != diff_id {
+            let path = self.members.path().join(name);
+            let (expected, expected_size) = (diff_id, size);
+            return Err(StoreError::Corrupt { path, expected, expected_size, found, found_size: size });
+        }
+        Ok(Plain { span, size, is_compressed: start.starts_with(&[0x1f, 0x8b]) })
+    }
+
+    fn layer(&self, digest: &Digest) -> Result<Option<Plain>, StoreError> {
+        Ok(self.chosen()?.and_then(|chosen| chosen.layers.get(digest).copied()))
+    }
+
+    fn read_only(&self) -> StoreError {
+        StoreError::ReadOnly { path: self.members.path().to_owned() }
+    }
+}
+
+impl Saved {
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.repo_tags.iter().flatten()
+    }
+}
+
+/// Whether two names are of the same image, however much of them is left out.
+fn is_same(one: &str, other: &str) -> bool {
+    match (one.parse::<Reference>(), other.parse::<Reference>()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
+}
+
+impl Store for DockerArchive {
+    fn read_image(&self) -> Result<Option<StoredImage>, StoreError> {
+        Ok(self.chosen()?.map(|chosen| chosen.stored.clone()))
+    }
+
+    fn open_blob(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Read + Send>>, StoreError> {
+        let Some(plain) = self.layer(&descriptor.digest)? else { return Ok(None) };
+        if plain.size != descriptor.size {
+            let path = self.members.path().join(descriptor.digest.hex());
+            return Err(StoreError::Size { path, expected: descriptor.size, found: plain.size });
+        }
+        let reader = self.members.reader(plain.span);
+        let (digest, size) = (descriptor.digest, descriptor.size);
+        if !plain.is_compressed {
+            return Ok(Some(Box::new(VerifiedReader::new(reader, digest, size))));
+        }
+        let layer = open_layer(reader)
+            .map_err(|source| StoreError::Archive { path: self.members.path().to_owned(), source })?;
+        Ok(Some(Box::new(VerifiedReader::new(layer, digest, size))))
+    }
+
+    fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool, StoreError> {
+        Ok(self.layer(digest)?.is_some_and(|plain| plain.size == size))
+    }
+
+    fn begin_blob(&self) -> Result<Box<dyn BlobSink>, StoreError> {
+        Err(self.read_only())
+    }
+
+    fn put_image(&self, _encoded: &Encoded, _names: &[String]) -> Result<(), StoreError> {
+        Err(self.read_only())
+    }
+
+    fn identifier(&self, image: &StoredImage) -> String {
+        format!("{}@{}", self.members.path().display(), image.manifest_digest)
+    }
+
+    fn medium(&self) -> Medium<'_> {
+        Medium::Other
+    }
+}

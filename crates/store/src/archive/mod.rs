@@ -1,0 +1,23 @@
+//! Images in one file: a tar archive of an OCI layout, or the one that `docker save` writes.
+//!
+//! An archive is read where it lies: its members are listed once, nothing is extracted. It is written from front to
+//! end, with what makes the image visible last, so that it can go down a pipe. Equal images make equal archives.
+
+mod docker;
+mod members;
+mod oci;
+mod write;
+
+pub use docker::DockerArchive;
+pub use oci::OciArchive;
+pub use write::{Format, Writer};
+
+/// Lists the images of an archive that Docker reads.
+const MANIFEST: &str = "manifest.json";
+/// The whole name of an image, in the index of a layout; containerd's.
+const IMAGE_NAME: &str = "io.containerd.image.name";
+
+/// Where a blob is in an archive of a layout.
+fn blob_name(digest: &strata_oci::Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}

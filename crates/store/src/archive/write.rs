@@ -1,0 +1,428 @@
+//! Archives, written from front to end.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Read, Seek as _, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value, json};
+use strata_layer::{HashWriter, LayerError, Owner, TarWriter, open_layer};
+use strata_oci::reference::DEFAULT_REGISTRY;
+use strata_oci::{Descriptor, Digest, Encoded, Hasher, ImageConfig, Index, Reference, media_type};
+use tempfile::NamedTempFile;
+
+use super::{IMAGE_NAME, MANIFEST, blob_name};
+use crate::layout::{OCI_LAYOUT, REF_NAME, check_name, sync_dir, temp_file};
+use crate::{BlobSink, Copied, Medium, Store, StoreError, StoredImage, Tree, copy_bytes};
+
+const MODE: u32 = 0o644;
+/// Where blobs wait that are on their way into a pipe.
+const WAITING_ROOM: &str = "/var/tmp";
+
+/// What an archive is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// An OCI layout. When it has one image, Docker's list of images is added, for a Docker that knows no layouts.
+    Oci,
+    /// What `docker save` writes: configurations and layers without compression.
+    Docker,
+}
+
+/// An archive that is being written. Its images are visible once [`Self::finish`] has returned, and only then.
+#[derive(Clone)]
+pub struct Writer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    format: Format,
+    /// For messages.
+    place: PathBuf,
+    /// Where blobs wait.
+    dir: PathBuf,
+    name: Option<Reference>,
+    state: Mutex<State>,
+}
+
+type Output = Box<dyn Write + Send>;
+
+#[derive(Default)]
+struct State {
+    /// Gone once something could not be written.
+    tar: Option<TarWriter<BufWriter<Output>>>,
+    /// Replaces the file of this archive at the end.
+    temp: Option<NamedTempFile>,
+    /// Sizes of the blobs that were stored, under the digests they came with.
+    blobs: BTreeMap<Digest, u64>,
+    /// What a layer is in an archive of Docker's: the digest and size of its plain tar archive, by the blob's digest.
+    plain: BTreeMap<Digest, (Digest, u64)>,
+    /// What is in the archive, by its name there.
+    members: BTreeMap<String, u64>,
+    /// For the index of the layout.
+    entries: Vec<Descriptor>,
+    /// For Docker's list of images.
+    saved: Vec<Value>,
+}
+
+impl Writer {
+    /// Writes a file, which is there once it is finished. What is no regular file is written to as it is.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn create(path: &Path, format: Format) -> Result<Self, StoreError> {
+        let is_other = std::fs::metadata(path).is_ok_and(|meta| !meta.is_file());
+        if is_other {
+            let file = OpenOptions::new().write(true).open(path).map_err(StoreError::io("write", path))?;
+            return Self::new(path, Path::new(WAITING_ROOM), format, Box::new(file), None);
+        }
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let temp = temp_file(dir, ".tmp-")?;
+        let file = temp.as_file().try_clone().map_err(StoreError::io("write", path))?;
+        Self::new(path, dir, format, Box::new(file), Some(temp))
+    }
+
+    /// Writes to a pipe, or whatever else takes bytes; `place` is its name in messages.
+    ///
+    /// # Errors
+    ///
+    /// When it does not take the first ones.
+    pub fn stream(out: impl Write + Send + 'static, place: &str, format: Format) -> Result<Self, StoreError> {
+        Self::new(Path::new(place), Path::new(WAITING_ROOM), format, Box::new(out), None)
+    }
+
+    fn new(
+        place: &Path,
+        dir: &Path,
+        format: Format,
+        out: Output,
+        temp: Option<NamedTempFile>,
+    ) -> Result<Self, StoreError> {
+        let tar = TarWriter::new(BufWriter::with_capacity(128 * 1024, out));
+        let state = State { tar: Some(tar), temp, ..State::default() };
+        let (place, dir) = (place.to_owned(), dir.to_owned());
+        let shared = Shared { format, place, dir, name: None, state: Mutex::new(state) };
+        if format == Format::Oci {
+            shared.append_bytes(&mut shared.lock(), "oci-layout", OCI_LAYOUT.as_bytes())?;
+        }
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The same archive, whose images have this name. A tag that is given when an image is put takes the place of its tag.
+    #[must_use]
+    pub fn named(self, name: Reference) -> Self {
+        match Arc::try_unwrap(self.shared) {
+            Ok(shared) => Self { shared: Arc::new(Shared { name: Some(name), ..shared }) },
+            // Blobs under way keep what they know.
+            Err(shared) => Self { shared },
+        }
+    }
+
+    /// Writes what makes the images visible, and the end of the archive.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written; then a file has what it had before.
+    pub fn finish(self) -> Result<(), StoreError> {
+        let shared = &*self.shared;
+        let mut state = shared.lock();
+        let saved = Value::Array(std::mem::take(&mut state.saved)).to_string();
+        if shared.format == Format::Docker || saved != "[]" {
+            shared.append_bytes(&mut state, MANIFEST, saved.as_bytes())?;
+        }
+        if shared.format == Format::Oci {
+            let mut index = Index::default();
+            index.manifests = std::mem::take(&mut state.entries);
+            let encode = |source| StoreError::Encode { path: shared.place.clone(), source };
+            shared.append_bytes(&mut state, "index.json", &index.encode().map_err(encode)?)?;
+        }
+        let tar = state.tar.take().ok_or_else(|| shared.broken())?;
+        let mut out = tar.finish().map_err(|error| shared.failed(error))?;
+        out.flush().map_err(StoreError::io("write", &shared.place))?;
+        drop(out);
+        let Some(temp) = state.temp.take() else { return Ok(()) };
+        temp.as_file().sync_all().map_err(StoreError::io("sync", temp.path()))?;
+        temp.persist(&shared.place).map_err(|error| StoreError::io("write", &shared.place)(error.error))?;
+        sync_dir(&shared.dir)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // After a panic within a member, there is no archive any more to go on with.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn broken(&self) -> StoreError {
+        StoreError::Broken { path: self.place.clone() }
+    }
+
+    fn failed(&self, source: LayerError) -> StoreError {
+        StoreError::ArchiveWrite { path: self.place.clone(), source }
+    }
+
+    /// Appends a member, unless it is there. When that fails, the archive is lost.
+    fn append(
+        &self,
+        state: &mut State,
+        name: &str,
+        size: u64,
+        bytes: &mut dyn Read,
+    ) -> Result<(), StoreError> {
+        if state.members.contains_key(name) {
+            return Ok(());
+        }
+        let mut tar = state.tar.take().ok_or_else(|| self.broken())?;
+        tar.file(name, MODE, Owner::ROOT, size, bytes).map_err(|error| self.failed(error))?;
+        // Whoever verifies bytes does so at their end.
+        io::copy(bytes, &mut io::sink()).map_err(StoreError::io("copy a blob to", &self.place))?;
+        state.tar = Some(tar);
+        state.members.insert(name.to_owned(), size);
+        Ok(())
+    }
+
+    fn append_bytes(&self, state: &mut State, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        self.append(state, name, bytes.len() as u64, &mut &*bytes)
+    }
+
+    /// Appends a blob of this digest; its bytes are verified by whoever reads them.
+    fn append_blob(&self, blob: &Descriptor, bytes: &mut dyn Read) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        match self.format {
+            Format::Oci => self.append(&mut state, &blob_name(&blob.digest), blob.size, bytes)?,
+            Format::Docker => {
+                self.append(&mut state, &layer_name(&blob.digest), blob.size, bytes)?;
+                state.plain.insert(blob.digest, (blob.digest, blob.size));
+            }
+        }
+        state.blobs.insert(blob.digest, blob.size);
+        Ok(())
+    }
+
+    /// Appends a layer that waits in a file, without its compression.
+    fn append_plain(&self, digest: Digest, size: u64, file: &File) -> Result<(), StoreError> {
+        let failed = |error| self.failed(error);
+        let open = || -> Result<Box<dyn Read + Send>, StoreError> {
+            let mut file = file.try_clone().map_err(StoreError::io("read", &self.dir))?;
+            file.rewind().map_err(StoreError::io("read", &self.dir))?;
+            open_layer(file).map_err(failed)
+        };
+        let mut hash = HashWriter::new(io::sink());
+        io::copy(&mut open()?, &mut hash).map_err(StoreError::io("decompress a layer for", &self.place))?;
+        let (_, diff_id, plain_size) = hash.finish();
+        let mut state = self.lock();
+        self.append(&mut state, &layer_name(&diff_id), plain_size, &mut open()?)?;
+        state.plain.insert(digest, (diff_id, plain_size));
+        state.blobs.insert(digest, size);
+        Ok(())
+    }
+
+    /// The names that an image gets: its tags, and in whole if that is known.
+    fn names(&self, tags: &[String]) -> Result<Vec<(String, Option<String>)>, StoreError> {
+        let own = self.name.as_ref().and_then(Reference::tag).unwrap_or("latest").to_owned();
+        let tags = if tags.is_empty() { vec![own] } else { tags.to_vec() };
+        let whole = |tag: &String| {
+            check_name(tag)?;
+            let name = self.name.as_ref().map(|name| name.with_tag(tag)).transpose();
+            let name = name.map_err(|error| StoreError::Name(error.text))?;
+            Ok((tag.clone(), name.as_ref().map(familiar)))
+        };
+        tags.iter().map(whole).collect()
+    }
+
+    fn check_layers(&self, state: &State, layers: &[Descriptor]) -> Result<(), StoreError> {
+        match layers.iter().find(|layer| state.blobs.get(&layer.digest) != Some(&layer.size)) {
+            Some(layer) => Err(StoreError::Missing { path: self.place.clone(), digest: layer.digest }),
+            None => Ok(()),
+        }
+    }
+
+    fn put_oci(&self, image: &Encoded, tags: &[String]) -> Result<(), StoreError> {
+        let names = self.names(tags)?;
+        let mut state = self.lock();
+        self.check_layers(&state, &image.layers)?;
+        self.append_bytes(&mut state, &blob_name(&image.config_digest), &image.config)?;
+        self.append_bytes(&mut state, &blob_name(&image.manifest_digest), &image.manifest)?;
+        let layers: Vec<String> = image.layers.iter().map(|layer| blob_name(&layer.digest)).collect();
+        state.saved.push(saved(&blob_name(&image.config_digest), &names, &layers));
+        let manifest = Descriptor { platform: Some(image.platform.clone()), ..image.manifest_descriptor() };
+        add_entries(&mut state, &manifest, &names);
+        Ok(())
+    }
+
+    fn put_docker(&self, image: &Encoded, tags: &[String]) -> Result<(), StoreError> {
+        let names = self.names(tags)?;
+        let config = ImageConfig::parse(&image.config)
+            .map_err(|source| StoreError::Image { path: self.place.clone(), source: source.into() })?;
+        let mut state = self.lock();
+        self.check_layers(&state, &image.layers)?;
+        let mut layers = Vec::new();
+        for (layer, expected) in image.layers.iter().zip(config.diff_ids()) {
+            let (found, size) = state.plain.get(&layer.digest).copied().unwrap_or((layer.digest, layer.size));
+            if found != expected {
+                let path = self.place.join(layer_name(&layer.digest));
+                let (expected_size, found_size) = (size, size);
+                return Err(StoreError::Corrupt { path, expected, expected_size, found, found_size });
+            }
+            layers.push(layer_name(&found));
+        }
+        let config_name = format!("{}.json", image.config_digest.hex());
+        self.append_bytes(&mut state, &config_name, &image.config)?;
+        state.saved.push(saved(&config_name, &names, &layers));
+        Ok(())
+    }
+}
+
+fn layer_name(diff_id: &Digest) -> String {
+    format!("{}.tar", diff_id.hex())
+}
+
+/// An image in Docker's list.
+fn saved(config: &str, names: &[(String, Option<String>)], layers: &[String]) -> Value {
+    let tags: Vec<&String> = names.iter().filter_map(|(_, whole)| whole.as_ref()).collect();
+    json!({ "Config": config, "RepoTags": tags, "Layers": layers })
+}
+
+/// Names an image in the index of the layout.
+fn add_entries(state: &mut State, manifest: &Descriptor, names: &[(String, Option<String>)]) {
+    for (tag, whole) in names {
+        let mut entry = manifest.clone();
+        entry.annotations.insert(REF_NAME.to_owned(), tag.clone());
+        entry.annotations.extend(whole.iter().map(|whole| (IMAGE_NAME.to_owned(), whole.clone())));
+        state.entries.push(entry);
+    }
+}
+
+/// A name as Docker and containerd write it, who call their default registry otherwise.
+fn familiar(name: &Reference) -> String {
+    match name.to_string().strip_prefix(DEFAULT_REGISTRY) {
+        Some(rest) => format!("docker.io{rest}"),
+        None => name.to_string(),
+    }
+}
+
+impl Store for Writer {
+    /// An archive that is being written cannot be read.
+    fn read_image(&self) -> Result<Option<StoredImage>, StoreError> {
+        Err(StoreError::WriteOnly { path: self.shared.place.clone() })
+    }
+
+    fn open_blob(&self, _descriptor: &Descriptor) -> Result<Option<Box<dyn Read + Send>>, StoreError> {
+        Err(StoreError::WriteOnly { path: self.shared.place.clone() })
+    }
+
+    fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool, StoreError> {
+        Ok(self.shared.lock().blobs.get(digest) == Some(&size))
+    }
+
+    /// The size of a member comes before its bytes: they wait in a file until it is known.
+    fn begin_blob(&self) -> Result<Box<dyn BlobSink>, StoreError> {
+        let dir = &self.shared.dir;
+        let file = tempfile::tempfile_in(dir).map_err(StoreError::io("create a file in", dir))?;
+        Ok(Box::new(Waiting { shared: Arc::clone(&self.shared), file, hasher: Hasher::new(), size: 0 }))
+    }
+
+    fn put_image(&self, encoded: &Encoded, names: &[String]) -> Result<(), StoreError> {
+        match self.shared.format {
+            Format::Oci => self.shared.put_oci(encoded, names),
+            Format::Docker => self.shared.put_docker(encoded, names),
+        }
+    }
+
+    fn put_tree(&self, tree: &Tree, names: &[String]) -> Result<(), StoreError> {
+        if self.shared.format == Format::Docker {
+            return Err(StoreError::NoIndexes);
+        }
+        let names = self.shared.names(names)?;
+        let Some((root, _)) = tree.documents.last() else { return Ok(()) };
+        let mut state = self.shared.lock();
+        for (document, bytes) in &tree.documents {
+            self.shared.append_bytes(&mut state, &blob_name(&document.digest), bytes)?;
+        }
+        add_entries(&mut state, root, &names);
+        Ok(())
+    }
+
+    fn identifier(&self, image: &StoredImage) -> String {
+        format!("{}@{}", self.shared.place.display(), image.manifest_digest)
+    }
+
+    fn compression(&self) -> strata_layer::Compression {
+        match self.shared.format {
+            Format::Oci => strata_layer::Compression::Gzip,
+            Format::Docker => strata_layer::Compression::None,
+        }
+    }
+
+    fn medium(&self) -> Medium<'_> {
+        Medium::Other
+    }
+
+    fn copy_blob_from(&self, other: &dyn Store, blob: &Descriptor) -> Result<Copied, StoreError> {
+        let is_plain = matches!(&*blob.media_type, media_type::OCI_LAYER | media_type::DOCKER_LAYER);
+        if self.shared.format == Format::Docker && !is_plain {
+            return copy_bytes(self, other, blob);
+        }
+        if self.has_blob(&blob.digest, blob.size)? {
+            return Ok(Copied::Present);
+        }
+        let Some(mut reader) = other.open_blob(blob)? else { return Ok(Copied::Absent) };
+        self.shared.append_blob(blob, &mut reader)?;
+        Ok(Copied::Copied)
+    }
+}
+
+/// A blob whose size is not known yet.
+struct Waiting {
+    shared: Arc<Shared>,
+    file: File,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl Write for Waiting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl BlobSink for Waiting {
+    fn commit(self: Box<Self>, digest: &Digest, size: u64) -> Result<(), StoreError> {
+        let Self { shared, mut file, hasher, size: found_size } = *self;
+        let found = hasher.finish();
+        if (found, found_size) != (*digest, size) {
+            let path = shared.place.join(blob_name(digest));
+            let (expected, expected_size) = (*digest, size);
+            return Err(StoreError::Corrupt { path, expected, expected_size, found, found_size });
+        }
+        if shared.lock().blobs.contains_key(digest) {
+            return Ok(());
+        }
+        match shared.format {
+            Format::Docker => shared.append_plain(*digest, size, &file),
+            Format::Oci => {
+                file.rewind().map_err(StoreError::io("read", &shared.dir))?;
+                shared.append_blob(&Descriptor::new("", *digest, size), &mut file)
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Shared { format, place, name, .. } = &*self.shared;
+        out.debug_struct("Writer")
+            .field("format", format)
+            .field("place", place)
+            .field("name", name)
+            .finish_non_exhaustive()
+    }
+}
