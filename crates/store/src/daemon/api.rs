@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -276,10 +277,10 @@ impl Client {
             method: question.method,
             target: &question.target,
             payload: question.payload,
+            host: self.shared.host.name(),
             user_agent: &settings.user_agent,
             patience: Some(settings.answer_timeout).filter(|_| !question.is_long),
         };
-        let is_first = kept.is_none();
         if let Some(mut connection) = kept {
             match connection.ask(&request) {
                 Ok(head) => return Ok((connection, head)),
@@ -288,17 +289,19 @@ impl Client {
                 Err(failure) => return Err(failed(failure, exchange)),
             }
         }
-        let mut connection = self.dial(!is_first)?;
+        let mut connection = self.dial()?;
         match connection.ask(&request) {
             Ok(head) => Ok((connection, head)),
             Err(failure) => Err(failed(failure, exchange)),
         }
     }
 
-    fn dial(&self, again: bool) -> Result<Connection, Error> {
+    fn dial(&self) -> Result<Connection, Error> {
         let tls = self.tls()?;
+        let again = self.shared.was_connected.load(Ordering::Relaxed);
         let stream = dial(&self.shared.host, tls.as_ref(), self.shared.settings.connect_timeout);
         let stream = stream.map_err(|source| Error::Connect { host: self.host(), again, source })?;
+        self.shared.was_connected.store(true, Ordering::Relaxed);
         Ok(Connection::new(stream))
     }
 

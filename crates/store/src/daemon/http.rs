@@ -25,6 +25,7 @@ pub(super) struct Request<'a, E> {
     pub(super) target: &'a str,
     /// An archive.
     pub(super) payload: Option<Payload<'a, E>>,
+    pub(super) host: &'a str,
     pub(super) user_agent: &'a str,
     /// How long the daemon may be silent.
     pub(super) patience: Option<Duration>,
@@ -44,6 +45,8 @@ pub(super) enum Unanswered<E> {
 #[derive(Debug)]
 pub(super) struct Head {
     pub(super) status: u16,
+    /// Whether it is of HTTP/1.0, after which a connection ends.
+    is_old: bool,
     headers: Vec<(String, String)>,
 }
 
@@ -95,9 +98,8 @@ impl Connection {
     }
 
     fn send_head<E>(&mut self, request: &Request<'_, E>) -> io::Result<()> {
-        let Request { method, target, user_agent, .. } = request;
-        // Nobody looks at the host: a socket has none.
-        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: docker\r\nUser-Agent: {user_agent}\r\n");
+        let Request { method, target, host, user_agent, .. } = request;
+        let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {user_agent}\r\n");
         match (request.payload, *method) {
             (Some(_), _) => {
                 head.push_str("Content-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n");
@@ -141,7 +143,7 @@ impl Connection {
         } else {
             length.map_or(Left::Everything, Left::Bytes)
         };
-        let may_stay_open = !head.has("connection", "close");
+        let may_stay_open = !head.is_old && !head.has("connection", "close");
         Ok(Body { reader: &mut self.stream, left, may_stay_open })
     }
 }
@@ -154,7 +156,11 @@ fn parse_head(bytes: &[u8]) -> io::Result<Head> {
     let header = |header: &httparse::Header<'_>| {
         (header.name.to_ascii_lowercase(), String::from_utf8_lossy(header.value).into_owned())
     };
-    Ok(Head { status, headers: response.headers.iter().map(header).collect() })
+    Ok(Head {
+        status,
+        is_old: response.version == Some(0),
+        headers: response.headers.iter().map(header).collect(),
+    })
 }
 
 fn malformed(problem: &str) -> io::Error {

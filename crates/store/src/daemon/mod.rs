@@ -21,6 +21,7 @@ mod settings;
 mod spool;
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use strata_oci::{Digest, Reference};
@@ -43,6 +44,8 @@ struct Shared {
     host: Host,
     tls: OnceLock<Option<Tls>>,
     connection: Mutex<Option<http::Connection>>,
+    /// Whether there has been a connection.
+    was_connected: AtomicBool,
     known_version: OnceLock<String>,
     uses_containerd: OnceLock<bool>,
     /// Ids of images that were stored, by the digests of their configurations; those that differ.
@@ -63,6 +66,7 @@ impl Client {
             host,
             tls: OnceLock::new(),
             connection: Mutex::default(),
+            was_connected: AtomicBool::default(),
             known_version: OnceLock::new(),
             uses_containerd: OnceLock::new(),
             ids: Mutex::default(),

@@ -69,6 +69,14 @@ impl Host {
             _ => refused("only unix:// and tcp:// are supported"),
         }
     }
+
+    /// As HTTP wants to have it. A socket has no name.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Unix(_) => "docker",
+            Self::Tcp(address) => address,
+        }
+    }
 }
 
 fn is_host_and_port(text: &str) -> bool {
