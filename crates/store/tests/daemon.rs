@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -531,6 +531,44 @@ fn a_failure_within_the_answer_to_an_image_is_one() {
     assert!(text.contains("cannot load the image") && text.contains("no space left"), "{text}");
     let sent = server.received().into_iter().find(|request| request.method == "POST").unwrap().body;
     assert!(sent.len() > tar.len() && sent.windows(13).any(|window| window == b"manifest.json"));
+}
+
+#[test]
+fn a_daemon_that_hangs_up_amid_an_image_has_said_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            let mut line = String::new();
+            while reader.read_line(&mut line).is_ok_and(|count| count > 0) {
+                let mut rest = String::new();
+                while !rest.ends_with("\r\n\r\n") && rest != "\r\n" {
+                    reader.read_line(&mut rest).unwrap();
+                }
+                let (status, body) = match line.split_whitespace().nth(1).unwrap() {
+                    "/v1.41/info" => (200, "{}"),
+                    "/v1.41/images/load?quiet=1" => (507, r#"{"message":"the disk is full"}"#),
+                    _ => (404, r#"{"message":"No such image"}"#),
+                };
+                let length = body.len();
+                let reply = format!("HTTP/1.1 {status} Told\r\nContent-Length: {length}\r\n\r\n{body}");
+                reader.get_mut().write_all(reply.as_bytes()).unwrap();
+                if status == 507 {
+                    break;
+                }
+                line.clear();
+            }
+        }
+    });
+    let client = Client::new(Settings { api_version: Some("1.41".to_owned()), ..settings(&socket) }).unwrap();
+    let image = client.open("a").unwrap();
+    let tar = tar_of("/a", 0o644, &noise(2_000_000));
+    put_blob(&image, &tar);
+    let error = image.put_image(&image_of(&[&tar]).encode().unwrap(), &[]).unwrap_err();
+    assert!(chain(&error).contains("the answer is 507: the disk is full"), "{}", chain(&error));
+    assert_eq!(image.read_image().unwrap(), None);
 }
 
 #[test]
