@@ -222,7 +222,9 @@ fn detect_one(element: &Element, around: &Surroundings<'_>) -> Result<DetectRun,
     let outcome = temp.and_then(|temp| detect_process(element, api, around, temp.path()));
     Ok(outcome.unwrap_or_else(|error| DetectRun {
         code: -1,
-        error: Some(format!("cannot run bin/detect of {label}: {error}")),
+        error: Some(
+            Failure::caused(Exit::Detect, format!("cannot run bin/detect of {label}"), &error).chain(),
+        ),
         ..DetectRun::default()
     }))
 }
