@@ -8,8 +8,12 @@
 #![expect(clippy::unwrap_used, reason = "tests: the helpers around the test functions, too")]
 
 mod analyze;
+mod bad_input;
+mod build;
 mod buildpack_api;
 mod detect;
+mod export;
 mod platform_api;
+mod rebase;
 mod restore;
 mod world;

@@ -276,11 +276,10 @@ impl World {
         self.order(&[&[&format!("{}@{}", buildpack.id, buildpack.version)]]);
     }
 
-    /// Runs a phase. None of them may panic, whatever it is given.
+    /// Runs a phase, and for root those that refuse root as the user who builds.
     #[track_caller]
     pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Outcome {
-        let mut command = Command::new(self.path("bin").join(program));
-        command.args(arguments).env_clear().envs(&self.env).current_dir(self.dir.path());
+        let mut command = self.command(program, arguments);
         if is_root() {
             let (uid, gid) = user();
             give(self.dir.path(), uid, gid);
@@ -289,12 +288,19 @@ impl World {
                 command.uid(uid).gid(gid);
             }
         }
-        let output = command.output().unwrap();
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-        let (out, err) = (text(&output.stdout), text(&output.stderr));
-        let code = output.status.code().unwrap_or_else(|| panic!("{program} was killed: {out}{err}"));
-        assert!(code != 101 && !err.contains("panicked"), "{program} panicked: {out}{err}");
-        Outcome { code, out, err }
+        finish(program, &mut command)
+    }
+
+    /// Runs a phase as oneself, who is root.
+    #[track_caller]
+    pub(crate) fn run_as_root(&self, program: &str) -> Outcome {
+        finish(program, &mut self.command(program, &[]))
+    }
+
+    fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.path("bin").join(program));
+        command.args(arguments).env_clear().envs(&self.env).current_dir(self.dir.path());
+        command
     }
 
     /// Exports `app`, or what else is named by the last arguments.
@@ -417,6 +423,17 @@ impl World {
         });
         files
     }
+}
+
+/// Runs a phase to its end. None of them may panic, whatever it is given.
+#[track_caller]
+fn finish(program: &str, command: &mut Command) -> Outcome {
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    let code = output.status.code().unwrap_or_else(|| panic!("{program} was killed: {out}{err}"));
+    assert!(code != 101 && !err.contains("panicked"), "{program} panicked: {out}{err}");
+    Outcome { code, out, err }
 }
 
 /// Calls `each` with all that is no folder.
