@@ -32,7 +32,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let images = context.images()?;
     let analyzed = documents::analyzed(&inputs.analyzed, log)?;
     let group = documents::group(&inputs.group)?;
-    restore::refuse_extensions(&group)?;
+    restore::refuse_extensions(&group, "export", Exit::Export)?;
     let cache = images.cache(inputs)?;
     export(context, &group, &analyzed, cache.as_deref())
 }

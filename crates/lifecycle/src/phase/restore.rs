@@ -16,7 +16,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let Context { inputs, log, .. } = context;
     let images = context.images()?;
     let group = documents::group(&inputs.group)?;
-    refuse_extensions(&group)?;
+    refuse_extensions(&group, "restore", Exit::Restore)?;
     if inputs.build_image.is_some() {
         log.debug("the build image is not needed: it is not extended".into());
     }
@@ -61,14 +61,12 @@ pub(super) fn restore(
 }
 
 /// Extensions need the extender, which does not exist yet.
-pub(super) fn refuse_extensions(group: &Group) -> Result<(), Failure> {
+pub(super) fn refuse_extensions(group: &Group, action: &str, exit: Exit) -> Result<(), Failure> {
     if group.group_extensions.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(
-        Exit::Restore,
-        "failed to restore: the group has image extensions, which this lifecycle does not support yet",
-    ))
+    let message = "the group has image extensions, which this lifecycle does not support yet";
+    Err(Failure::new(exit, format!("failed to {action}: {message}")))
 }
 
 /// Makes sure that the run image can still be had, before anybody builds for it. One that `run.toml` does not know is
