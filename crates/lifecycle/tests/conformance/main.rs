@@ -11,6 +11,7 @@ mod analyze;
 mod bad_input;
 mod build;
 mod buildpack_api;
+mod create;
 mod detect;
 mod export;
 mod platform_api;

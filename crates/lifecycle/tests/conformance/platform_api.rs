@@ -5,6 +5,20 @@ use strata_spec::{BuildpackApi, PlatformApi};
 
 const NEWEST_BUILDPACK: BuildpackApi = BuildpackApi::V0_12;
 
+/// Checks which versions have which flags of which programs.
+fn flags(since: PlatformApi, table: &[(&str, &str)]) {
+    for api in PLATFORM {
+        let world = World::new(api);
+        for (program, flags) in table {
+            let usage = world.run(program, &["-h"]).err;
+            for flag in flags.split_whitespace() {
+                let has = usage.lines().any(|line| line.trim_start().split(' ').next() == Some(flag));
+                assert_eq!(has, *api >= since, "{program} {flag} at {api}");
+            }
+        }
+    }
+}
+
 /// A buildpack with a layer that is launched and cached, and SBOM files of every kind.
 fn with_sboms() -> Buildpack {
     Buildpack::new("some/sboms", NEWEST_BUILDPACK)
@@ -63,6 +77,77 @@ fn platform_0_8_sbom_files_are_restored() {
             assert!(!world.has("layers/sbom"), "{api}");
         }
     }
+}
+
+#[test]
+fn platform_0_9_flags() {
+    flags(PlatformApi::V0_9, &[("analyzer", "-skip-layers -launch-cache")]);
+}
+
+#[test]
+fn platform_0_10_flags() {
+    flags(
+        PlatformApi::V0_10,
+        &[("detector", "-analyzed -extensions -generated"), ("restorer", "-build-image")],
+    );
+}
+
+#[test]
+fn platform_0_11_flags() {
+    flags(
+        PlatformApi::V0_11,
+        &[
+            ("detector", "-build-config"),
+            ("builder", "-build-config"),
+            ("exporter", "-launcher-sbom"),
+            ("creator", "-build-config -launcher-sbom"),
+            ("rebaser", "-previous-image"),
+        ],
+    );
+}
+
+#[test]
+fn platform_0_12_flags() {
+    flags(
+        PlatformApi::V0_12,
+        &[
+            ("analyzer", "-layout -layout-dir -run"),
+            ("detector", "-run"),
+            ("restorer", "-daemon -generated -layout -layout-dir"),
+            ("builder", "-analyzed"),
+            ("extender", "-kind -extended"),
+            ("exporter", "-extended -layout -layout-dir -run"),
+            ("creator", "-layout -layout-dir -run"),
+            ("rebaser", "-force"),
+        ],
+    );
+    // `-stack` went; the creator has kept it.
+    for api in PLATFORM {
+        let world = World::new(api);
+        for (program, has) in [
+            ("analyzer", *api < PlatformApi::V0_12),
+            ("exporter", *api < PlatformApi::V0_12),
+            ("creator", true),
+        ] {
+            assert_eq!(world.run(program, &["-h"]).err.contains("  -stack "), has, "{program} at {api}");
+        }
+    }
+}
+
+#[test]
+fn platform_0_13_flags() {
+    let all = ["analyzer", "restorer", "exporter", "creator", "rebaser"];
+    flags(PlatformApi::V0_13, &all.map(|program| (program, "-insecure-registry")));
+}
+
+#[test]
+fn platform_0_14_flags() {
+    flags(PlatformApi::V0_14, &[("restorer", "-run")]);
+}
+
+#[test]
+fn platform_0_15_flags() {
+    flags(PlatformApi::V0_15, &[("detector", "-system"), ("creator", "-system")]);
 }
 
 #[test]
