@@ -10,8 +10,7 @@ use strata_phases::saving::Output;
 use strata_spec::exit::Exit;
 use strata_store::cache::{Cache, ImageCache, VolumeCache};
 use strata_store::daemon;
-use strata_store::registry::credentials::{Keychain, Variables};
-use strata_store::registry::{Client, Proxies, Settings, Trust};
+use strata_store::registry::{Client, Settings};
 use strata_store::{Embedded, Layout, Store, StoredImage};
 
 /// How this program calls itself.
@@ -239,31 +238,10 @@ fn digest_of(identifier: &str) -> Option<Digest> {
 }
 
 fn settings(inputs: &Inputs, environment: &Environment) -> Result<Settings, Failure> {
-    let text = |name: &str| environment.variable(name).map(str::to_owned);
-    let path = |name: &str| environment.variable(name).map(PathBuf::from);
-    // As Go reads them: capitals first.
-    let proxy = |name: &str| text(name).or_else(|| text(&name.to_lowercase()));
-    let variables = Variables {
-        registry_auth: text("CNB_REGISTRY_AUTH"),
-        docker_config: path("DOCKER_CONFIG"),
-        home: path("HOME"),
-        registry_auth_file: path("REGISTRY_AUTH_FILE"),
-        runtime_dir: path("XDG_RUNTIME_DIR"),
-        config_home: path("XDG_CONFIG_HOME"),
-    };
+    let variable = |name: &str| environment.variable(name).map(str::to_owned);
     Ok(Settings {
-        keychain: Keychain::from_variables(&variables).map_err(|error| keychain(&error))?,
-        proxies: Proxies {
-            http: proxy("HTTP_PROXY"),
-            https: proxy("HTTPS_PROXY"),
-            no_proxy: proxy("NO_PROXY").unwrap_or_default(),
-        },
-        trust: Trust {
-            file: path("SSL_CERT_FILE"),
-            dirs: text("SSL_CERT_DIR").map(|dirs| std::env::split_paths(&dirs).collect()),
-        },
         insecure: inputs.insecure_registries.clone(),
         user_agent: USER_AGENT.to_owned(),
-        ..Settings::default()
+        ..Settings::from_variables(&variable).map_err(|error| keychain(&error))?
     })
 }

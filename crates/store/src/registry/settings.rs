@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::credentials::Keychain;
+use super::credentials::{CredentialsError, Keychain, Variables};
 
 /// Everything a [`super::Client`] needs to know.
 #[derive(Clone, Debug)]
@@ -24,6 +24,40 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long the other side may be silent, or take nothing. There is no limit on a whole transfer.
     pub idle_timeout: Duration,
+}
+
+impl Settings {
+    /// What the variables of the environment say, which `variable` gives. All other settings have their defaults.
+    ///
+    /// # Errors
+    ///
+    /// When `CNB_REGISTRY_AUTH` is malformed.
+    pub fn from_variables(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, CredentialsError> {
+        let path = |name: &str| variable(name).map(PathBuf::from);
+        // As Go reads them: capitals first.
+        let proxy = |name: &str| variable(name).or_else(|| variable(&name.to_lowercase()));
+        let variables = Variables {
+            registry_auth: variable("CNB_REGISTRY_AUTH"),
+            docker_config: path("DOCKER_CONFIG"),
+            home: path("HOME"),
+            registry_auth_file: path("REGISTRY_AUTH_FILE"),
+            runtime_dir: path("XDG_RUNTIME_DIR"),
+            config_home: path("XDG_CONFIG_HOME"),
+        };
+        Ok(Self {
+            keychain: Keychain::from_variables(&variables)?,
+            proxies: Proxies {
+                http: proxy("HTTP_PROXY"),
+                https: proxy("HTTPS_PROXY"),
+                no_proxy: proxy("NO_PROXY").unwrap_or_default(),
+            },
+            trust: Trust {
+                file: path("SSL_CERT_FILE"),
+                dirs: variable("SSL_CERT_DIR").map(|dirs| std::env::split_paths(&dirs).collect()),
+            },
+            ..Self::default()
+        })
+    }
 }
 
 impl Default for Settings {
