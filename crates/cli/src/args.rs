@@ -1,7 +1,9 @@
 //! The command line.
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use crate::images::platform;
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use strata_oci::Platform;
 
 /// Builds OCI images with Cloud Native Buildpacks, without Docker and without root.
 #[derive(Debug, Parser)]
@@ -19,14 +21,28 @@ pub(crate) enum Command {
     Run(Run),
     /// Show what is in an image
     Inspect(Inspect),
+    /// Take an image from one place to another
+    Copy(Copy),
+    /// Prove that an image is whole and consistent
+    Validate(Validate),
 }
+
+/// The forms that the name of an image has.
+const PLACES: &str = "Images are named by:\n  \
+    NAME                         kept by Strata, or else in a registry\n  \
+    oci:DIR[:TAG]                a folder in the OCI image layout\n  \
+    oci-archive:FILE[:TAG]       a tar archive of one\n  \
+    docker-archive:FILE[:NAME]   what `docker save` writes\n  \
+    registry:NAME                in a registry; docker://NAME is the same\n  \
+    docker:NAME                  in the Docker daemon";
 
 /// Build an image from application source
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  \
     strata build . -t web --builder builders/rust\n  \
     strata build ./app -t web --buildpack buildpacks/node --run-image oci:images/run\n  \
-    strata build ./app -o image --builder builders/rust --env NODE_ENV=production\n\n\
+    strata build ./app -o image --builder builders/rust --env NODE_ENV=production\n  \
+    strata build ./app -t web --builder builders/rust -o - | docker load\n\n\
 Exit codes: 20 no group passed detection, 21 the same and a buildpack erred, 51 a bin/build failed,\n\
 52 a buildpack left broken files, 62 export failed, 12 unsupported buildpack API, 130 interrupted.")]
 pub(crate) struct Build {
@@ -42,12 +58,15 @@ pub(crate) struct Build {
     /// A buildpack's folder; repeat it to use several, in this order, instead of the builder's order
     #[arg(long, value_name = "DIR")]
     pub(crate) buildpack: Vec<PathBuf>,
-    /// The image to build on: scratch, oci:DIR, or oci:DIR:TAG
+    /// The image to build on: scratch, or any that `strata copy` takes, except from a Docker daemon
     #[arg(long, value_name = "REF")]
     pub(crate) run_image: Option<String>,
-    /// Also write the image as an OCI layout of its own to this folder
-    #[arg(short, long, value_name = "DIR")]
+    /// Also write the image to this folder as an OCI layout of its own, to a FILE.tar, or with - to standard output
+    #[arg(short, long, value_name = "DIR|FILE.tar|-")]
     pub(crate) output: Option<PathBuf>,
+    /// What an archive is like [default: oci]
+    #[arg(long, value_name = "FORMAT", requires = "output")]
+    pub(crate) output_format: Option<OutputFormat>,
     /// Set a variable for the buildpacks; without =VALUE it is taken from your environment
     #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
     pub(crate) env: Vec<String>,
@@ -87,10 +106,57 @@ pub(crate) struct Run {
     pub(crate) args: Vec<String>,
 }
 
+/// What an archive is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// An OCI layout, which `docker load`, podman, skopeo and ctr take
+    Oci,
+    /// As `docker save` writes it: larger, for programs that take nothing else
+    Docker,
+}
+
 /// Show what is in an image
 #[derive(Debug, ClapArgs)]
+#[command(after_help = PLACES)]
 pub(crate) struct Inspect {
-    /// Name of the image, oci:DIR, or oci:DIR:TAG
+    /// Name of the image
+    pub(crate) name: String,
+    /// Of an index, the image for this platform [default: Linux on this machine]
+    #[arg(long, value_name = "OS/ARCH", value_parser = platform)]
+    pub(crate) platform: Option<Platform>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// Take an image from one place to another
+#[derive(Debug, ClapArgs)]
+#[command(after_help = format!("{PLACES}\n\nExamples:\n  \
+    strata copy web registry:example.com/team/web:1.0\n  \
+    strata copy registry:busybox oci-archive:busybox.tar --all\n  \
+    strata copy web docker-archive:- | docker load"))]
+pub(crate) struct Copy {
+    /// Name of the image
+    pub(crate) from: String,
+    /// Where it goes; an archive named - is standard output
+    pub(crate) to: String,
+    /// Of an index, all images; the default where the target can have them
+    #[arg(long, conflicts_with = "platform")]
+    pub(crate) all: bool,
+    /// Of an index, the image for this platform
+    #[arg(long, value_name = "OS/ARCH", value_parser = platform)]
+    pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// Prove that an image is whole and consistent
+#[derive(Debug, ClapArgs)]
+#[command(after_help = format!("{PLACES}\n\nEvery blob is read. Exit codes: 0 nothing is wrong, 1 something is."))]
+pub(crate) struct Validate {
+    /// Name of the image; of an index, all its images are looked at
     pub(crate) name: String,
     /// Print JSON
     #[arg(long)]
@@ -104,6 +170,9 @@ pub(crate) struct StoreArgs {
     /// Where images are kept, one OCI layout each [default: $XDG_DATA_HOME/strata/images]
     #[arg(long, value_name = "DIR")]
     pub(crate) layout_dir: Option<PathBuf>,
+    /// Start of names whose registry may do without HTTPS or a certificate; repeat it for several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) insecure_registry: Vec<String>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -3,14 +3,17 @@
 use crate::app::Copy;
 use crate::args;
 use crate::builder::{self, Kit};
+use crate::images::{self, surroundings};
 use crate::inside::{self, Task};
 use crate::interrupt::Interrupt;
+use crate::output::Output;
 use crate::places::Places;
-use crate::show::Show;
+use crate::show::{Show, Stream};
 use crate::{Outcome, launcher, user};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -18,15 +21,15 @@ use std::time::Duration;
 use strata_layer::Owner;
 use strata_oci::Reference;
 use strata_phases::export::{Export, Place};
-use strata_phases::saving::Output;
-use strata_phases::{Event, Failure, Observer, export, files};
+use strata_phases::{Event, Failure, Observer, export, files, saving};
 use strata_sandbox::{Io, Job, Mount, Root, Sandbox, SandboxError, Spec, WorkDir};
 use strata_spec::PlatformApi;
 use strata_spec::exit::Exit;
 use strata_spec::labels::RunImage;
 use strata_spec::metadata::Metadata;
 use strata_spec::project::ProjectMetadata;
-use strata_store::{Embedded, Layout, Store, StoreError, StoredImage, scratch};
+use strata_store::source::{Source, Surroundings};
+use strata_store::{Layout, Store, StoreError, StoredImage, scratch};
 
 /// When an image was made, unless `SOURCE_DATE_EPOCH` says otherwise: the same for equal inputs.
 const CREATED: &str = "1980-01-01T00:00:01Z";
@@ -36,10 +39,11 @@ const EXEC_ENV: &str = "production";
 
 /// Runs the command.
 pub(crate) fn run(args: &args::Build, places: &Places) -> Outcome {
-    let show = Show::new(&args.show);
+    let output = Output::of(args, places);
+    let show = Show::new(&args.show, Output::stream(output.as_ref()));
     let interrupt = Interrupt::listen()
         .map_err(|error| Failure::caused(Exit::Other, "cannot listen for signals", &error))?;
-    let outcome = build(args, places, &show, &interrupt);
+    let outcome = build(args, places, output, &show, &interrupt);
     let outcome = match outcome {
         Err(_) if interrupt.asked() => {
             Err(Failure::new(Exit::Interrupted, "interrupted; nothing of the image was kept"))
@@ -57,26 +61,34 @@ struct Target {
     /// The embedded store.
     images: PathBuf,
     layout: Layout,
-    names: Vec<String>,
-    /// A folder that gets a copy.
-    copy: Option<PathBuf>,
+    /// The name it is kept under.
+    name: Option<Reference>,
+    /// Where a copy goes.
+    output: Option<Output>,
     /// Folders that are not part of the app, should they be inside of it.
     own: Vec<PathBuf>,
 }
 
-fn build(args: &args::Build, places: &Places, show: &Show, interrupt: &Interrupt) -> Outcome {
+fn build(
+    args: &args::Build,
+    places: &Places,
+    output: Option<Output>,
+    show: &Show,
+    interrupt: &Interrupt,
+) -> Outcome {
     let kit = builder::load(args)?;
     let created = created(places)?;
     let variables = places
         .assignments(&args.env_file, &args.env)
         .map_err(|error| Failure::new(Exit::InvalidArguments, error))?;
-    let target = target(args, places)?;
+    let surroundings = surroundings(places, &args.store);
     let sandbox_failure = |error: SandboxError| sandbox_failure(&error);
     let parent = Path::new(WorkDir::DEFAULT_PARENT);
     WorkDir::sweep(parent).map_err(sandbox_failure)?;
     let work_dir = WorkDir::new(parent).map_err(sandbox_failure)?;
+    let target = target(args, places, output, work_dir.path())?;
     let work = Work::prepare(work_dir.path(), &variables)?;
-    let base = Base::open(args, &kit, &work, &created)?;
+    let base = Base::open(args, &kit, &work, &created, &surroundings)?;
     Copy { skip: target.own.clone(), interrupt, observer: show }.run(&args.app, &work.app)?;
 
     in_sandbox(&kit, &work, &base, places, &target, show, interrupt)?;
@@ -87,13 +99,12 @@ fn build(args: &args::Build, places: &Places, show: &Show, interrupt: &Interrupt
             Failure::new(Exit::Export, "failed to export: the build left no config/metadata.toml")
         })?;
     let exported = export_image(args, &work, &base, &metadata, &target, &created, show, interrupt)?;
-    let mut names = target.names.clone();
-    if let Some(dir) = &target.copy {
-        Layout::open_or_create(dir)
-            .and_then(|to| strata_store::copy_image(&to, &target.layout, &exported.encoded, &[]))
-            .map_err(|error| store_failure("cannot write the image to the output folder", &error))?;
-        names.push(format!("oci:{}", dir.display()));
+    let is_elsewhere = |output: &&Output| output.path() != Some(target.layout.dir());
+    if let Some(output) = target.output.as_ref().filter(is_elsewhere) {
+        output.write(&target.layout, &exported.encoded, target.name.as_ref(), &surroundings)?;
     }
+    let kept = target.name.iter().map(Reference::to_string);
+    let names = kept.chain(target.output.as_ref().and_then(Output::name)).collect();
     work_dir.close().map_err(sandbox_failure)?;
     show.event(Event::Image {
         names,
@@ -127,35 +138,47 @@ fn sandbox_failure(error: &SandboxError) -> Failure {
 }
 
 /// Finds out where the image goes, and whether it can be written there, before anything is built.
-fn target(args: &args::Build, places: &Places) -> Result<Target, Failure> {
+fn target(
+    args: &args::Build,
+    places: &Places,
+    output: Option<Output>,
+    work: &Path,
+) -> Result<Target, Failure> {
     let images = places.images(args.store.layout_dir.as_deref());
-    let output = args.output.as_ref().map(|dir| places.current.join(dir));
-    let (dir, names) = match (&args.tag, &output) {
-        (Some(tag), _) => {
-            let reference: Reference = tag.parse().map_err(|error| {
-                Failure::caused(Exit::InvalidArguments, format!("'{tag}' is no image name"), &error)
-            })?;
-            if reference.digest().is_some() {
-                let message = format!("'{tag}' names a digest, which a new image cannot be given");
-                return Err(Failure::new(Exit::InvalidArguments, message).hint("use a tag, as in web:1.0"));
-            }
-            (images.join(reference.layout_path()), vec![reference.to_string()])
+    let name = args.tag.as_ref().map(|tag| name(tag)).transpose()?;
+    output.as_ref().map_or(Ok(()), Output::check)?;
+    let (dir, output) = match (&name, output) {
+        (Some(name), output) => {
+            let dir = images.join(name.layout_path());
+            check_writable(&dir)?;
+            (dir, output)
         }
-        (None, Some(output)) => (output.clone(), vec![format!("oci:{}", output.display())]),
+        // It is made where it is to be.
+        (None, Some(Output::Layout(dir))) => (dir.clone(), Some(Output::Layout(dir))),
+        (None, Some(output)) => (work.join("image"), Some(output)),
         (None, None) => {
             return Err(Failure::new(Exit::InvalidArguments, "neither --tag nor --output is given"));
         }
     };
-    let copy = output.clone().filter(|output| *output != dir);
-    for dir in std::iter::once(&dir).chain(&copy) {
-        check_writable(dir)?;
+    let outputs = output.as_ref().and_then(Output::path).map(Path::to_owned);
+    let own = [images.clone()].into_iter().chain(outputs).filter_map(|path| path.canonicalize().ok());
+    Ok(Target { own: own.collect(), images, layout: Layout::open(dir), name, output })
+}
+
+/// The name of the image that is built.
+fn name(tag: &str) -> Result<Reference, Failure> {
+    let reference: Reference = tag.parse().map_err(|error| {
+        Failure::caused(Exit::InvalidArguments, format!("'{tag}' is no image name"), &error)
+    })?;
+    if reference.digest().is_some() {
+        let message = format!("'{tag}' names a digest, which a new image cannot be given");
+        return Err(Failure::new(Exit::InvalidArguments, message).hint("use a tag, as in web:1.0"));
     }
-    let own = std::iter::once(&images).chain(&output).filter_map(|dir| dir.canonicalize().ok()).collect();
-    Ok(Target { images, layout: Layout::open(dir), names, copy, own })
+    Ok(reference)
 }
 
 /// A folder that is no image is never written into, and one that cannot be written fails before the build.
-fn check_writable(dir: &Path) -> Result<(), Failure> {
+pub(crate) fn check_writable(dir: &Path) -> Result<(), Failure> {
     let refuse = |message: String| Failure::new(Exit::Export, format!("cannot write the image: {message}"));
     if dir.is_dir() && !dir.join("oci-layout").exists() {
         let is_empty = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
@@ -204,42 +227,65 @@ impl Work {
     }
 }
 
+/// The run image that is made here.
+const SCRATCH: &str = "scratch";
+
 /// The run image.
 struct Base {
-    layout: Layout,
+    store: Box<dyn Store>,
     stored: StoredImage,
     run_image: RunImage,
     owner: Owner,
 }
 
 impl Base {
-    fn open(args: &args::Build, kit: &Kit, work: &Work, created: &str) -> Result<Self, Failure> {
+    fn open(
+        args: &args::Build,
+        kit: &Kit,
+        work: &Work,
+        created: &str,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<Self, Failure> {
         let name = args.run_image.as_ref().or(kit.run_image.as_ref()).map_or("scratch", String::as_str);
         let what = format!("cannot use the run image '{name}'");
-        let layout = if name == "scratch" {
-            scratch_layout(&work.base, created)
+        let failed = |error: StoreError| images::failure(Exit::Export, &what, &error);
+        let (store, reference): (Box<dyn Store>, _) = if name == SCRATCH {
+            (Box::new(scratch_layout(&work.base, created).map_err(failed)?), None)
         } else {
-            strata_store::source::open(name)
+            let source = Source::parse(name).map_err(failed)?;
+            if matches!(source, Source::Daemon(_)) {
+                let message = format!("{what}: images in a Docker daemon cannot be built on");
+                return Err(Failure::new(Exit::InvalidArguments, message)
+                    .hint(format!("take it out first: strata copy {name} oci:run-image")));
+            }
+            let reference = match &source {
+                Source::Registry(_) | Source::Named { .. } => source.name(),
+                _ => None,
+            };
+            (source.open(surroundings, None).map_err(failed)?, reference)
         };
-        let layout = layout.map_err(|error| store_failure(&what, &error))?;
-        let stored = layout.read_image().map_err(|error| store_failure(&what, &error))?.ok_or_else(|| {
-            Failure::new(Exit::Export, format!("{what}: there is no image in {}", layout.dir().display()))
-        })?;
-        // A path of this machine says nothing elsewhere, and would change the digest from folder to folder.
-        let is_name = name == "scratch";
-        let digest = stored.manifest_digest;
-        let run_image = RunImage {
-            top_layer: stored.image.layers().last().map(|l| l.diff_id.to_string()).unwrap_or_default(),
-            reference: if is_name { format!("{name}@{digest}") } else { digest.to_string() },
-            image: if is_name { name.to_owned() } else { String::new() },
-            mirrors: Vec::new(),
-        };
+        let stored = store.read_image().map_err(failed)?;
+        let stored = stored.ok_or_else(|| Failure::new(Exit::Export, format!("{what}: there is none")))?;
+        let run_image = run_image(name, reference.as_ref(), &stored);
         if stored.image.layers().is_empty() {
             return Err(Failure::new(Exit::Export, format!("{what}: it has no layers")));
         }
         let owner = user::of(stored.image.config())?;
-        Ok(Self { layout, stored, run_image, owner })
+        Ok(Self { store, stored, run_image, owner })
     }
+}
+
+/// What the image says of the run image. A path of this machine says nothing elsewhere, and would change the digest from
+/// folder to folder.
+fn run_image(name: &str, reference: Option<&Reference>, stored: &StoredImage) -> RunImage {
+    let digest = stored.manifest_digest;
+    let (reference, image) = match reference {
+        Some(reference) => (reference.with_digest(digest).to_string(), name.to_owned()),
+        None if name == SCRATCH => (format!("{name}@{digest}"), name.to_owned()),
+        None => (digest.to_string(), String::new()),
+    };
+    let top_layer = stored.image.layers().last().map(|layer| layer.diff_id.to_string()).unwrap_or_default();
+    RunImage { top_layer, reference, image, mirrors: Vec::new() }
 }
 
 fn scratch_layout(dir: &Path, created: &str) -> Result<Layout, StoreError> {
@@ -263,7 +309,7 @@ fn in_sandbox(
         .map_err(|error| Failure::caused(Exit::Other, "cannot make a pipe", &std::io::Error::from(error)))?;
     let spec = spec(kit, work, base, places, target)?;
     let io =
-        Io { stdin: Stdio::null(), stdout: Stdio::inherit(), stderr: Stdio::inherit(), events: Some(writer) };
+        Io { stdin: Stdio::null(), stdout: stdout(target)?, stderr: Stdio::inherit(), events: Some(writer) };
     let mut child = Sandbox::spawn(&spec, io).map_err(|error| sandbox_failure(&error))?;
     // Bounded: whoever reads slowly slows the buildpacks down instead of filling the memory.
     let (sender, events) = sync_channel(1024);
@@ -301,6 +347,16 @@ fn in_sandbox(
             Err(Failure::new(Exit::Other, format!("the sandbox ended unexpectedly with code {}", exit.code))
                 .hint("was it killed, or was the machine out of memory?"))
         }
+    }
+}
+
+/// What the sandbox has for standard output: not this program's own, when an archive goes there.
+fn stdout(target: &Target) -> Result<Stdio, Failure> {
+    match Output::stream(target.output.as_ref()) {
+        Stream::Out => Ok(Stdio::inherit()),
+        Stream::Err => std::io::stderr().as_fd().try_clone_to_owned().map(Stdio::from).map_err(|error| {
+            Failure::caused(Exit::Other, "cannot pass standard error on to the sandbox", &error)
+        }),
     }
 }
 
@@ -378,7 +434,7 @@ fn export_image(
         group: &metadata.buildpacks,
         metadata,
         base: &base.stored,
-        base_store: &base.layout,
+        base_store: &*base.store,
         run_image: base.run_image.clone(),
         launcher: launcher::BYTES,
         launcher_info: launcher::info(),
@@ -400,7 +456,7 @@ fn export_image(
     let place = |tag: Option<&String>| -> Box<dyn Store> {
         Box::new(tag.map_or_else(|| layout.clone(), |tag| layout.clone().tagged(tag)))
     };
-    let outputs: Vec<Output> = match tags.as_slice() {
+    let outputs: Vec<saving::Output> = match tags.as_slice() {
         [] => vec![(layout.dir().display().to_string(), place(None))],
         tags => tags.iter().map(|tag| (tag.clone(), place(Some(tag)))).collect(),
     };
@@ -410,21 +466,4 @@ fn export_image(
         fs::remove_dir_all(layout.dir()).unwrap_or_default();
     }
     outcome
-}
-
-/// The embedded store, for commands that read.
-pub(crate) fn open_image(name: &str, images: PathBuf) -> Result<(Layout, StoredImage), Failure> {
-    let what = format!("cannot open the image '{name}'");
-    let layout = if name.starts_with("oci:") {
-        strata_store::source::open(name).map_err(|error| store_failure(&what, &error))?
-    } else {
-        let reference: Reference =
-            name.parse().map_err(|error| Failure::caused(Exit::InvalidArguments, what.clone(), &error))?;
-        Embedded::new(images).layout_for(&reference)
-    };
-    let stored = layout.read_image().map_err(|error| store_failure(&what, &error))?.ok_or_else(|| {
-        Failure::new(Exit::InvalidArguments, format!("{what}: there is none in {}", layout.dir().display()))
-            .hint("build it first with `strata build`, or name the folder it is in with --layout-dir")
-    })?;
-    Ok((layout, stored))
 }

@@ -2,7 +2,7 @@
 
 use crate::Outcome;
 use crate::args;
-use crate::build::open_image;
+use crate::images::{self, Names, surroundings};
 use crate::places::Places;
 use crate::show::{bytes, print};
 use serde_json::{Value, json};
@@ -13,7 +13,8 @@ use strata_store::StoredImage;
 
 /// Runs the command.
 pub(crate) fn run(args: &args::Inspect, places: &Places) -> Outcome {
-    let (_, stored) = open_image(&args.name, places.images(args.store.layout_dir.as_deref()))?;
+    let surroundings = surroundings(places, &args.store);
+    let (_, stored) = images::open(&args.name, &surroundings, args.platform.as_ref(), Names::Anywhere)?;
     let report = report(&args.name, &stored);
     if args.json {
         let text = serde_json::to_string_pretty(&report)

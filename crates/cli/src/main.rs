@@ -8,14 +8,18 @@ mod app;
 mod args;
 mod build;
 mod builder;
+mod copy;
+mod images;
 mod inside;
 mod inspect;
 mod interrupt;
 mod launcher;
+mod output;
 mod places;
 mod run;
 mod show;
 mod user;
+mod validate;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -29,6 +33,8 @@ fn main() -> ExitCode {
         args::Command::Build(build) => build::run(&build, &places),
         args::Command::Run(run) => run::run(&run, &places),
         args::Command::Inspect(inspect) => inspect::run(&inspect, &places),
+        args::Command::Copy(copy) => copy::run(&copy, &places),
+        args::Command::Validate(validate) => validate::run(&validate, &places),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

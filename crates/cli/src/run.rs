@@ -1,7 +1,7 @@
 //! `strata run`: starts an image's process in a sandbox, without Docker.
 
 use crate::args;
-use crate::build::open_image;
+use crate::images::{self, Names, surroundings};
 use crate::places::Places;
 use crate::{Outcome, user};
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,12 +15,13 @@ use strata_oci::Digest;
 use strata_phases::Failure;
 use strata_sandbox::{Io, Job, Root, Sandbox, SandboxError, Spec, WorkDir};
 use strata_spec::exit::Exit;
-use strata_store::{Layout, Store, StoredImage};
+use strata_store::{Store, StoredImage};
 
 /// Runs the command.
 pub(crate) fn run(args: &args::Run, places: &Places) -> Outcome {
-    let (layout, stored) = open_image(&args.name, places.images(args.store.layout_dir.as_deref()))?;
-    let lowers = unpack_all(&layout, &stored, &places.unpacked_layers())?;
+    let surroundings = surroundings(places, &args.store);
+    let (store, stored) = images::open(&args.name, &surroundings, None, Names::Kept)?;
+    let lowers = unpack_all(&*store, &stored, &places.unpacked_layers())?;
     let parent = Path::new(WorkDir::DEFAULT_PARENT);
     WorkDir::sweep(parent).map_err(|error| sandbox_failure(&error))?;
     let work_dir = WorkDir::new(parent).map_err(|error| sandbox_failure(&error))?;
@@ -107,16 +108,16 @@ fn process_of(sandbox: u32) -> Option<Pid> {
 }
 
 /// Unpacks the layers that are not unpacked yet; the topmost comes first.
-fn unpack_all(layout: &Layout, stored: &StoredImage, dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+fn unpack_all(store: &dyn Store, stored: &StoredImage, dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut lowers = Vec::new();
     for layer in stored.image.layers() {
         let what = || format!("cannot unpack layer {}", layer.descriptor.digest);
         let target = dir.join(layer.diff_id.hex());
         if !target.is_dir() {
-            let blob = layout
+            let blob = store
                 .open_blob(&layer.descriptor)
                 .map_err(|error| Failure::caused(Exit::Launch, what(), &error))?
-                .ok_or_else(|| Failure::new(Exit::Launch, format!("{}: it is not in the layout", what())))?;
+                .ok_or_else(|| Failure::new(Exit::Launch, format!("{}: it is not there", what())))?;
             unpack_one(blob, &layer.diff_id, dir, &target)
                 .map_err(|error| Failure::caused(Exit::Launch, what(), &error))?;
         }

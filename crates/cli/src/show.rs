@@ -20,6 +20,13 @@ enum Detail {
     Verbose,
 }
 
+/// Where a program can speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Out,
+    Err,
+}
+
 /// Shows events as they happen.
 pub(crate) struct Show {
     out: Mutex<Box<dyn Write + Send>>,
@@ -28,18 +35,18 @@ pub(crate) struct Show {
 }
 
 impl Show {
-    pub(crate) fn new(args: &ShowArgs) -> Self {
+    pub(crate) fn new(args: &ShowArgs, stream: Stream) -> Self {
         let choice = if args.no_color { ColorChoice::Never } else { ColorChoice::Auto };
         let detail = match (args.quiet, args.verbose) {
             (true, _) => Detail::Quiet,
             (_, true) => Detail::Verbose,
             _ => Detail::Normal,
         };
-        Self {
-            out: Mutex::new(Box::new(AutoStream::new(std::io::stdout(), choice))),
-            json: args.json,
-            detail,
-        }
+        let out: Box<dyn Write + Send> = match stream {
+            Stream::Out => Box::new(AutoStream::new(std::io::stdout(), choice)),
+            Stream::Err => Box::new(AutoStream::new(std::io::stderr(), choice)),
+        };
+        Self { out: Mutex::new(out), json: args.json, detail }
     }
 
     fn line(&self, least: Detail, text: &str) {
@@ -140,6 +147,13 @@ pub(crate) fn print(text: &str) {
     let mut out = AutoStream::auto(std::io::stdout());
     // Whoever reads the output may have gone.
     writeln!(out, "{text}").unwrap_or_default();
+}
+
+/// Prints one line to standard error.
+pub(crate) fn print_err(text: &str) {
+    let mut err = AutoStream::auto(std::io::stderr());
+    // Whoever reads it may have gone.
+    writeln!(err, "{text}").unwrap_or_default();
 }
 
 /// Milliseconds for people.

@@ -1,12 +1,13 @@
 //! Taking images from one place to another.
 
-use std::io;
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
-use strata_oci::media_type::is_foreign_layer;
-use strata_oci::{Descriptor, Encoded};
+use strata_layer::{Compression, LayerError};
+use strata_oci::media_type::{self, is_foreign_layer};
+use strata_oci::{Descriptor, Digest, Encoded, Layer, Manifest};
 
-use crate::{Store, StoreError, Tree};
+use crate::{Store, StoreError, StoredImage, Tree};
 
 /// How a blob came into a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,66 @@ pub fn copy_image(
         to.copy_blob_from(from, layer)?;
     }
     to.put_image(image, names)
+}
+
+/// Copies an image of a place that has no manifests: its configuration stays as it is, and its layers are written as is
+/// best where they go. What comes back is what was stored.
+///
+/// # Errors
+///
+/// As of [`Store::open_blob`] and [`Store::put_image`]; when a layer is absent, or is another one than the
+/// configuration says.
+pub fn convert_image(
+    to: &dyn Store,
+    from: &dyn Store,
+    image: &StoredImage,
+    names: &[String],
+    threads: usize,
+) -> Result<Encoded, StoreError> {
+    let mut encoded = image.encoded();
+    encoded.config_descriptor = Descriptor::of(media_type::OCI_CONFIG, &image.config);
+    let mut manifest = Manifest::new(media_type::OCI_MANIFEST, encoded.config_descriptor.clone());
+    for layer in image.image.layers() {
+        manifest.layers.push(convert_layer(to, from, layer, threads)?);
+    }
+    let path = || PathBuf::from(encoded.config_digest.to_string());
+    encoded.manifest = manifest.encode().map_err(|source| StoreError::Encode { path: path(), source })?;
+    encoded.manifest_digest = Digest::of(&encoded.manifest);
+    encoded.media_type = manifest.media_type;
+    encoded.layers = manifest.layers;
+    to.put_image(&encoded, names)?;
+    Ok(encoded)
+}
+
+fn convert_layer(
+    to: &dyn Store,
+    from: &dyn Store,
+    layer: &Layer,
+    threads: usize,
+) -> Result<Descriptor, StoreError> {
+    let place = || PathBuf::from(layer.diff_id.to_string());
+    let blob = from.open_blob(&layer.descriptor)?;
+    let blob = blob.ok_or_else(|| StoreError::Missing { path: place(), digest: layer.descriptor.digest })?;
+    let failed = |source| StoreError::Convert { diff_id: layer.diff_id, source };
+    let mut plain = strata_layer::open_layer(blob).map_err(failed)?;
+    let compression = to.compression();
+    let mut sink = to.begin_blob()?;
+    let fill = |out: &mut dyn Write| {
+        let copied = io::copy(&mut plain, out);
+        copied.map(drop).map_err(|source| LayerError::Io { action: "copy", path: place(), source })
+    };
+    let packed = strata_layer::pack_with(fill, compression, threads, &mut sink).map_err(failed)?;
+    if packed.diff_id != layer.diff_id {
+        let (expected, found, size) = (layer.diff_id, packed.diff_id, packed.size);
+        let path = place();
+        return Err(StoreError::Corrupt { path, expected, expected_size: size, found, found_size: size });
+    }
+    sink.commit(&packed.digest, packed.size)?;
+    let kind = match compression {
+        Compression::Gzip => media_type::OCI_LAYER_GZIP,
+        Compression::None => media_type::OCI_LAYER,
+    };
+    Ok(Descriptor::new(kind, packed.digest, packed.size))
 }
 
 /// Copies images for several platforms, their index and what is listed beside them, and makes them visible under

@@ -182,7 +182,10 @@ pub enum StoreError {
     #[error("cannot store an index here: this kind of place has images for one platform only")]
     NoIndexes,
     /// Not the name of a place where images are.
-    #[error("cannot open image {0:?}: expected oci:<directory>[:<tag>]")]
+    #[error(
+        "cannot open image {0:?}: expected the name of an image, oci:<directory>[:<tag>], \
+         oci-archive:<file>[:<tag>], docker-archive:<file>[:<name>], registry:<name> or docker:<name>"
+    )]
     Source(String),
     /// Not a tag.
     #[error("cannot store an image under the name {0:?}: it is not a tag")]
@@ -198,6 +201,14 @@ pub enum StoreError {
     /// A layer could not be made.
     #[error("cannot make the layer of the base image")]
     Layer(#[from] strata_layer::LayerError),
+    /// A layer could not be written in another form.
+    #[error("cannot convert layer {diff_id}")]
+    Convert {
+        /// Its diffID.
+        diff_id: Digest,
+        /// Why not.
+        source: strata_layer::LayerError,
+    },
     /// A layer of a cache could not be packed or unpacked.
     #[error("cannot {action} a layer of the cache {cache}")]
     CacheLayer {

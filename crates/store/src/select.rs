@@ -186,7 +186,7 @@ fn platform_of(documents: &dyn Documents, entry: &Descriptor) -> Result<Option<P
 }
 
 /// Provenance and the like, which builders list beside images.
-fn is_attestation(entry: &Descriptor) -> bool {
+pub(crate) fn is_attestation(entry: &Descriptor) -> bool {
     entry.artifact_type.is_some()
         || entry.annotations.contains_key("vnd.docker.reference.type")
         || entry.platform.as_ref().is_some_and(|platform| platform.os == "unknown")

@@ -12,6 +12,8 @@ pub use docker::DockerArchive;
 pub use oci::OciArchive;
 pub use write::{Format, Writer};
 
+/// Where blobs wait that are on their way into a pipe.
+pub(crate) const WAITING_ROOM: &str = "/var/tmp";
 /// Lists the images of an archive that Docker reads.
 const MANIFEST: &str = "manifest.json";
 /// The whole name of an image, in the index of a layout; containerd's.

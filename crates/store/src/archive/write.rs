@@ -8,17 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 use strata_layer::{HashWriter, LayerError, Owner, TarWriter, open_layer};
-use strata_oci::reference::DEFAULT_REGISTRY;
+use strata_oci::reference::{DEFAULT_REGISTRY, DEFAULT_TAG};
 use strata_oci::{Descriptor, Digest, Encoded, Hasher, ImageConfig, Index, Reference, media_type};
 use tempfile::NamedTempFile;
 
-use super::{IMAGE_NAME, MANIFEST, blob_name};
+use super::{IMAGE_NAME, MANIFEST, WAITING_ROOM, blob_name};
 use crate::layout::{OCI_LAYOUT, REF_NAME, check_name, sync_dir, temp_file};
 use crate::{BlobSink, Copied, Medium, Store, StoreError, StoredImage, Tree, copy_bytes};
 
 const MODE: u32 = 0o644;
-/// Where blobs wait that are on their way into a pipe.
-const WAITING_ROOM: &str = "/var/tmp";
 
 /// What an archive is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +40,7 @@ struct Shared {
     /// Where blobs wait.
     dir: PathBuf,
     name: Option<Reference>,
+    tag: Option<String>,
     state: Mutex<State>,
 }
 
@@ -102,19 +101,29 @@ impl Writer {
         let tar = TarWriter::new(BufWriter::with_capacity(128 * 1024, out));
         let state = State { tar: Some(tar), temp, ..State::default() };
         let (place, dir) = (place.to_owned(), dir.to_owned());
-        let shared = Shared { format, place, dir, name: None, state: Mutex::new(state) };
+        let shared = Shared { format, place, dir, name: None, tag: None, state: Mutex::new(state) };
         if format == Format::Oci {
             shared.append_bytes(&mut shared.lock(), "oci-layout", OCI_LAYOUT.as_bytes())?;
         }
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// The same archive, whose images have this name. A tag that is given when an image is put takes the place of its tag.
+    /// The same archive, whose images have this name. Tags that are given when an image is put take the place of its tag.
     #[must_use]
     pub fn named(self, name: Reference) -> Self {
+        self.with(|shared| Shared { name: Some(name), ..shared })
+    }
+
+    /// The same archive, whose images have this tag when none are given.
+    #[must_use]
+    pub fn tagged(self, tag: impl Into<String>) -> Self {
+        self.with(|shared| Shared { tag: Some(tag.into()), ..shared })
+    }
+
+    fn with(self, change: impl FnOnce(Shared) -> Shared) -> Self {
         match Arc::try_unwrap(self.shared) {
-            Ok(shared) => Self { shared: Arc::new(Shared { name: Some(name), ..shared }) },
-            // Blobs under way keep what they know.
+            Ok(shared) => Self { shared: Arc::new(change(shared)) },
+            // Too late: blobs are under way.
             Err(shared) => Self { shared },
         }
     }
@@ -220,7 +229,8 @@ impl Shared {
 
     /// The names that an image gets: its tags, and in whole if that is known.
     fn names(&self, tags: &[String]) -> Result<Vec<(String, Option<String>)>, StoreError> {
-        let own = self.name.as_ref().and_then(Reference::tag).unwrap_or("latest").to_owned();
+        let own = self.tag.as_deref().or(self.name.as_ref().and_then(Reference::tag));
+        let own = own.unwrap_or(DEFAULT_TAG).to_owned();
         let tags = if tags.is_empty() { vec![own] } else { tags.to_vec() };
         let whole = |tag: &String| {
             check_name(tag)?;

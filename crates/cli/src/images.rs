@@ -1,0 +1,106 @@
+//! Opens the images that a person names.
+
+use crate::args::StoreArgs;
+use crate::places::Places;
+use std::error::Error;
+use strata_oci::Platform;
+use strata_phases::Failure;
+use strata_spec::exit::Exit;
+use strata_store::source::{Source, Surroundings};
+use strata_store::{Embedded, Store, StoreError, StoredImage};
+
+/// Which images a name without a prefix may stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// Those that Strata keeps.
+    Kept,
+    /// Those in registries as well.
+    Anywhere,
+}
+
+/// What it takes to open an image.
+pub(crate) fn surroundings<'a>(places: &'a Places, args: &StoreArgs) -> Surroundings<'a> {
+    let embedded = Embedded::new(places.images(args.layout_dir.as_deref()));
+    let variable = |name: &str| places.variable(name).map(str::to_owned);
+    Surroundings::new(embedded, variable, args.insecure_registry.clone())
+}
+
+/// Opens an image and reads its documents.
+pub(crate) fn open(
+    text: &str,
+    surroundings: &Surroundings<'_>,
+    platform: Option<&Platform>,
+    names: Names,
+) -> Result<(Box<dyn Store>, StoredImage), Failure> {
+    let what = format!("cannot open the image '{text}'");
+    let failed = |error| failure(Exit::InvalidArguments, &what, &error);
+    let source = Source::parse(text).map_err(failed)?;
+    let store = match &source {
+        Source::Named { name, .. } if names == Names::Kept => {
+            Box::new(surroundings.embedded.layout_for(name)) as Box<dyn Store>
+        }
+        source => {
+            source.open(surroundings, platform).map_err(|error| failure(Exit::Export, &what, &error))?
+        }
+    };
+    let stored = store.read_image().map_err(|error| failure(Exit::Export, &what, &error))?;
+    let stored = stored.ok_or_else(|| absent(text, &source, surroundings))?;
+    let found = stored.image.config().platform();
+    match platform.filter(|wanted| !found.satisfies(wanted)) {
+        Some(wanted) => {
+            let message = format!("{what}: it is for {found}, and {wanted} is asked for");
+            Err(Failure::new(Exit::InvalidArguments, message))
+        }
+        None => Ok((store, stored)),
+    }
+}
+
+/// There is no image.
+pub(crate) fn absent(text: &str, source: &Source, surroundings: &Surroundings<'_>) -> Failure {
+    let what = format!("cannot open the image '{text}'");
+    let Source::Named { name, .. } = source else {
+        return Failure::new(Exit::InvalidArguments, format!("{what}: there is none"));
+    };
+    let dir = surroundings.embedded.layout_for(name).dir().display().to_string();
+    Failure::new(Exit::InvalidArguments, format!("{what}: there is none in {dir}")).hint(
+        "build it first with `strata build`, name the folder it is in with --layout-dir, or name its place: registry:NAME",
+    )
+}
+
+/// A failure of a store, with its hint.
+pub(crate) fn failure(exit: Exit, what: &str, error: &StoreError) -> Failure {
+    let failure = Failure::caused(exit, what, error as &dyn Error);
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// Understands `OS/ARCHITECTURE[/VARIANT]`, for the command line.
+pub(crate) fn platform(text: &str) -> Result<Platform, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let (os, architecture, variant) = match parts.as_slice() {
+        [os, architecture] => (os, architecture, None),
+        [os, architecture, variant] => (os, architecture, Some((*variant).to_owned())),
+        _ => return Err("expected OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, as in linux/arm64".to_owned()),
+    };
+    if parts.contains(&"") {
+        return Err("a part of it is empty".to_owned());
+    }
+    Ok(Platform { variant, ..Platform::new(*os, *architecture) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_have_two_or_three_parts() {
+        for text in ["linux/amd64", "linux/arm64/v8"] {
+            assert_eq!(platform(text).unwrap().to_string(), text);
+        }
+        for bad in ["", "linux", "linux/", "linux/a/b/c", "//"] {
+            assert!(platform(bad).is_err(), "{bad}");
+        }
+    }
+}
