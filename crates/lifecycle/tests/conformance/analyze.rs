@@ -99,11 +99,11 @@ fn the_run_image_is_chosen_by_the_registry_of_the_app() {
 #[test]
 fn the_experiment_with_layouts_needs_consent() {
     for api in PLATFORM {
+        let mut world = World::new(api);
+        world.only(&Buildpack::new("a", BUILDPACK));
+        world.until("builder");
         for program in ["analyzer", "exporter", "creator"] {
             for (mode, code) in [("error", 1), ("warn", 0), ("quiet", 0)] {
-                let mut world = World::new(api);
-                world.only(&Buildpack::new("a", BUILDPACK));
-                world.until("builder");
                 world.set("CNB_EXPERIMENTAL_MODE", mode);
                 let arguments: &[&str] =
                     if program == "analyzer" { &["app"] } else { &["-launcher", "launcher", "app"] };

@@ -187,6 +187,8 @@ fn unknown_buildpack_apis_are_told() {
         )
     };
     for platform in PLATFORM {
+        let world = built(*platform);
+        let known = world.read("layers/group.toml");
         for (api, message) in [
             ("0.6", unsupported("0.6", "a@1")),
             ("0.13", unsupported("0.13", "a@1")),
@@ -195,15 +197,15 @@ fn unknown_buildpack_apis_are_told() {
             ("0.9.1", "failed to parse buildpack API".to_owned()),
             ("", "failed to parse buildpack API".to_owned()),
         ] {
-            let world = built(*platform);
+            world.order(&[&["a"]]);
             world.add(&Buildpack::new("a", api));
             world.run("detector", &[]).fails(12, &[&message, "'a@1'"]);
-            world.run("creator", &["-launcher", "launcher", "app"]).fails(12, &[&message]);
-            let group = world.read("layers/group.toml").replace("\"0.12\"", &format!("\"{api}\""));
+            let group = known.replace("\"0.12\"", &format!("\"{api}\""));
             world.write("layers/group.toml", group);
             for program in ["restorer", "builder", "exporter"] {
                 run(&world, program).fails(12, &[&message, "'a@1'"]);
             }
+            run(&world, "creator").fails(12, &[&message]);
             // Inside of a composite, too.
             world.add(&Buildpack::new("meta", BUILDPACK).of(&[&["a"]]));
             world.order(&[&["meta"]]);
@@ -254,12 +256,9 @@ fn ids_that_are_no_folders_are_refused() {
 #[test]
 fn users_that_are_no_numbers_are_refused() {
     for api in PLATFORM {
-        for (variable, flag, value) in [
-            ("CNB_USER_ID", "-uid", "cnb"),
-            ("CNB_USER_ID", "-uid", "-2"),
-            ("CNB_GROUP_ID", "-gid", "1.5"),
-            ("CNB_GROUP_ID", "-gid", "99999999999999999999"),
-        ] {
+        for (variable, flag, value) in
+            [("CNB_USER_ID", "-uid", "cnb"), ("CNB_GROUP_ID", "-gid", "99999999999999999999")]
+        {
             let mut world = World::new(api);
             for program in ["analyzer", "restorer", "exporter", "creator", "rebaser"] {
                 world.set(variable, value);
@@ -354,18 +353,21 @@ fn folders_that_cannot_be_read_are_named() {
 
 #[test]
 fn images_that_are_broken_are_named() {
-    for api in PLATFORM {
-        for file in ["index.json", "oci-layout"] {
-            for text in ["", "{", "[]", "{\"schemaVersion\": 2, \"manifests\": [{}]}"] {
-                let world = World::new(api);
-                world.write(&format!("images/index.docker.io/library/run/latest/{file}"), text);
-                let outcome = world.run("analyzer", &["app"]);
-                assert!([0, 32].contains(&outcome.code), "{api}, {file} {text:?}: {}", outcome.out);
-                if outcome.code != 0 {
-                    outcome.fails(32, &["failed to analyze: cannot read the run image", file]);
-                }
+    let world = World::new(PlatformApi::NEWEST);
+    for file in ["index.json", "oci-layout"] {
+        let path = format!("images/index.docker.io/library/run/latest/{file}");
+        let before = world.read(&path);
+        for text in ["", "{", "[]", "{\"schemaVersion\": 2, \"manifests\": [{}]}"] {
+            world.write(&path, text);
+            let outcome = world.run("analyzer", &["app"]);
+            // Who reads an image need not look at the version of the layout.
+            if file == "index.json" || outcome.code != 0 {
+                outcome.fails(32, &["failed to analyze: cannot read the run image", file]);
             }
         }
+        world.write(&path, before);
+    }
+    for api in PLATFORM {
         let world = built(*api);
         world.remove("images/index.docker.io/library/run");
         run(&world, "exporter").fails(1, &["failed to access run image", "there is no such image"]);
