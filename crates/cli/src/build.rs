@@ -280,7 +280,7 @@ impl Base {
 fn run_image(name: &str, reference: Option<&Reference>, stored: &StoredImage) -> RunImage {
     let digest = stored.manifest_digest;
     let (reference, image) = match reference {
-        Some(reference) => (reference.with_digest(digest).to_string(), name.to_owned()),
+        Some(reference) => (reference.with_digest(digest).to_string(), reference.to_string()),
         None if name == SCRATCH => (format!("{name}@{digest}"), name.to_owned()),
         None => (digest.to_string(), String::new()),
     };

@@ -5,13 +5,13 @@ use std::fs::File;
 use std::process::{Child, Command, Stdio};
 
 /// A Docker of its own, that knows nothing of the machine's.
-struct Docker {
+pub(crate) struct Docker {
     daemon: Child,
-    host: String,
+    pub(crate) host: String,
 }
 
 impl Docker {
-    fn start(bench: &Bench) -> Self {
+    pub(crate) fn start(bench: &Bench) -> Self {
         let path = |name: &str| bench.path("docker").join(name).display().to_string();
         std::fs::create_dir(bench.path("docker")).unwrap();
         let host = format!("unix://{}", path("sock"));
@@ -35,7 +35,7 @@ impl Docker {
         docker
     }
 
-    fn run(&self, args: &[&str]) -> Done {
+    pub(crate) fn run(&self, args: &[&str]) -> Done {
         let mut command = Command::new("docker");
         command.args(["--host", &self.host]).args(args);
         Done::of(command)

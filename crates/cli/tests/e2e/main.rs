@@ -6,6 +6,7 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod archives;
 mod bench;
 mod buildpacks;
 mod digest;
@@ -14,4 +15,5 @@ mod failures;
 mod image;
 mod interrupt;
 mod output;
+mod registry;
 mod run;
