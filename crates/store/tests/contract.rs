@@ -6,6 +6,7 @@ mod support;
 use std::io::Write as _;
 
 use strata_oci::{Digest, Reference, validate};
+use strata_store::archive::{DockerArchive, Format, OciArchive, Writer};
 use strata_store::daemon::Client;
 use strata_store::{Copied, Layout, Store, StoreError, copy_image};
 use support::docker::Docker;
@@ -186,6 +187,61 @@ fn images_are_copied_between_any_two_places() {
             assert_eq!(absent, Copied::Absent);
         }
     }
+}
+
+/// Archives are written once and read from then on: the contract holds for each half.
+#[test]
+fn archives_keep_the_contract_as_far_as_they_go() {
+    let dir = tempfile::tempdir().unwrap();
+    everywhere(|places| {
+        for format in [Format::Oci, Format::Docker] {
+            let (path, source) = (dir.path().join("a.tar"), places.open(0));
+            let old = put(&*source, &[b"old"], &[]).encode().unwrap();
+            let writer = Writer::create(&path, format).unwrap();
+            copy_image(&writer, &*source, &old, &[]).unwrap();
+            let layers: [&[u8]; 2] = [&noise(300_000), b"small"];
+            let new = put(&*source, &layers, &[]).encode().unwrap();
+            assert!(!writer.has_blob(&new.layers[0].digest, new.layers[0].size).unwrap());
+            assert!(writer.put_image(&new, &[]).is_err(), "its layers are absent");
+            std::thread::scope(|scope| {
+                for bytes in layers {
+                    scope.spawn(|| put_blob(&writer, bytes));
+                }
+            });
+            assert_eq!(writer.copy_blob_from(&*source, &new.layers[0]).unwrap(), Copied::Present);
+            assert_eq!(writer.copy_blob_from(&*source, &layer_of(b"absent")).unwrap(), Copied::Absent);
+            // Put twice, it is there once; and it takes the place of the old one.
+            writer.put_image(&new, &[]).unwrap();
+            writer.put_image(&new, &[]).unwrap();
+            writer.finish().unwrap();
+            let archive: Box<dyn Store> = match format {
+                Format::Oci => Box::new(OciArchive::open(&path).unwrap()),
+                Format::Docker => Box::new(DockerArchive::open(&path).unwrap()),
+            };
+            let found = archive.read_image().unwrap().unwrap();
+            validate(&found.image).unwrap();
+            assert_eq!((&found.config, found.encoded().layers.len()), (&new.config, 2));
+            let identifier = format!("{}@{}", path.display(), found.manifest_digest);
+            assert_eq!(archive.identifier(&found), identifier);
+            if format == Format::Oci {
+                assert_eq!(found.manifest_digest, new.manifest_digest);
+            }
+            for (layer, bytes) in found.encoded().layers.iter().zip(layers) {
+                assert!(archive.has_blob(&layer.digest, layer.size).unwrap());
+                assert!(!archive.has_blob(&layer.digest, layer.size + 1).unwrap());
+                assert_eq!(read_blob(&*archive, layer), bytes);
+                let mut longer = layer.clone();
+                longer.size += 1;
+                assert!(matches!(archive.open_blob(&longer), Err(StoreError::Size { .. })));
+            }
+            assert!(archive.open_blob(&layer_of(b"absent")).unwrap().is_none());
+            assert!(matches!(archive.begin_blob().err(), Some(StoreError::ReadOnly { .. })));
+            assert!(matches!(archive.put_image(&new, &[]), Err(StoreError::ReadOnly { .. })));
+            let target = places.open(1);
+            copy_image(&*target, &*archive, &found.encoded(), &[]).unwrap();
+            assert_eq!(target.read_image().unwrap().unwrap(), found);
+        }
+    });
 }
 
 #[test]

@@ -58,10 +58,16 @@ struct State {
     plain: BTreeMap<Digest, (Digest, u64)>,
     /// What is in the archive, by its name there.
     members: BTreeMap<String, u64>,
-    /// For the index of the layout.
-    entries: Vec<Descriptor>,
-    /// For Docker's list of images.
-    saved: Vec<Value>,
+    images: Vec<Named>,
+}
+
+/// An image, or an index, that becomes visible at the end.
+struct Named {
+    manifest: Descriptor,
+    /// Its tags, and its names in whole where they are known.
+    names: Vec<(String, Option<String>)>,
+    /// Configuration and layers by their names in the archive; none of an index.
+    parts: Option<(String, Vec<String>)>,
 }
 
 impl Writer {
@@ -136,13 +142,15 @@ impl Writer {
     pub fn finish(self) -> Result<(), StoreError> {
         let shared = &*self.shared;
         let mut state = shared.lock();
-        let saved = Value::Array(std::mem::take(&mut state.saved)).to_string();
-        if shared.format == Format::Docker || saved != "[]" {
+        let images = std::mem::take(&mut state.images);
+        let saved: Vec<Value> = images.iter().filter_map(Named::saved).collect();
+        if shared.format == Format::Docker || !saved.is_empty() {
+            let saved = Value::Array(saved).to_string();
             shared.append_bytes(&mut state, MANIFEST, saved.as_bytes())?;
         }
         if shared.format == Format::Oci {
             let mut index = Index::default();
-            index.manifests = std::mem::take(&mut state.entries);
+            index.manifests = images.iter().flat_map(Named::entries).collect();
             let encode = |source| StoreError::Encode { path: shared.place.clone(), source };
             shared.append_bytes(&mut state, "index.json", &index.encode().map_err(encode)?)?;
         }
@@ -255,9 +263,9 @@ impl Shared {
         self.append_bytes(&mut state, &blob_name(&image.config_digest), &image.config)?;
         self.append_bytes(&mut state, &blob_name(&image.manifest_digest), &image.manifest)?;
         let layers: Vec<String> = image.layers.iter().map(|layer| blob_name(&layer.digest)).collect();
-        state.saved.push(saved(&blob_name(&image.config_digest), &names, &layers));
         let manifest = Descriptor { platform: Some(image.platform.clone()), ..image.manifest_descriptor() };
-        add_entries(&mut state, &manifest, &names);
+        let parts = Some((blob_name(&image.config_digest), layers));
+        state.name(Named { manifest, names, parts });
         Ok(())
     }
 
@@ -279,7 +287,8 @@ impl Shared {
         }
         let config_name = format!("{}.json", image.config_digest.hex());
         self.append_bytes(&mut state, &config_name, &image.config)?;
-        state.saved.push(saved(&config_name, &names, &layers));
+        let parts = Some((config_name, layers));
+        state.name(Named { manifest: image.manifest_descriptor(), names, parts });
         Ok(())
     }
 }
@@ -288,19 +297,33 @@ fn layer_name(diff_id: &Digest) -> String {
     format!("{}.tar", diff_id.hex())
 }
 
-/// An image in Docker's list.
-fn saved(config: &str, names: &[(String, Option<String>)], layers: &[String]) -> Value {
-    let tags: Vec<&String> = names.iter().filter_map(|(_, whole)| whole.as_ref()).collect();
-    json!({ "Config": config, "RepoTags": tags, "Layers": layers })
+impl State {
+    /// Names an image, in the place of what had these names.
+    fn name(&mut self, image: Named) {
+        for old in &mut self.images {
+            old.names.retain(|(tag, _)| image.names.iter().all(|(new, _)| new != tag));
+        }
+        self.images.retain(|old| !old.names.is_empty());
+        self.images.push(image);
+    }
 }
 
-/// Names an image in the index of the layout.
-fn add_entries(state: &mut State, manifest: &Descriptor, names: &[(String, Option<String>)]) {
-    for (tag, whole) in names {
-        let mut entry = manifest.clone();
-        entry.annotations.insert(REF_NAME.to_owned(), tag.clone());
-        entry.annotations.extend(whole.iter().map(|whole| (IMAGE_NAME.to_owned(), whole.clone())));
-        state.entries.push(entry);
+impl Named {
+    /// An image in Docker's list.
+    fn saved(&self) -> Option<Value> {
+        let (config, layers) = self.parts.as_ref()?;
+        let tags: Vec<&String> = self.names.iter().filter_map(|(_, whole)| whole.as_ref()).collect();
+        Some(json!({ "Config": config, "RepoTags": tags, "Layers": layers }))
+    }
+
+    /// Its entries in the index of the layout.
+    fn entries(&self) -> impl Iterator<Item = Descriptor> {
+        self.names.iter().map(|(tag, whole)| {
+            let mut entry = self.manifest.clone();
+            entry.annotations.insert(REF_NAME.to_owned(), tag.clone());
+            entry.annotations.extend(whole.iter().map(|whole| (IMAGE_NAME.to_owned(), whole.clone())));
+            entry
+        })
     }
 }
 
@@ -350,7 +373,7 @@ impl Store for Writer {
         for (document, bytes) in &tree.documents {
             self.shared.append_bytes(&mut state, &blob_name(&document.digest), bytes)?;
         }
-        add_entries(&mut state, root, &names);
+        state.name(Named { manifest: root.clone(), names, parts: None });
         Ok(())
     }
 
