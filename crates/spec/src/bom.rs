@@ -13,12 +13,16 @@ pub struct BomEntry {
     /// Not supported at top level any more; kept to be refused with a clear message.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub version: String,
-    /// Free data.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Free data. Written sorted, whatever the buildpack's order: it becomes part of a layer.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "sorted")]
     pub metadata: Option<toml::Table>,
     /// Who wrote it. Buildpacks do not say it, the lifecycle does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buildpack: Option<BomBuildpack>,
+}
+
+fn sorted<S: serde::Serializer>(metadata: &Option<toml::Table>, serializer: S) -> Result<S::Ok, S::Error> {
+    metadata.as_ref().map(crate::values::sorted).serialize(serializer)
 }
 
 /// The buildpack that wrote an entry.

@@ -200,7 +200,19 @@ mod tests {
         let text = metadata.to_toml(PlatformApi::V0_10);
         assert!(text.contains(r#"command = ["a \u0026\u0026 \u003cb\u003e"]"#), "{text}");
         assert!(text.contains(r#"args = ["&"]"#), "{text}");
+        let old = metadata.to_toml(PlatformApi::V0_9);
+        assert!(old.contains(r#"command = "a \u0026\u0026 \u003cb\u003e""#), "{old}");
         assert_eq!(Metadata::parse(&text).unwrap(), metadata);
+    }
+
+    #[test]
+    fn the_bill_of_materials_is_written_sorted() {
+        let data: toml::Table = "n = 1\nlist = [{ b = 1, a = 2 }]\n[inner]\nz = 1\ny = 2\n".parse().unwrap();
+        let entry = BomEntry { name: "x".into(), metadata: Some(data), ..BomEntry::default() };
+        let text = Metadata { bom: vec![entry], ..sample() }.to_toml(PlatformApi::V0_8);
+        let order: Vec<_> = text.lines().filter_map(|line| line.trim().split(" = ").next()).collect();
+        let keys: Vec<_> = order.iter().filter(|key| ["a", "b", "n", "y", "z"].contains(key)).collect();
+        assert_eq!(keys, [&"n", &"y", &"z", &"a", &"b"], "{text}");
     }
 
     #[test]

@@ -51,8 +51,7 @@ fn write_table(out: &mut String, path: &[String], table: &Table, header: Header)
     let indent = "  ".repeat(path.len());
     for (name, value) in own {
         push(out, format_args!("{indent}{} = ", key(name)));
-        let escaping = if value.is_array() { escaping(path, name) } else { Escaping::Toml };
-        write_value(out, value, escaping);
+        write_value(out, value, escaping(path, name));
         out.push('\n');
     }
     for (name, value) in table {
@@ -99,7 +98,7 @@ enum Escaping {
     Json,
 }
 
-/// The reference hands a process's command, when it is an array, to its JSON encoder.
+/// The reference hands a process's command to its JSON encoder.
 fn escaping(path: &[String], name: &str) -> Escaping {
     let is_process = matches!(path, [table] if table == "processes");
     if is_process && name == "command" { Escaping::Json } else { Escaping::Toml }

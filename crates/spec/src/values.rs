@@ -1,6 +1,7 @@
 //! Data of buildpacks on its way between TOML documents and JSON labels.
 
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// A TOML value as JSON: dates become RFC 3339 strings, integers stay integers.
 pub fn to_json(value: &toml::Value) -> Value {
@@ -12,6 +13,21 @@ pub fn to_json(value: &toml::Value) -> Value {
         toml::Value::Datetime(date) => json!(date.to_string()),
         toml::Value::Array(items) => items.iter().map(to_json).collect(),
         toml::Value::Table(table) => table_to_json(table),
+    }
+}
+
+/// A TOML table with sorted keys, those of inner tables too, as Go writes maps.
+pub fn sorted(table: &toml::Table) -> toml::Table {
+    let entries: BTreeMap<_, _> =
+        table.iter().map(|(key, value)| (key.clone(), sorted_value(value))).collect();
+    entries.into_iter().collect()
+}
+
+fn sorted_value(value: &toml::Value) -> toml::Value {
+    match value {
+        toml::Value::Table(table) => toml::Value::Table(sorted(table)),
+        toml::Value::Array(items) => toml::Value::Array(items.iter().map(sorted_value).collect()),
+        other => other.clone(),
     }
 }
 
