@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
+use strata_decide::export as decide;
 use strata_layer::Owner;
 use strata_oci::Reference;
 use strata_phases::export::{Export, Place};
@@ -31,8 +32,6 @@ use strata_spec::project::ProjectMetadata;
 use strata_store::source::{Source, Surroundings};
 use strata_store::{Layout, Store, StoreError, StoredImage, scratch};
 
-/// When an image was made, unless `SOURCE_DATE_EPOCH` says otherwise: the same for equal inputs.
-const CREATED: &str = "1980-01-01T00:00:01Z";
 /// The user of the scratch base.
 const SCRATCH_USER: u32 = 1000;
 const EXEC_ENV: &str = "production";
@@ -117,9 +116,8 @@ fn build(
 
 /// RFC 3339, from `SOURCE_DATE_EPOCH` when it is set.
 fn created(places: &Places) -> Result<String, Failure> {
-    let Some(text) = &places.source_date_epoch else { return Ok(CREATED.to_owned()) };
-    let time = text.parse().ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-    time.map(|time| time.to_string()).ok_or_else(|| {
+    let Some(text) = &places.source_date_epoch else { return Ok(decide::CREATED.to_owned()) };
+    decide::created(text).ok_or_else(|| {
         let message = format!("SOURCE_DATE_EPOCH is '{text}', which is no number of seconds since 1970");
         Failure::new(Exit::InvalidArguments, message)
     })

@@ -55,6 +55,30 @@ fn process_entry(owned: &OwnedProcess, api: PlatformApi) -> ProcessEntry {
     }
 }
 
+/// When images are made that do not say otherwise: always the same, so that equal images are equal.
+pub const CREATED: &str = "1980-01-01T00:00:01Z";
+
+/// The time that `SOURCE_DATE_EPOCH` names, as RFC 3339; `None` when it is no number of seconds, or of a year that
+/// RFC 3339 cannot write.
+pub fn created(epoch: &str) -> Option<String> {
+    const DAY: i64 = 86_400;
+    let seconds: i64 = epoch.parse().ok()?;
+    let (days, rest) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
+    // Years that begin in March put the leap day last (days since 0000-03-01).
+    let days = days.checked_add(719_468)?;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = era.checked_mul(400)? + year_of_era + i64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    (0..=9999)
+        .contains(&year)
+        .then(|| format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
+}
+
 /// The image's entry point for a process type.
 pub fn entrypoint(process_type: Option<&str>) -> String {
     process_type.map_or_else(|| "/cnb/lifecycle/launcher".to_owned(), |kind| format!("/cnb/process/{kind}"))
@@ -98,6 +122,28 @@ mod tests {
         assert_eq!(path(Some("/bin")), "/cnb/process:/cnb/lifecycle:/bin");
         assert!(!path(None).ends_with(':'));
         assert!(!path(Some("")).ends_with(':'));
+    }
+
+    #[test]
+    fn an_epoch_becomes_a_time_that_rfc_3339_can_write() {
+        for (epoch, expected) in [
+            ("0", Some("1970-01-01T00:00:00Z")),
+            ("315532801", Some(CREATED)),
+            ("951782400", Some("2000-02-29T00:00:00Z")),
+            ("1709251199", Some("2024-02-29T23:59:59Z")),
+            ("-1", Some("1969-12-31T23:59:59Z")),
+            ("-62135596800", Some("0001-01-01T00:00:00Z")),
+            ("253402300799", Some("9999-12-31T23:59:59Z")),
+            ("253402300800", None),
+            ("-62167219201", None),
+            ("9223372036854775807", None),
+            ("-9223372036854775808", None),
+            ("", None),
+            ("1.5", None),
+            ("1e9", None),
+        ] {
+            assert_eq!(created(epoch).as_deref(), expected, "{epoch}");
+        }
     }
 
     #[test]

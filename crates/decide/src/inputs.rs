@@ -199,7 +199,7 @@ pub struct Inputs {
     pub launcher_sbom_dir: PathBuf,
     /// Layers; absolute.
     pub layers_dir: PathBuf,
-    /// OCI layouts.
+    /// OCI layouts; absolute.
     pub layout_dir: Option<PathBuf>,
     /// `order.toml`.
     pub order: PathBuf,
@@ -290,7 +290,7 @@ impl Inputs {
             launcher: from.path(&table::LAUNCHER),
             launcher_sbom_dir: from.path(&table::LAUNCHER_SBOM),
             layers_dir: dir(&table::LAYERS),
-            layout_dir: from.layout_dir(),
+            layout_dir: from.layout_dir().map(absolute),
             order: order(from, &layers, exists),
             output_image: Some(names.image).filter(|name| !name.is_empty()),
             parallel_export: from.bool(&table::PARALLEL),

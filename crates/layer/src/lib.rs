@@ -24,6 +24,7 @@ pub use slices::slices;
 pub use source::{Content, GeneratedEntry, Owner, Parent, SliceItem, Source, write_tar};
 pub use tar_writer::{MTIME, TarWriter};
 pub use unpack::{
-    Member, MemberLimits, Ownership, Times, UnpackOptions, UnpackStats, Whiteouts, examine, members, unpack,
+    Member, MemberLimits, Ownership, Times, Trust, UnpackOptions, UnpackStats, Whiteouts, examine, members,
+    unpack,
 };
 pub use visit::visit_files;

@@ -9,6 +9,7 @@ mod header;
 mod members;
 mod root;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -23,7 +24,8 @@ use rustix::io::Errno;
 
 use crate::error::LayerError;
 pub use examine::examine;
-use header::{Item, Kind, split};
+use header::{Item, Kind, MAX_ENTRY_HEADERS, split};
+use members::Budget;
 pub use members::{Member, MemberLimits, members};
 use root::{Place, Root};
 
@@ -56,6 +58,15 @@ pub enum Ownership {
     Caller,
 }
 
+/// What is made of entries that can do more than hold data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// What the archive says.
+    Full,
+    /// Devices and fifos are refused, and nothing runs as another user.
+    Data,
+}
+
 /// How a layer is extracted.
 #[derive(Clone, Debug)]
 pub struct UnpackOptions {
@@ -65,6 +76,8 @@ pub struct UnpackOptions {
     pub ownership: Ownership,
     /// When they were modified.
     pub times: Times,
+    /// What is made of devices and of programs that run as another user.
+    pub trust: Trust,
     /// How many entries are accepted.
     pub max_entries: u64,
     /// How many bytes of file contents, and of anything after the archive's end, are accepted.
@@ -77,6 +90,7 @@ impl Default for UnpackOptions {
             whiteouts: Whiteouts::Apply,
             ownership: Ownership::Caller,
             times: Times::Keep,
+            trust: Trust::Full,
             max_entries: 2_000_000,
             max_bytes: 64 << 30,
         }
@@ -100,7 +114,8 @@ pub struct UnpackStats {
 /// Modes are kept, and modification times if asked; those of directories are set last, so an error leaves them open.
 /// The directory must not be changed by others meanwhile.
 pub fn unpack(tar: &mut dyn Read, dir: &Path, options: &UnpackOptions) -> Result<UnpackStats, LayerError> {
-    let mut archive = tar::Archive::new(tar);
+    let left = Rc::new(Cell::new(MAX_ENTRY_HEADERS));
+    let mut archive = tar::Archive::new(Budget { inner: tar, left: Rc::clone(&left) });
     let mut job = Job {
         root: Root::open(dir)?,
         dir,
@@ -111,14 +126,21 @@ pub fn unpack(tar: &mut dyn Read, dir: &Path, options: &UnpackOptions) -> Result
     };
     for entry in archive.entries().map_err(LayerError::read)? {
         let mut entry = entry.map_err(LayerError::read)?;
+        left.set(u64::MAX);
         job.stats.entries += 1;
         if job.stats.entries > options.max_entries {
             return Err(LayerError::TooLarge { limit: options.max_entries, unit: "entries" });
         }
-        if let Some(item) = Item::read(&mut entry)? {
+        if let Some(mut item) = Item::read(&mut entry)? {
+            if options.trust == Trust::Data {
+                item.disarm()?;
+            }
             job.extract(&item, &mut entry)?;
         }
+        io::copy(&mut entry, &mut io::sink()).map_err(LayerError::read)?;
+        left.set(MAX_ENTRY_HEADERS);
     }
+    left.set(u64::MAX);
     job.finish_dirs()?;
     // Whoever verifies the blob does so at its end, which lies behind the end of the archive.
     let rest = archive.into_inner();

@@ -267,6 +267,45 @@ fn an_archive_that_is_not_one_of_a_stack_keeps_odd_names_and_is_as_new_as_its_ex
     assert!(fixture.root().join("d/.wh.x").is_file());
     assert!(fixture.root().join("d/x").is_file());
     for name in ["d", "d/x"] {
-        assert!(fs::metadata(fixture.root().join(name)).unwrap().mtime() > strata_layer::MTIME as i64, "{name}");
+        assert!(
+            fs::metadata(fixture.root().join(name)).unwrap().mtime() > strata_layer::MTIME as i64,
+            "{name}"
+        );
     }
+}
+
+#[test]
+fn data_holds_no_devices_and_nothing_that_runs_as_another_user() {
+    let options = UnpackOptions { trust: strata_layer::Trust::Data, ..UnpackOptions::default() };
+    let fixture = Fixture::new();
+    let mut header = Header::new_ustar();
+    header.set_path("s").unwrap();
+    header.set_mode(0o6755);
+    header.set_size(0);
+    header.set_cksum();
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend_from_slice(&[0; 1024]);
+    unpack(&mut bytes.as_slice(), &fixture.root(), &options).unwrap();
+    let mode = fs::metadata(fixture.root().join("s")).unwrap().mode();
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(mode & 0o7777, 0o755);
+    }
+    for kind in [EntryType::Char, EntryType::Block, EntryType::Fifo] {
+        let mut bytes = entry(kind, "d", "", b"");
+        bytes.extend_from_slice(&[0; 1024]);
+        let refused = unpack(&mut bytes.as_slice(), &fixture.root(), &options).unwrap_err();
+        assert!(refused.to_string().contains("device"), "{refused}");
+    }
+}
+
+#[test]
+fn names_of_megabytes_are_refused_without_being_kept() {
+    let fixture = Fixture::new();
+    let name = vec![b'x'; 5 << 20];
+    let mut bytes = entry(EntryType::GNULongName, "././@LongLink", "", &name);
+    bytes.extend(file("short"));
+    bytes.extend_from_slice(&[0; 1024]);
+    let refused = unpack(&mut bytes.as_slice(), &fixture.root(), &UnpackOptions::default()).unwrap_err();
+    assert!(matches!(refused, LayerError::Read { .. }), "{refused}");
+    assert!(refused.to_string().len() < 1000);
 }

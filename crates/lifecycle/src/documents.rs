@@ -2,7 +2,8 @@
 
 use crate::log::Logger;
 use std::path::Path;
-use strata_phases::files;
+use strata_decide::inputs::Inputs;
+use strata_phases::files::{self, FileError};
 use strata_phases::{Failure, Observer};
 use strata_spec::DocError;
 use strata_spec::analyzed::Analyzed;
@@ -14,12 +15,13 @@ use strata_spec::group::Group;
 /// # Errors
 /// When it is not there or not valid.
 pub(crate) fn read<T>(
+    inputs: &Inputs,
     path: &Path,
     what: &str,
     parse: impl FnOnce(&str) -> Result<T, DocError>,
 ) -> Result<T, Failure> {
     let message = format!("failed to read {what} file");
-    match files::read(path, parse) {
+    match read_if_there(inputs, path, parse) {
         Ok(Some(document)) => Ok(document),
         Ok(None) => Err(Failure::new(
             Exit::Other,
@@ -29,15 +31,31 @@ pub(crate) fn read<T>(
     }
 }
 
+/// Reads a document; `None` when it is not there. Among the layers, where buildpacks write, links are refused.
+///
+/// # Errors
+/// When it cannot be read or is not valid.
+pub(crate) fn read_if_there<T>(
+    inputs: &Inputs,
+    path: &Path,
+    parse: impl FnOnce(&str) -> Result<T, DocError>,
+) -> Result<Option<T>, FileError> {
+    if is_among_layers(inputs, path) { files::read(path, parse) } else { files::read_given(path, parse) }
+}
+
+fn is_among_layers(inputs: &Inputs, path: &Path) -> bool {
+    path.starts_with(&inputs.layers_dir)
+}
+
 /// Reads `analyzed.toml`; one that is not there says nothing.
 ///
 /// # Errors
 /// When it is not valid.
-pub(crate) fn analyzed(path: &Path, log: &Logger) -> Result<Analyzed, Failure> {
-    match files::read(path, Analyzed::parse) {
+pub(crate) fn analyzed(inputs: &Inputs, log: &Logger) -> Result<Analyzed, Failure> {
+    match read_if_there(inputs, &inputs.analyzed, Analyzed::parse) {
         Ok(Some(analyzed)) => Ok(analyzed),
         Ok(None) => {
-            log.warn(format!("No analyzed metadata found at path {path:?}"));
+            log.warn(format!("No analyzed metadata found at path {:?}", inputs.analyzed));
             Ok(Analyzed::default())
         }
         Err(error) => Err(Failure::caused(Exit::Other, "failed to read analyzed file", &error)),
@@ -47,20 +65,35 @@ pub(crate) fn analyzed(path: &Path, log: &Logger) -> Result<Analyzed, Failure> {
 /// Reads `group.toml`, and makes sure that the APIs of all buildpacks are understood.
 ///
 /// # Errors
-/// When it is not there or not valid, an API is not supported, or the group has image extensions.
-pub(crate) fn group(path: &Path) -> Result<Group, Failure> {
-    let group = read(path, "group", Group::parse)?;
+/// When it is not there or not valid, or an API is not supported.
+pub(crate) fn group(inputs: &Inputs) -> Result<Group, Failure> {
+    let group = read(inputs, &inputs.group, "group", Group::parse)?;
     for buildpack in &group.group {
         strata_phases::detect::buildpack_api(&buildpack.label(), &buildpack.api)?;
     }
     Ok(group)
 }
 
-/// Writes a document; `what` is `group`, `plan`, ….
+/// Refuses a group with image extensions, which need the extender.
+///
+/// # Errors
+/// When there are any.
+pub(crate) fn refuse_extensions(group: &Group, action: &str, exit: Exit) -> Result<(), Failure> {
+    if group.group_extensions.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "failed to {action}: the group has image extensions, which this lifecycle does not support yet"
+    );
+    Err(Failure::new(exit, message))
+}
+
+/// Writes a document; `what` is `group`, `plan`, …. Among the layers it replaces whatever is there.
 ///
 /// # Errors
 /// When it cannot be written.
-pub(crate) fn write(path: &Path, what: &str, text: &str, exit: Exit) -> Result<(), Failure> {
-    files::write(path, text)
-        .map_err(|error| Failure::caused(exit, format!("failed to write {what} file"), &error))
+pub(crate) fn write(inputs: &Inputs, path: &Path, what: &str, text: &str, exit: Exit) -> Result<(), Failure> {
+    let written =
+        if is_among_layers(inputs, path) { files::write(path, text) } else { files::write_given(path, text) };
+    written.map_err(|error| Failure::caused(exit, format!("failed to write {what} file"), &error))
 }

@@ -138,7 +138,13 @@ impl Images {
     pub(crate) fn read(&self, name: &str, what: &str, exit: Exit) -> Result<Found, Failure> {
         let store = self.open(name, exit)?;
         let message = format!("failed to {what} {name}");
-        let stored = store.read_image().map_err(|error| Failure::caused(exit, &message, &error))?;
+        let stored = store.read_image().map_err(|error| {
+            let failure = Failure::caused(exit, &message, &error);
+            match error.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        })?;
         let stored =
             stored.ok_or_else(|| Failure::new(exit, format!("{message}: there is no such image")))?;
         match digest_of(name) {
@@ -220,8 +226,7 @@ fn keychain(error: &dyn Error) -> Failure {
 
 /// The layout of an image: `<path>@<digest>` as the analyzer writes it, or the path that a name stands for.
 fn layout(dir: &Path, name: &str, exit: Exit) -> Result<Layout, Failure> {
-    let is_path = dir.to_str().is_some_and(|dir| name.starts_with(dir));
-    if is_path {
+    if Path::new(name).starts_with(dir) {
         let path = name.rsplit_once("@sha256:").map_or(name, |(path, _)| path);
         return Ok(Layout::open(path).sparse());
     }

@@ -9,6 +9,7 @@ mod documents;
 mod env;
 mod flags;
 mod images;
+mod leftovers;
 mod log;
 mod mode;
 mod phase;

@@ -5,10 +5,11 @@
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Stat, Uid, chownat, openat, statat};
 use rustix::io::Errno;
-use rustix::process::{getgid, getuid};
-use std::ffi::CString;
+use rustix::process::{DumpableBehavior, getgid, getuid, set_dumpable_behavior};
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use strata_decide::inputs::Inputs;
@@ -40,6 +41,9 @@ pub(crate) struct User {
 /// When detector or builder are root, or a step is not permitted.
 pub(crate) fn apply(phase: Phase, inputs: &Inputs) -> Result<Option<User>, Failure> {
     let Inputs { uid, gid, .. } = *inputs;
+    keep_to_oneself().map_err(|error| {
+        Failure::caused(Exit::Other, "failed to hide credentials from buildpacks", &error)
+    })?;
     match phase {
         Phase::Detect | Phase::Build if is_root() => {
             let message = format!("failed to {}: refusing to run as root", phase.subcommand());
@@ -78,6 +82,12 @@ fn owned_dirs(phase: Phase, inputs: &Inputs) -> Vec<&Path> {
     dirs.into_iter().flatten().collect()
 }
 
+/// Keeps buildpacks, which may be the same user, from reading this process's environment and memory: credentials are
+/// there.
+fn keep_to_oneself() -> io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
 /// Whether the process is root.
 pub(crate) fn is_root() -> bool {
     getuid().is_root()
@@ -112,19 +122,31 @@ fn can_write(uid: u32, gid: u32, stat: &Stat) -> bool {
     stat.st_uid == uid || (stat.st_gid == gid && mode.contains(Mode::WGRP)) || mode.contains(Mode::WOTH)
 }
 
-fn own_contents(dir: &OwnedFd, path: &Path, uid: Uid, gid: Gid) -> io::Result<()> {
-    for name in names_in(dir).map_err(|error| at(path, error))? {
-        let inner_path = path.join(String::from_utf8_lossy(name.as_bytes()).as_ref());
-        let io_error = |error| at(&inner_path, error);
-        chownat(dir, &name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(io_error)?;
-        let stat = statat(dir, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(io_error)?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let inner = openat(dir, &name, flags, Mode::empty()).map_err(io_error)?;
-            own_contents(&inner, &inner_path, uid, gid)?;
+/// Descends with a list of folders to come, not by calling itself: a tree may be deeper than there are descriptors.
+fn own_contents(top: &OwnedFd, path: &Path, uid: Uid, gid: Gid) -> io::Result<()> {
+    let mut pending = vec![PathBuf::new()];
+    while let Some(tail) = pending.pop() {
+        let shown = path.join(&tail);
+        let dir = open_below(top, &tail).map_err(|error| at(&shown, error))?;
+        for name in names_in(&dir).map_err(|error| at(&shown, error))? {
+            let inner = Path::new(OsStr::from_bytes(name.as_bytes()));
+            let io_error = |error| at(&shown.join(inner), error);
+            chownat(&dir, &name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(io_error)?;
+            let stat = statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(io_error)?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                pending.push(tail.join(inner));
+            }
         }
     }
     Ok(())
+}
+
+/// Opens a folder by a path of any length, one part after the other, without following links.
+fn open_below(top: &OwnedFd, tail: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    tail.iter().try_fold(openat(top, ".", flags, Mode::empty())?, |dir, name| {
+        openat(&dir, name, flags, Mode::empty())
+    })
 }
 
 fn names_in(dir: &OwnedFd) -> Result<Vec<CString>, Errno> {

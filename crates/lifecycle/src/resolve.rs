@@ -1,5 +1,6 @@
 //! Brings a phase's inputs together: names, files that name the run image, and the checks among them.
 
+use crate::documents;
 use crate::env::Environment;
 use crate::flags::Parsed;
 use crate::images::Images;
@@ -57,7 +58,8 @@ fn find_run_image(
     log: &Logger,
 ) -> Result<(), Failure> {
     if source == RunImageSource::Analyzed {
-        let analyzed = read(&inputs.analyzed, Analyzed::parse)?;
+        let analyzed = documents::read_if_there(inputs, &inputs.analyzed, Analyzed::parse)
+            .map_err(|error| failed(&error))?;
         if analyzed.is_none() {
             log.warn(format!("No analyzed metadata found at path {:?}", inputs.analyzed));
         }
@@ -95,5 +97,5 @@ fn first_run_image(inputs: &Inputs, log: &Logger) -> Result<RunImage, Failure> {
 }
 
 fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, DocError>) -> Result<Option<T>, Failure> {
-    files::read(path, parse).map_err(|error| failed(&error))
+    files::read_given(path, parse).map_err(|error| failed(&error))
 }

@@ -1,7 +1,7 @@
 //! The analyze phase: finds out what the previous image holds and what the run image is.
 
 use crate::event::{Event, Observer};
-use crate::extract::extract;
+use crate::extract::{Limits, extract};
 use crate::failure::Failure;
 use std::path::Path;
 use std::time::Instant;
@@ -172,7 +172,7 @@ fn restore_sbom(
             return Ok(());
         }
     };
-    match extract(&mut tar, input.layers_dir, Path::new("sbom/launch")) {
+    match extract(&mut tar, input.layers_dir, Path::new("sbom/launch"), Limits::Documents) {
         Ok(()) => Ok(()),
         Err(error) if error.is_harmless() => {
             lost(Failure::caused(Exit::Analyze, "", &error).causes.join(": "));

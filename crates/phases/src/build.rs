@@ -20,7 +20,7 @@ use strata_spec::buildpack::{Descriptor, escape_id};
 use strata_spec::exit::Exit;
 use strata_spec::group::GroupElement;
 use strata_spec::launch::LaunchToml;
-use strata_spec::layer::LayerToml;
+use strata_spec::layer::{LayerToml, is_name};
 use strata_spec::metadata::Metadata;
 use strata_spec::plan::{BuildpackPlan, Plan};
 
@@ -214,7 +214,7 @@ fn run_buildpack(
     files::write(&plan_path, &given.to_toml()).map_err(|error| other("cannot write the plan", &error))?;
 
     let mut own_env = env.clone();
-    let descriptor = files::read(&dir.join("buildpack.toml"), Descriptor::parse)
+    let descriptor = files::read_given(&dir.join("buildpack.toml"), Descriptor::parse)
         .map_err(|error| other("cannot read buildpack.toml", &error))?
         .unwrap_or_default();
     environment::add_given(&mut own_env, around, descriptor.buildpack.clear_env)
@@ -283,15 +283,15 @@ pub fn find_layers(dir: &Path) -> Result<Vec<FoundLayer>, FileError> {
     let mut layers = Vec::new();
     for path in files::list(dir)? {
         let is_toml = path.extension().is_some_and(|extension| extension == "toml");
-        let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) else { continue };
-        if !is_toml || NOT_LAYERS.contains(&name) {
+        let name = path.file_stem().unwrap_or_default().to_str();
+        if !is_toml || name.is_some_and(|name| NOT_LAYERS.contains(&name)) {
             continue;
         }
         // `...toml` would be the layer `..`, the folder above.
-        if name.is_empty() || name == "." || name == ".." {
+        let Some(name) = name.filter(|name| is_name(name)) else {
             let source = std::io::Error::other("no layer can have this name");
             return Err(FileError::Io { action: "use", path, source });
-        }
+        };
         if let Some(toml) = files::read(&path, LayerToml::parse)? {
             let layer = FoundLayer { name: name.to_owned(), dir: dir.join(name), toml };
             let other = layer.dir.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir());

@@ -3,6 +3,7 @@
 use crate::build::{FoundLayer, find_layers};
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
+use crate::files;
 use crate::restore::cache_metadata;
 use std::path::Path;
 use std::time::Instant;
@@ -107,7 +108,13 @@ impl Filling<'_> {
 
     /// SBOM files of cached layers; an empty checksum when there are none.
     fn sbom(&mut self) -> Result<Sha, StoreError> {
-        let dir = self.input.layers_dir.join("sbom/cache");
+        let dir = match files::below(self.input.layers_dir, "sbom/cache") {
+            Ok(dir) => dir,
+            Err(error) => {
+                self.observer.warn(format!("Failed to cache SBOM files: {error}"));
+                return Ok(Sha::default());
+            }
+        };
         if !dir.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
             return Ok(Sha::default());
         }

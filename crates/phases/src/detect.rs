@@ -72,7 +72,7 @@ pub fn catalog(buildpacks_dir: &Path) -> Result<Catalog, Failure> {
     for id_dir in files::list_dirs(buildpacks_dir).map_err(failed)? {
         for version_dir in files::list_dirs(&id_dir).map_err(failed)? {
             let path = version_dir.join("buildpack.toml");
-            let found = files::read(&path, Descriptor::parse).transpose();
+            let found = files::read_given(&path, Descriptor::parse).transpose();
             let Some(found) = found else { continue };
             let key = (file_name(&id_dir), file_name(&version_dir));
             let chain = |error| Failure::caused(Exit::Detect, "its descriptor is broken", &error).chain();
@@ -166,6 +166,9 @@ pub fn run(
         let failure = Failure::new(exit, format!("failed to detect: {cause}"));
         return Err(failure.hint("check the app folder; what each buildpack looks for and said stands above"));
     };
+    strata_spec::group::check(&group.group).map_err(|error| {
+        Failure::caused(Exit::Detect, "failed to detect: the group cannot be built", &error)
+    })?;
     observer.event(Event::Detected { buildpacks: group.group.clone(), tried });
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "detect".into(), millis });
@@ -238,7 +241,8 @@ fn detect_process(
     let plan_path = temp.join("plan.toml");
     std::fs::write(&plan_path, "")?;
     let dir = around.buildpack_dir(&element.buildpack.id, &element.buildpack.version);
-    let descriptor = files::read(&dir.join("buildpack.toml"), Descriptor::parse).map_err(io::Error::other)?;
+    let descriptor =
+        files::read_given(&dir.join("buildpack.toml"), Descriptor::parse).map_err(io::Error::other)?;
     let mut env = environment::base(around.variables);
     let clear = descriptor.is_some_and(|d| d.buildpack.clear_env);
     environment::add_given(&mut env, around, clear).map_err(io::Error::other)?;

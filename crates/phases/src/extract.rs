@@ -1,10 +1,14 @@
 //! Putting layers that were made with absolute names back into a layers directory.
 
 use crate::files::{self, FileError};
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use strata_layer::{LayerError, Times, UnpackOptions, Whiteouts, unpack};
+use rustix::fs::{CWD, Dir, Mode, OFlags, fchmod, fstat, openat, renameat};
+use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+use strata_layer::{LayerError, Times, Trust, UnpackOptions, Whiteouts, unpack};
 
 /// Why a layer was not put back.
 #[derive(Debug, thiserror::Error)]
@@ -34,59 +38,220 @@ impl ExtractError {
 ///
 /// Layers have absolute names. Those may start with another layers directory than this one, so the archive is
 /// extracted aside, where it can do no harm before its last byte is verified, and the folder is moved into its place.
-pub(crate) fn extract(tar: &mut dyn Read, layers_dir: &Path, tail: &Path) -> Result<(), ExtractError> {
-    let io_error = |action, path: &Path| {
-        let path = path.to_owned();
-        move |source| FileError::Io { action, path, source }
-    };
+/// Links in the archive are not followed on the way to the folder: they lead to this machine's own files by now.
+pub(crate) fn extract(
+    tar: &mut dyn Read,
+    layers_dir: &Path,
+    tail: &Path,
+    limits: Limits,
+) -> Result<(), ExtractError> {
     let aside = tempfile::Builder::new()
         .prefix(".restore-")
         .tempdir_in(layers_dir)
         .map_err(io_error("make a folder in", layers_dir))?;
-    let options =
-        UnpackOptions { whiteouts: Whiteouts::Literal, times: Times::Now, ..UnpackOptions::default() };
-    let unpacked = unpack(tar, aside.path(), &options).map_err(|error| match error {
-        LayerError::Io { .. } => ExtractError::Layer(error),
+    let moved = extract_aside(tar, aside.path(), layers_dir, tail, limits);
+    let removed = files::remove(aside.path());
+    moved?;
+    Ok(removed?)
+}
+
+/// How large a layer may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Limits {
+    /// As a layer of a buildpack.
+    Layer,
+    /// As a few documents.
+    Documents,
+}
+
+fn extract_aside(
+    tar: &mut dyn Read,
+    aside: &Path,
+    layers_dir: &Path,
+    tail: &Path,
+    limits: Limits,
+) -> Result<(), ExtractError> {
+    let mut options = UnpackOptions {
+        whiteouts: Whiteouts::Literal,
+        times: Times::Now,
+        trust: Trust::Data,
+        ..UnpackOptions::default()
+    };
+    if let Limits::Documents = limits {
+        (options.max_entries, options.max_bytes) = (100_000, 2 << 30);
+    }
+    unpack(tar, aside, &options).map_err(|error| match error {
+        LayerError::Io { ref source, .. } if is_of_the_disk(source) => ExtractError::Layer(error),
         other => ExtractError::Damaged(other),
-    });
-    let moved = unpacked.and_then(|_| {
-        let from = find(aside.path(), layers_dir, tail)
-            .ok_or_else(|| ExtractError::Other(tail.display().to_string()))?;
-        let to = layers_dir.join(tail);
-        files::remove(&to)?;
-        if let Some(parent) = to.parent() {
-            std::fs::create_dir_all(parent).map_err(io_error("create", parent))?;
-        }
-        rename(&from, &to).map_err(io_error("move a restored layer to", &to))?;
-        Ok(())
-    });
-    files::remove(aside.path())?;
-    moved
+    })?;
+    let to = files::below(layers_dir, tail)?;
+    let from = find(aside, layers_dir, tail)
+        .map_err(io_error("look through", aside))?
+        .ok_or_else(|| ExtractError::Other(tail.display().to_string()))?;
+    files::remove(&to)?;
+    if let Some(parent) = to.parent() {
+        std::fs::create_dir_all(parent).map_err(io_error("create", parent))?;
+    }
+    from.move_to(&to).map_err(io_error("move a restored layer to", &to))?;
+    Ok(())
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    let path = path.to_owned();
+    move |source| FileError::Io { action, path, source }
+}
+
+/// Whether the file system, and not the archive, is why something could not be written.
+fn is_of_the_disk(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem | PermissionDenied)
+        || error.raw_os_error() == Some(Errno::IO.raw_os_error())
+}
+
+/// A folder that was reached without following a link: the folder above it, and its name there.
+struct Folder {
+    above: OwnedFd,
+    name: OsString,
+}
+
+impl Folder {
+    /// Moves the folder. One that its owner may not write to cannot be moved as it is.
+    fn move_to(&self, to: &Path) -> io::Result<()> {
+        let dir = open_dir(&self.above, &self.name)?
+            .ok_or_else(|| io::Error::other("it is a symbolic link, which is not allowed here"))?;
+        let mode = Mode::from_raw_mode(fstat(&dir)?.st_mode);
+        fchmod(&dir, mode | Mode::RWXU)?;
+        renameat(&self.above, &self.name, CWD, to)?;
+        Ok(fchmod(&dir, mode)?)
+    }
+}
+
+/// Opens a folder; `None` when there is none, or a link.
+fn open_dir(above: impl AsFd, name: impl rustix::path::Arg) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(above, name, flags, Mode::empty()) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The folder in the archive: below this layers directory, or else at the end of a chain of single folders.
-fn find(root: &Path, layers_dir: &Path, tail: &Path) -> Option<PathBuf> {
-    let is_dir = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
-    let usual = root.join(layers_dir.strip_prefix("/").unwrap_or(layers_dir)).join(tail);
-    if is_dir(&usual) {
-        return Some(usual);
+fn find(root: &Path, layers_dir: &Path, tail: &Path) -> io::Result<Option<Folder>> {
+    let names: Vec<&OsStr> = layers_dir.iter().filter(|name| *name != "/").chain(tail).collect();
+    if let Some(folder) = walk(root, &names)? {
+        return Ok(Some(folder));
     }
-    let mut dir = root.to_owned();
-    while !dir.ends_with(tail) || dir == root {
-        let mut entries = std::fs::read_dir(&dir).ok()?;
-        let only = entries.next()?.ok()?.path();
-        if entries.next().is_some() || !is_dir(&only) {
-            return None;
-        }
-        dir = only;
+    let tail: Vec<OsString> = tail.iter().map(OsStr::to_owned).collect();
+    let mut seen: Vec<OsString> = Vec::new();
+    let Some(mut dir) = open_dir(CWD, root)? else { return Ok(None) };
+    while !seen.ends_with(&tail) {
+        let Some(name) = only_name(&dir)? else { return Ok(None) };
+        let Some(inner) = open_dir(&dir, &name)? else { return Ok(None) };
+        seen.push(name);
+        dir = inner;
     }
-    Some(dir)
+    walk(root, &seen.iter().map(OsString::as_os_str).collect::<Vec<_>>())
 }
 
-/// A folder that its owner may not write to cannot be moved to another one.
-fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
-    let mode = from.metadata()?.permissions();
-    std::fs::set_permissions(from, std::fs::Permissions::from_mode(mode.mode() | 0o700))?;
-    std::fs::rename(from, to)?;
-    std::fs::set_permissions(to, mode)
+/// Goes down a path without following links.
+fn walk(root: &Path, names: &[&OsStr]) -> io::Result<Option<Folder>> {
+    let Some((last, above)) = names.split_last() else { return Ok(None) };
+    let Some(mut dir) = open_dir(CWD, root)? else { return Ok(None) };
+    for name in above {
+        match open_dir(&dir, *name)? {
+            Some(inner) => dir = inner,
+            None => return Ok(None),
+        }
+    }
+    let is_there = open_dir(&dir, *last)?.is_some();
+    Ok(is_there.then(|| Folder { above: dir, name: (*last).to_owned() }))
+}
+
+/// The name of the one entry of a folder, if it has just one.
+fn only_name(dir: &OwnedFd) -> io::Result<Option<OsString>> {
+    let mut only = None;
+    for entry in Dir::read_from(dir)? {
+        let name = entry?.file_name().to_owned();
+        if name.as_bytes() != b"." && name.as_bytes() != b".." {
+            if only.is_some() {
+                return Ok(None);
+            }
+            only = Some(OsString::from_vec(name.into_bytes()));
+        }
+    }
+    Ok(only)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use strata_layer::{Owner, TarWriter};
+
+    const OWNER: Owner = Owner::ROOT;
+
+    /// Extracts `a_b/x` of an archive that `write` makes; `layers` is its layers directory in the archive.
+    fn extracted(layers_dir: &Path, write: impl FnOnce(&mut TarWriter<Vec<u8>>)) -> Result<(), ExtractError> {
+        let mut tar = TarWriter::new(Vec::new());
+        write(&mut tar);
+        let bytes = tar.finish().unwrap();
+        extract(&mut bytes.as_slice(), layers_dir, Path::new("a_b/x"), Limits::Layer)
+    }
+
+    fn chain(tar: &mut TarWriter<Vec<u8>>, dirs: &[&str]) {
+        let mut path = String::new();
+        for dir in dirs {
+            path.push('/');
+            path.push_str(dir);
+            tar.dir(&path, 0o755, OWNER).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_layer_of_another_layers_directory_finds_its_place() {
+        let layers = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(layers.path().join("a_b/x/old")).unwrap();
+        extracted(layers.path(), |tar| {
+            chain(tar, &["other", "layers", "a_b", "x"]);
+            tar.file("/other/layers/a_b/x/f", 0o600, OWNER, 1, &mut &b"1"[..]).unwrap();
+            tar.dir("/other/layers/a_b/x/locked", 0o555, OWNER).unwrap();
+            tar.dir("/other/layers/a_b/x", 0o555, OWNER).unwrap();
+        })
+        .unwrap();
+        let layer = layers.path().join("a_b/x");
+        assert_eq!(std::fs::read(layer.join("f")).unwrap(), b"1");
+        assert!(!layer.join("old").exists());
+        assert_eq!(layer.metadata().unwrap().permissions().mode() & 0o7777, 0o555);
+        assert_eq!(std::fs::read_dir(layers.path()).unwrap().count(), 1);
+        files::remove(&layer).unwrap();
+    }
+
+    #[test]
+    fn links_in_the_archive_or_in_the_layers_directory_lead_nowhere() {
+        let base = tempfile::tempdir().unwrap();
+        let (layers, home) = (base.path().join("layers"), base.path().join("home"));
+        std::fs::create_dir_all(home.join("x/.ssh")).unwrap();
+        std::fs::create_dir(&layers).unwrap();
+        let names: Vec<&str> = layers.iter().skip(1).map(|name| name.to_str().unwrap()).collect();
+        let refused = extracted(&layers, |tar| {
+            chain(tar, &names);
+            tar.symlink(format!("{}/a_b", layers.display()), &home, 0o777, OWNER).unwrap();
+        });
+        assert!(refused.is_err_and(|error| error.is_harmless()));
+        std::os::unix::fs::symlink(&home, layers.join("a_b")).unwrap();
+        let refused = extracted(&layers, |tar| chain(tar, &[names.as_slice(), &["a_b", "x"]].concat()));
+        assert!(refused.is_err());
+        assert!(home.join("x/.ssh").is_dir());
+        assert_eq!(std::fs::read_dir(&layers).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_archive_that_cannot_be_extracted_is_damaged() {
+        let layers = tempfile::tempdir().unwrap();
+        for name in ["y".repeat(300), "d/".repeat(2000)] {
+            let outcome = extracted(layers.path(), |tar| tar.dir(&name, 0o755, OWNER).unwrap());
+            assert!(outcome.is_err_and(|error| error.is_harmless()), "{name:.10}");
+        }
+    }
 }

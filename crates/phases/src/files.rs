@@ -35,8 +35,8 @@ pub enum FileError {
 ///
 /// # Errors
 /// When it cannot be read, is no UTF-8, or is larger than any real document.
-pub fn read_text(path: &Path) -> Result<Option<String>, FileError> {
-    let Some(bytes) = read_bytes(path, Links::Refuse, MAX_DOCUMENT)? else { return Ok(None) };
+fn read_text(path: &Path, links: Links) -> Result<Option<String>, FileError> {
+    let Some(bytes) = read_bytes(path, links, MAX_DOCUMENT)? else { return Ok(None) };
     let invalid =
         |message: String| FileError::Invalid { path: path.to_owned(), source: DocError::whole(message) };
     let text = String::from_utf8(bytes).map_err(|error| invalid(format!("it is not UTF-8: {error}")))?;
@@ -87,12 +87,32 @@ fn open(path: &Path, links: Links) -> Result<Option<File>, FileError> {
     Ok(Some(file))
 }
 
-/// Reads and parses a document; `None` when the file is not there.
+/// Reads and parses a document that a buildpack could have put a link in place of; `None` when the file is not there.
 ///
 /// # Errors
 /// When it cannot be read or does not parse.
 pub fn read<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, DocError>) -> Result<Option<T>, FileError> {
-    let Some(text) = read_text(path)? else { return Ok(None) };
+    read_as(path, Links::Refuse, parse)
+}
+
+/// Reads and parses a document of the platform or the operator, who may well use links: Kubernetes does for every
+/// file that it mounts. `None` when the file is not there.
+///
+/// # Errors
+/// When it cannot be read or does not parse.
+pub fn read_given<T>(
+    path: &Path,
+    parse: impl FnOnce(&str) -> Result<T, DocError>,
+) -> Result<Option<T>, FileError> {
+    read_as(path, Links::Follow, parse)
+}
+
+fn read_as<T>(
+    path: &Path,
+    links: Links,
+    parse: impl FnOnce(&str) -> Result<T, DocError>,
+) -> Result<Option<T>, FileError> {
+    let Some(text) = read_text(path, links)? else { return Ok(None) };
     let value = parse(&text).map_err(|source| FileError::Invalid { path: path.to_owned(), source })?;
     Ok(Some(value))
 }
@@ -105,12 +125,62 @@ pub fn write(path: &Path, text: &str) -> Result<(), FileError> {
     write_from(path, &mut text.as_bytes())
 }
 
-/// Copies a regular file, links refused, with mode 0644.
+/// Writes a document to a place of the platform's choice: also over a file that is mounted, or in a folder in which
+/// nothing can be made, and into a pipe or a terminal.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_given(path: &Path, text: &str) -> Result<(), FileError> {
+    let is_special = path.metadata().is_ok_and(|metadata| !metadata.is_file());
+    let failure = if is_special { None } else { write(path, text).err() };
+    let may_be_mounted = match &failure {
+        None => is_special,
+        Some(FileError::Io { source, .. }) => matches!(
+            source.kind(),
+            io::ErrorKind::ResourceBusy
+                | io::ErrorKind::PermissionDenied
+                | io::ErrorKind::ReadOnlyFilesystem
+                | io::ErrorKind::CrossesDevices
+        ),
+        Some(FileError::Invalid { .. }) => false,
+    };
+    match failure {
+        Some(error) if !(may_be_mounted && path.is_file()) => Err(error),
+        None if !may_be_mounted => Ok(()),
+        _ => std::fs::write(path, text).map_err(|source| FileError::Io {
+            action: "write",
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// A folder or a file below the layers directory, which no link on the way leads out of. It need not be there.
+///
+/// # Errors
+/// When there is a link on the way, or it cannot be looked at.
+pub fn below(layers_dir: &Path, tail: impl AsRef<Path>) -> Result<PathBuf, FileError> {
+    let mut path = layers_dir.to_owned();
+    for part in tail.as_ref().components() {
+        path.push(part);
+        let io_error = |source| FileError::Io { action: "use", path: path.clone(), source };
+        match path.symlink_metadata() {
+            Ok(metadata) if metadata.is_symlink() => {
+                return Err(io_error(io::Error::other("it is a symbolic link, which is not allowed here")));
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(error)),
+            _ => {}
+        }
+    }
+    Ok(path)
+}
+
+/// Copies a regular file with mode 0644.
 ///
 /// # Errors
 /// When it cannot be read or written.
-pub fn copy(from: &Path, to: &Path) -> Result<(), FileError> {
-    let mut file = open(from, Links::Refuse)?.ok_or_else(|| FileError::Io {
+pub fn copy(from: &Path, links: Links, to: &Path) -> Result<(), FileError> {
+    let mut file = open(from, links)?.ok_or_else(|| FileError::Io {
         action: "read",
         path: from.to_owned(),
         source: io::ErrorKind::NotFound.into(),

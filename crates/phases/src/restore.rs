@@ -2,7 +2,7 @@
 //! cache.
 
 use crate::event::{Event, Observer};
-use crate::extract::extract;
+use crate::extract::{Limits, extract};
 use crate::failure::Failure;
 use crate::files::{self, FileError};
 use crate::sbom;
@@ -112,7 +112,7 @@ fn stores(input: &Restore<'_>) -> Result<(), FileError> {
                 Some(toml::Value::Table(table)) => table,
                 _ => toml::Table::new(),
             };
-            let path = input.layers_dir.join(escape_id(&buildpack.id)).join("store.toml");
+            let path = files::below(input.layers_dir, escape_id(&buildpack.id))?.join("store.toml");
             files::write(&path, &layer::Store { metadata }.to_toml())?;
         }
     }
@@ -127,7 +127,7 @@ fn metadata(
     observer: &dyn Observer,
 ) -> Result<Vec<Job>, FileError> {
     let folder = escape_id(&buildpack.id);
-    let dir = input.layers_dir.join(&folder);
+    let dir = files::below(input.layers_dir, &folder)?;
     let present = present(&dir)?;
     let mut jobs = Vec::new();
     let plans = decide::layers(&buildpack.id, input.metadata, cached, &present, input.skip, input.api);
@@ -193,7 +193,7 @@ fn contents(input: &Restore<'_>, jobs: &[Job], observer: &dyn Observer) -> Resul
         loop {
             let job = next.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
             let Some(job) = job else { return Ok(()) };
-            if let Some(reason) = restore_one(cache, &job.sha, input.layers_dir, &job.tail)? {
+            if let Some(reason) = restore_one(cache, &job.sha, input.layers_dir, &job.tail, Limits::Layer)? {
                 observer.warn(format!("Skipping restore for layer {}: {reason}", job.id));
                 remove(&input.layers_dir.join(&job.tail))
                     .map_err(|error| Failure::caused(Exit::Restore, "failed to restore", &error))?;
@@ -217,6 +217,7 @@ fn restore_one(
     sha: &str,
     layers_dir: &Path,
     tail: &Path,
+    limits: Limits,
 ) -> Result<Option<String>, Failure> {
     let Ok(diff_id) = sha.parse::<Digest>() else {
         return Ok(Some(format!("the cache names it '{sha}', which is no digest")));
@@ -226,7 +227,7 @@ fn restore_one(
         Ok(None) => return Ok(Some(format!("the cache does not have {sha}"))),
         Err(error) => return Ok(Some(chain(&error as &StoreError))),
     };
-    match extract(&mut tar, layers_dir, tail) {
+    match extract(&mut tar, layers_dir, tail, limits) {
         Ok(()) => Ok(None),
         Err(error) if error.is_harmless() => Ok(Some(chain(&error))),
         Err(error) => Err(Failure::caused(Exit::Restore, "failed to restore", &error)),
@@ -238,7 +239,9 @@ fn sboms(input: &Restore<'_>, cached: &CacheMetadata, observer: &dyn Observer) -
     let sha = &cached.sbom.sha;
     if let Some(cache) = input.cache.filter(|_| !sha.is_empty()) {
         observer.detail("Restoring data for SBOM from cache".into());
-        if let Some(reason) = restore_one(cache, sha, input.layers_dir, Path::new("sbom/cache"))? {
+        if let Some(reason) =
+            restore_one(cache, sha, input.layers_dir, Path::new("sbom/cache"), Limits::Documents)?
+        {
             observer.warn(format!("Skipping restore of SBOM files: {reason}"));
         }
     }

@@ -1,7 +1,7 @@
 //! SBOM files on their way from buildpacks to `<layers>/sbom`, and back from a restored layer.
 
 use crate::build::FoundLayer;
-use crate::files::{self, FileError};
+use crate::files::{self, FileError, Links};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,9 @@ pub(crate) fn find(
 /// # Errors
 /// When one cannot be read or written.
 pub(crate) fn collect(found: &[Found], layers_dir: &Path) -> Result<(), FileError> {
-    found.iter().try_for_each(|file| files::copy(&file.from, &layers_dir.join("sbom").join(&file.to)))
+    found
+        .iter()
+        .try_for_each(|file| files::copy(&file.from, Links::Refuse, &layers_dir.join("sbom").join(&file.to)))
 }
 
 /// Writes the unstructured bills of materials as files; `null` when there are none, as the reference does.
@@ -83,12 +85,13 @@ pub(crate) fn restore(layers_dir: &Path, buildpacks: &[GroupElement]) -> Result<
     for about in [About::Cache, About::Launch] {
         for buildpack in buildpacks {
             let escaped = escape_id(&buildpack.id);
-            let to = layers_dir.join(&escaped);
+            let to = files::below(layers_dir, &escaped)?;
             // Without the folder nothing of the buildpack was restored.
             if !to.is_dir() {
                 continue;
             }
-            for layer in files::list(&root.join(about.folder()).join(&escaped))? {
+            let from = files::below(layers_dir, Path::new("sbom").join(about.folder()).join(&escaped))?;
+            for layer in files::list(&from)? {
                 restore_layer(&layer, &to)?;
             }
         }
@@ -104,7 +107,7 @@ fn restore_layer(from: &Path, to: &Path) -> Result<(), FileError> {
     for (name, _) in FORMATS {
         let file = from.join(name);
         if file.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
-            files::copy(&file, &to.join(format!("{layer}.{name}")))?;
+            files::copy(&file, Links::Refuse, &to.join(format!("{layer}.{name}")))?;
         }
     }
     Ok(())

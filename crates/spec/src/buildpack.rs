@@ -97,18 +97,7 @@ impl Descriptor {
     /// When the text is not TOML or a key has the wrong type.
     pub fn parse(text: &str) -> Result<Self, DocError> {
         let descriptor: Self = from_toml(text)?;
-        if descriptor.buildpack.id.is_empty() {
-            return Err(DocError::whole("buildpack.id is missing"));
-        }
-        let id = &descriptor.buildpack.id;
-        // The specification has no `_`; buildpacks in use have.
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"./-_".contains(&b);
-        if !id.bytes().all(is_plain) || RESERVED_IDS.contains(&id.as_str()) {
-            return Err(DocError::whole(format!(
-                "buildpack.id '{id}' is not allowed; letters, digits and ./- are, but none of {}",
-                RESERVED_IDS.join(", ")
-            )));
-        }
+        check_id(&descriptor.buildpack.id)?;
         Ok(descriptor)
     }
 
@@ -116,6 +105,25 @@ impl Descriptor {
     pub fn is_composite(&self) -> bool {
         !self.order.is_empty()
     }
+}
+
+/// Refuses an id that cannot be a folder beside the lifecycle's own.
+///
+/// # Errors
+/// When it is empty, reserved, or has other characters than the specification allows.
+pub fn check_id(id: &str) -> Result<(), DocError> {
+    if id.is_empty() {
+        return Err(DocError::whole("buildpack.id is missing"));
+    }
+    // The specification has no `_`; buildpacks in use have.
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"./-_".contains(&b);
+    if id.bytes().all(is_plain) && !RESERVED_IDS.contains(&id) {
+        return Ok(());
+    }
+    Err(DocError::whole(format!(
+        "buildpack.id '{id}' is not allowed; letters, digits and ./- are, but none of {}",
+        RESERVED_IDS.join(", ")
+    )))
 }
 
 /// A buildpack id as a folder name: `/` becomes `_` (platform specification, "layers directory").

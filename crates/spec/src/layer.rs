@@ -85,13 +85,19 @@ impl Store {
 /// A restored `<layer>.toml`: what the buildpack wrote as metadata, without types, so that the buildpack has to say
 /// again what the layer is for. Empty when there was no metadata.
 pub fn restored(data: &serde_json::Value) -> String {
-    let metadata = values::to_toml(data).map(|metadata| ("metadata".to_owned(), metadata));
+    // What is no table was never a buildpack's metadata.
+    let metadata = values::to_toml(data).filter(toml::Value::is_table);
+    let metadata = metadata.map(|metadata| ("metadata".to_owned(), metadata));
     toml_writer::to_string(&metadata.into_iter().collect::<toml::Table>())
 }
 
-/// Whether a layer can have this name: it is one part of a path.
+/// Whether a layer can have this name: it is one part of a path, its description is no other document of its
+/// buildpack, and it can be told in a line.
 pub fn is_name(name: &str) -> bool {
-    !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
+    !matches!(name, "" | "." | ".." | "launch" | "build" | "store")
+        && !name.contains('/')
+        && !name.contains(char::is_control)
+        && !name.ends_with(".toml")
 }
 
 #[cfg(test)]
@@ -109,8 +115,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_one_part_of_a_path() {
+    fn a_name_is_one_part_of_a_path_and_of_a_line() {
         assert!(["a", "a.b", "...", "ä"].iter().all(|name| is_name(name)));
-        assert!(["", ".", "..", "a/b", "../x", "\0"].iter().all(|name| !is_name(name)));
+        let bad = ["", ".", "..", "a/b", "../x", "\0", "a\nb", "store", "x.toml"];
+        assert!(bad.iter().all(|name| !is_name(name)));
+        assert_eq!(restored(&serde_json::json!("text")), "");
     }
 }

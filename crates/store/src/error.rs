@@ -198,6 +198,12 @@ pub enum StoreError {
         /// Why not.
         source: serde_json::Error,
     },
+    /// An app is where a cache is to be written.
+    #[error("cannot write a cache to {name}: there is an app image")]
+    NotACache {
+        /// The image.
+        name: String,
+    },
     /// A layer could not be made.
     #[error("cannot make the layer of the base image")]
     Layer(#[from] strata_layer::LayerError),

@@ -360,3 +360,15 @@ fn lies_and_damage_of_a_cache_image_are_found_out() {
     fill(&*cache, &["a"], "{}");
     assert_eq!(read(&*image(dir.path()), &id), Some(tar("a")));
 }
+
+#[test]
+fn an_app_image_is_not_replaced_by_a_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::open_or_create(dir.path()).unwrap();
+    let mut app = Image::empty("linux", "amd64");
+    app.config_mut().set_label("io.buildpacks.lifecycle.metadata", "{}");
+    layout.put_image(&app.encode().unwrap(), &[]).unwrap();
+    let cache = ImageCache::open("some/app", Box::new(layout)).unwrap();
+    let refused = cache.begin().err().unwrap();
+    assert!(refused.to_string().contains("some/app"), "{refused}");
+}

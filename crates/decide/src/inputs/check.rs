@@ -40,6 +40,17 @@ pub enum InputError {
     /// The names of the image are on several registries.
     #[error("writing to multiple registries is unsupported")]
     SeveralRegistries,
+    /// The image would replace another one that the build needs.
+    #[error("the image cannot have the name of its {what}, {name}: it would replace it")]
+    NameTaken {
+        /// `run image` or `cache image`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The image is to be written under a digest.
+    #[error("the image cannot be written as {0}: its digest is known only when it is made; name it by a tag")]
+    WrittenByDigest(String),
     /// The run image is given twice.
     #[error("supply only one of -run-image or (deprecated) -image")]
     TwoRunImages,
@@ -153,6 +164,7 @@ impl Inputs {
         }
         if is_full_check || phase == Phase::Rebase {
             self.check_references(phase)?;
+            self.check_destinations()?;
             if !self.use_daemon {
                 one_registry(&self.destinations())?;
             }
@@ -161,6 +173,25 @@ impl Inputs {
             warn(
                 "Parallel export has been enabled, but it has not taken effect because no cache has been specified.",
             );
+        }
+        Ok(())
+    }
+
+    /// An image must not replace what it is made of, or be replaced by its own cache.
+    fn check_destinations(&self) -> Result<(), InputError> {
+        let taken = [("run image", &self.run_image), ("cache image", &self.cache_image)];
+        for name in self.destinations() {
+            let reference: Reference = name.parse()?;
+            if reference.digest().is_some() {
+                return Err(InputError::WrittenByDigest(name.to_owned()));
+            }
+            for (what, other) in taken {
+                // What the analyzer wrote of a run image need not be a name.
+                let other = other.as_ref().and_then(|other| other.parse::<Reference>().ok());
+                if other.is_some_and(|other| other == reference) {
+                    return Err(InputError::NameTaken { what, name: name.to_owned() });
+                }
+            }
         }
         Ok(())
     }

@@ -4,13 +4,10 @@ use std::cell::Cell;
 use std::io::{self, Read};
 use std::rc::Rc;
 
-use super::header::{Item, Kind, split};
+use super::header::{Item, Kind, MAX_ENTRY_HEADERS, split};
 use super::members::Budget;
 use super::{UnpackOptions, UnpackStats};
 use crate::error::LayerError;
-
-/// Bytes of headers that one entry may have, long names included.
-const MAX_ENTRY_HEADERS: u64 = 8 << 20;
 
 /// Reads the archive of a layer to its end and calls `refused` with name and reason for each entry that extraction
 /// would refuse. What it cannot know is what lies below: whether a hard link has its target.

@@ -7,6 +7,11 @@ use tar::{Entry, EntryType, PaxExtensions};
 
 use crate::error::LayerError;
 
+/// Bytes of headers that one entry may have, long names included.
+pub(super) const MAX_ENTRY_HEADERS: u64 = 1 << 20;
+/// Longer names are cut in messages, in characters.
+const MAX_SHOWN: usize = 200;
+
 /// An entry of the archive.
 pub(super) struct Item {
     /// Its name as in the archive.
@@ -35,7 +40,7 @@ pub(super) enum Kind {
 impl Item {
     /// `None` for an entry that puts nothing anywhere.
     pub(super) fn read<R: Read>(entry: &mut Entry<'_, R>) -> Result<Option<Self>, LayerError> {
-        let shown = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let shown = shown(&entry.path_bytes());
         let refused = |reason| LayerError::Refused { name: shown.clone(), reason };
         if entry.header().entry_type() == EntryType::XGlobalHeader {
             let mut body = Vec::new();
@@ -68,6 +73,18 @@ impl Item {
         let uid = header.uid().map_err(LayerError::read)?;
         let gid = header.gid().map_err(LayerError::read)?;
         Ok(Some(Self { name, kind, mode, size: entry.size(), mtime, uid, gid, shown }))
+    }
+
+    /// Refuses what is more than data, and takes away what would run as another user than whoever runs it.
+    pub(super) fn disarm(&mut self) -> Result<(), LayerError> {
+        if matches!(self.kind, Kind::Fifo | Kind::Device(..)) {
+            return Err(self.refused("it is a device or a fifo"));
+        }
+        // For an ordinary user the bits mean nothing that the user could not have done.
+        if rustix::process::geteuid().is_root() {
+            self.mode &= 0o1777;
+        }
+        Ok(())
     }
 
     pub(super) fn owner(&self) -> Result<(Uid, Gid), LayerError> {
@@ -157,6 +174,14 @@ fn check_records(records: PaxExtensions<'_>, is_global: bool) -> Result<Records,
         }
     }
     Ok(found)
+}
+
+fn shown(name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name);
+    match name.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", name.get(..end).unwrap_or_default()),
+        None => name.into_owned(),
+    }
 }
 
 /// The components of a name, taken below the root.

@@ -2,10 +2,12 @@
 
 use super::Context;
 use crate::documents;
-use strata_phases::Failure;
 use strata_phases::analyze::{self, Analyze, Named};
-use strata_spec::analyzed::Analyzed;
+use strata_phases::{Failure, Observer};
+use strata_spec::analyzed::{Analyzed, ImageIdentifier};
+use strata_spec::doc::MAX_DOCUMENT;
 use strata_spec::exit::Exit;
+use strata_spec::labels::LifecycleMetadata;
 use strata_store::StoreError;
 
 pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
@@ -31,7 +33,18 @@ pub(super) fn analyze(context: &Context<'_>) -> Result<Analyzed, Failure> {
     };
     let analyzed = analyze::run(&input, *log)?;
     drop(timer);
-    documents::write(&inputs.analyzed, "analyzed", &analyzed.to_toml(), Exit::Other)?;
+    let mut analyzed = analyzed;
+    let mut text = analyzed.to_toml();
+    if text.len() > MAX_DOCUMENT {
+        log.warn("ignoring the previous image: what its label says is larger than any real document".into());
+        analyzed = Analyzed {
+            metadata: LifecycleMetadata::default(),
+            image: Some(ImageIdentifier::default()),
+            ..analyzed
+        };
+        text = analyzed.to_toml();
+    }
+    documents::write(inputs, &inputs.analyzed, "analyzed", &text, Exit::Other)?;
     Ok(analyzed)
 }
 

@@ -2,17 +2,19 @@
 
 use super::{Context, detect};
 use crate::documents;
-use strata_phases::Failure;
+use crate::leftovers;
 use strata_phases::build;
 use strata_phases::detect::Detected;
+use strata_phases::{Failure, Observer};
 use strata_spec::analyzed::Analyzed;
+use strata_spec::exit::Exit;
 use strata_spec::plan::Plan;
 
 pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let Context { inputs, log, .. } = context;
-    let group = documents::group(&inputs.group)?;
-    let plan = documents::read(&inputs.plan, "plan", Plan::parse)?;
-    let analyzed = documents::analyzed(&inputs.analyzed, log)?;
+    let group = documents::group(inputs)?;
+    let plan = documents::read(inputs, &inputs.plan, "plan", Plan::parse)?;
+    let analyzed = documents::analyzed(inputs, log)?;
     build(context, &Detected { group, plan }, &analyzed)
 }
 
@@ -21,7 +23,16 @@ pub(super) fn build(context: &Context<'_>, detected: &Detected, analyzed: &Analy
     let target = detect::target(context, analyzed);
     let variables = context.variables();
     let around = detect::surroundings(context, &target, &variables);
+    leftovers::adopt()
+        .map_err(|error| Failure::caused(Exit::Build, "failed to build: cannot adopt processes", &error))?;
     let _timer = context.log.timer("Builder");
-    // What a buildpack leaves running ends with the container.
-    build::run(detected, &around, &|| 0, context.log).map(drop)
+    // A buildpack may count on what an earlier one left running; the image must not.
+    let outcome = build::run(detected, &around, &|| 0, context.log);
+    let left_over = leftovers::end().map_err(|error| {
+        Failure::caused(Exit::Build, "failed to build: cannot end leftover processes", &error)
+    })?;
+    if left_over > 0 {
+        context.log.warn(format!("buildpacks left {left_over} process(es) running; they were ended"));
+    }
+    outcome.map(drop)
 }

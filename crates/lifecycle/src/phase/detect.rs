@@ -19,7 +19,7 @@ const EXTENSIONS: &str = "Dockerfiles";
 const MAX_OS_RELEASE: usize = 64 * 1024;
 
 pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
-    let analyzed = documents::analyzed(&context.inputs.analyzed, context.log).map_err(initialize)?;
+    let analyzed = documents::analyzed(&context.inputs, context.log).map_err(initialize)?;
     detect(context, &analyzed).map(drop)
 }
 
@@ -41,15 +41,15 @@ pub(super) fn detect(context: &Context<'_>, analyzed: &Analyzed) -> Result<Detec
     let timer = log.timer("Detector");
     let detected = detect::run(&order, &catalog, &around, *log)?;
     drop(timer);
-    documents::write(&inputs.group, "group", &detected.group.to_toml(), Exit::Other)?;
-    documents::write(&inputs.plan, "plan", &detected.plan.to_toml(), Exit::Other)?;
+    documents::write(inputs, &inputs.group, "group", &detected.group.to_toml(), Exit::Other)?;
+    documents::write(inputs, &inputs.plan, "plan", &detected.plan.to_toml(), Exit::Other)?;
     Ok(detected)
 }
 
 /// The order, with the operator's buildpacks in every group.
 fn order(context: &Context<'_>) -> Result<Order, Failure> {
     let Context { inputs, log, api, modes, .. } = context;
-    let file = documents::read(&inputs.order, "order", OrderFile::parse).map_err(|failure| {
+    let file = documents::read(inputs, &inputs.order, "order", OrderFile::parse).map_err(|failure| {
         let message = failure.message.replacen(
             "failed to read",
             "failed to initialize detector: reading order: failed to read",
@@ -70,7 +70,7 @@ fn order(context: &Context<'_>) -> Result<Order, Failure> {
     if !api.has_system_buildpacks() {
         return Ok(file.order);
     }
-    let system = files::read(&inputs.system, SystemToml::parse).map_err(|error| {
+    let system = files::read_given(&inputs.system, SystemToml::parse).map_err(|error| {
         Failure::caused(Exit::Other, "failed to initialize detector: reading system", &error)
     })?;
     let Some(SystemToml { system }) = system else {

@@ -1,10 +1,11 @@
 //! The phase `export`.
 
-use super::{Context, restore, threads};
+use super::{Context, threads};
 use crate::documents;
 use crate::images::Found;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use strata_decide::export as decide;
 use strata_layer::Owner;
 use strata_oci::Reference;
 use strata_phases::cache::{self, Keep};
@@ -22,17 +23,15 @@ use strata_store::cache::Cache;
 
 /// Where the lifecycle and its SBOM files are.
 const LIFECYCLE_DIR: &str = "/cnb/lifecycle";
-/// When images are made that do not say otherwise.
-const CREATED: &str = "1980-01-01T00:00:01Z";
 /// The largest launcher that goes into an image, in bytes.
 const MAX_LAUNCHER: usize = 64 * 1024 * 1024;
 
 pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let Context { inputs, log, .. } = context;
     let images = context.images()?;
-    let analyzed = documents::analyzed(&inputs.analyzed, log)?;
-    let group = documents::group(&inputs.group)?;
-    restore::refuse_extensions(&group, "export", Exit::Export)?;
+    let analyzed = documents::analyzed(inputs, log)?;
+    let group = documents::group(inputs)?;
+    documents::refuse_extensions(&group, "export", Exit::Export)?;
     let cache = images.cache(inputs)?;
     export(context, &group, &analyzed, cache.as_deref())
 }
@@ -98,7 +97,11 @@ fn export_image(
                 failed(&format!("there is no launcher at {}", inputs.launcher.display())),
             )
         })?;
-    let run_image = inputs.run_image.as_deref().unwrap_or_default();
+    // The very image that was analyzed, although its name may stand for another one by now.
+    let run_image = analyzed.run_image.as_ref().map(|image| image.reference.as_str()).unwrap_or_default();
+    if run_image.is_empty() {
+        return Err(Failure::new(Exit::Export, failed("run image not found in analyzed metadata")));
+    }
     let (base_store, base) = images.read(run_image, "access run image", Exit::Other)?;
     let previous = previous(context, analyzed)?;
     let outputs = inputs
@@ -128,7 +131,7 @@ fn export_image(
         process_type: inputs.process_type.as_deref(),
         project: &project,
         owner,
-        created: &created(context)?,
+        created: &created(context),
         exec_env: &inputs.exec_env,
         api: *api,
         threads: threads(),
@@ -148,7 +151,7 @@ fn export_image(
     let timer = log.timer("Exporter");
     let exported = export::run(&input, &outputs, *log)?;
     drop(timer);
-    documents::write(&inputs.report, "export report", &exported.report.to_toml(), Exit::Export)
+    documents::write(inputs, &inputs.report, "export report", &exported.report.to_toml(), Exit::Export)
 }
 
 /// A folder that has the same path in the image as here.
@@ -186,7 +189,7 @@ fn previous(context: &Context<'_>, analyzed: &Analyzed) -> Result<Option<Found>,
 
 fn project_metadata(context: &Context<'_>) -> Result<ProjectMetadata, Failure> {
     let path = &context.inputs.project_metadata;
-    let found = files::read(path, ProjectMetadata::parse)
+    let found = files::read_given(path, ProjectMetadata::parse)
         .map_err(|error| Failure::caused(Exit::Other, "failed to read project metadata", &error))?;
     if found.is_none() {
         context.log.debug(format!(
@@ -207,13 +210,14 @@ fn run_image_for_export(
         Failure::caused(Exit::Other, format!("failed to read {what} file"), error)
     };
     if !api.has_targets() {
-        let stack = files::read(&inputs.stack, StackFile::parse).map_err(|error| failed("stack", &error))?;
+        let stack =
+            files::read_given(&inputs.stack, StackFile::parse).map_err(|error| failed("stack", &error))?;
         if stack.is_none() {
             log.detail(format!("No stack metadata found at path {:?}", inputs.stack));
         }
         return Ok(stack.unwrap_or_default().run_image);
     }
-    let run = files::read(&inputs.run, RunFile::parse).map_err(|error| failed("run", &error))?;
+    let run = files::read_given(&inputs.run, RunFile::parse).map_err(|error| failed("run", &error))?;
     if run.is_none() {
         log.detail(format!("No run metadata found at path {:?}", inputs.run));
     }
@@ -242,16 +246,12 @@ pub(super) fn has_name(image: &RunImage, name: &str) -> bool {
 }
 
 /// The date of the image: always the same, unless the platform names one.
-pub(super) fn created(context: &Context<'_>) -> Result<String, Failure> {
+pub(super) fn created(context: &Context<'_>) -> String {
     let epoch =
         context.environment.variable("SOURCE_DATE_EPOCH").filter(|_| context.api.has_source_date_epoch());
-    let Some(text) = epoch else { return Ok(CREATED.to_owned()) };
-    let time = text.parse().ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
-    match time {
-        Some(time) => Ok(time.to_string()),
-        None => {
-            context.log.warn("Ignoring invalid SOURCE_DATE_EPOCH".into());
-            Ok(CREATED.to_owned())
-        }
-    }
+    let Some(epoch) = epoch else { return decide::CREATED.to_owned() };
+    decide::created(epoch).unwrap_or_else(|| {
+        context.log.warn("Ignoring invalid SOURCE_DATE_EPOCH".into());
+        decide::CREATED.to_owned()
+    })
 }

@@ -32,11 +32,11 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
         outputs: &outputs,
         api: *api,
         force: if inputs.force_rebase { Force::Yes } else { Force::No },
-        created: &export::created(context)?,
+        created: &export::created(context),
     };
     let report = rebase::run(&input, *log)?;
     drop(timer);
-    documents::write(&inputs.report, "rebase report", &report.to_toml(), Exit::Rebase)
+    documents::write(inputs, &inputs.report, "rebase report", &report.to_toml(), Exit::Rebase)
 }
 
 /// The run image that the platform names, else the one that the app image names, or a mirror of it.

@@ -15,19 +15,19 @@ use strata_store::cache::Cache;
 pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let Context { inputs, log, .. } = context;
     let images = context.images()?;
-    let group = documents::group(&inputs.group)?;
-    refuse_extensions(&group, "restore", Exit::Restore)?;
+    let group = documents::group(inputs)?;
+    documents::refuse_extensions(&group, "restore", Exit::Restore)?;
     if inputs.build_image.is_some() {
         log.debug("the build image is not needed: it is not extended".into());
     }
-    let analyzed = match files::read(&inputs.analyzed, Analyzed::parse) {
+    let analyzed = match documents::read_if_there(inputs, &inputs.analyzed, Analyzed::parse) {
         Ok(found) => {
             let analyzed = match found {
                 Some(analyzed) => analyzed,
-                None => documents::analyzed(&inputs.analyzed, log)?,
+                None => documents::analyzed(inputs, log)?,
             };
             check_run_image(context, &analyzed)?;
-            documents::write(&inputs.analyzed, "analyzed", &analyzed.to_toml(), Exit::Other)?;
+            documents::write(inputs, &inputs.analyzed, "analyzed", &analyzed.to_toml(), Exit::Other)?;
             analyzed
         }
         Err(error) => {
@@ -60,15 +60,6 @@ pub(super) fn restore(
     restore::run(&input, context.log)
 }
 
-/// Extensions need the extender, which does not exist yet.
-pub(super) fn refuse_extensions(group: &Group, action: &str, exit: Exit) -> Result<(), Failure> {
-    if group.group_extensions.is_empty() {
-        return Ok(());
-    }
-    let message = "the group has image extensions, which this lifecycle does not support yet";
-    Err(Failure::new(exit, format!("failed to {action}: {message}")))
-}
-
 /// Makes sure that the run image can still be had, before anybody builds for it. One that `run.toml` does not know is
 /// the platform's own affair.
 fn check_run_image(context: &Context<'_>, analyzed: &Analyzed) -> Result<(), Failure> {
@@ -78,7 +69,7 @@ fn check_run_image(context: &Context<'_>, analyzed: &Analyzed) -> Result<(), Fai
     if !api.checks_run_image() || name.is_empty() || !images.are_in_registries() {
         return Ok(());
     }
-    let run = files::read(&inputs.run, RunFile::parse)
+    let run = files::read_given(&inputs.run, RunFile::parse)
         .map_err(|error| Failure::caused(Exit::Other, "failed to read run file", &error))?
         .unwrap_or_default();
     if !run.images.iter().any(|image| export::has_name(image, name)) {

@@ -190,7 +190,7 @@ impl<'a> Assembly<'a> {
     /// A folder in the layers directory, by its path in there.
     fn tree(&self, tail: &Path) -> Result<Source, Failure> {
         let Place { real, seen } = self.export.layers;
-        let dir = real.join(tail);
+        let dir = files::below(real, tail).map_err(|error| failed("cannot use a folder", &error))?;
         let as_path = format!("{seen}/{}", tail.display());
         let parents = self.parents(&dir, &as_path)?;
         Ok(Source::Dir { dir, as_path, parents, owner: self.export.owner })
@@ -199,7 +199,8 @@ impl<'a> Assembly<'a> {
     /// The launch layers of one buildpack, and its part of the label.
     pub(super) fn buildpack(&mut self, buildpack: &GroupElement) -> Result<BuildpackLayers, Failure> {
         let label = buildpack.label();
-        let dir = self.export.layers.real.join(escape_id(&buildpack.id));
+        let dir = files::below(self.export.layers.real, escape_id(&buildpack.id))
+            .map_err(|error| failed(&format!("cannot read the layers of {label}"), &error))?;
         let unreadable = |error: FileError| failed(&format!("cannot read the layers of {label}"), &error);
         let store = files::read(&dir.join("store.toml"), StoreToml::parse).map_err(unreadable)?;
         let mut entry = BuildpackLayers {
@@ -262,7 +263,8 @@ impl<'a> Assembly<'a> {
     /// The SBOM files about what is in the image; `None` when there are none.
     pub(super) fn sbom(&mut self) -> Result<Option<Sha>, Failure> {
         let tail = Path::new("sbom/launch");
-        let dir = self.export.layers.real.join(tail);
+        let dir = files::below(self.export.layers.real, tail)
+            .map_err(|error| failed("cannot use the SBOM files", &error))?;
         if !dir.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
             return Ok(None);
         }

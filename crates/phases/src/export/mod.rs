@@ -117,11 +117,7 @@ pub struct Exported {
 ///
 /// # Errors
 /// [`Exit::Export`]; under a name that failed, the earlier image stays as it was.
-pub fn run(
-    export: &Export<'_>,
-    outputs: &[Output],
-    observer: &dyn Observer,
-) -> Result<Exported, Failure> {
+pub fn run(export: &Export<'_>, outputs: &[Output], observer: &dyn Observer) -> Result<Exported, Failure> {
     let started = Instant::now();
     observer.event(Event::PhaseStarted { phase: "export".into() });
     let Some((_, first)) = outputs.first() else {
@@ -141,10 +137,8 @@ pub fn run(
     }
     // All layers are in the first place by now.
     let sources: Vec<&dyn Store> = image.layers().iter().map(|_| first.as_ref()).collect();
-    let saving =
-        Saving { image: &image, sources: &sources, outputs, may_be_sparse: export.may_be_sparse };
-    let saved =
-        saving::save(&saving, observer).map_err(|error| failed("cannot store the image", &error))?;
+    let saving = Saving { image: &image, sources: &sources, outputs, may_be_sparse: export.may_be_sparse };
+    let saved = saving::save(&saving, observer).map_err(|error| failed("cannot store the image", &error))?;
     let size = saved.encoded.layers.iter().map(|layer| layer.size).sum();
     let report = Report { build: build_report(export)?, image: saved.report };
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);

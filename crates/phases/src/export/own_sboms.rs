@@ -3,7 +3,7 @@
 use super::failed;
 use crate::event::Observer;
 use crate::failure::Failure;
-use crate::files;
+use crate::files::{self, Links};
 use std::path::Path;
 use strata_decide::sbom::FORMATS;
 
@@ -19,8 +19,12 @@ pub struct OwnSboms<'a> {
 impl OwnSboms<'_> {
     /// Copies them to where export and the report take SBOM files from. Missing ones are worth a warning.
     pub(super) fn copy(&self, layers_dir: &Path, observer: &dyn Observer) -> Result<(), Failure> {
-        let build = layers_dir.join("sbom/build/buildpacksio_lifecycle");
-        let launch = layers_dir.join("sbom/launch/buildpacksio_lifecycle/launcher");
+        let below = |tail| {
+            files::below(layers_dir, tail)
+                .map_err(|error| failed("cannot put an SBOM into its place", &error))
+        };
+        let build = below("sbom/build/buildpacksio_lifecycle")?;
+        let launch = below("sbom/launch/buildpacksio_lifecycle/launcher")?;
         self.copy_known("lifecycle", &build, observer)?;
         match self.launcher_dir {
             None => self.copy_known("launcher", &launch, observer),
@@ -38,7 +42,8 @@ impl OwnSboms<'_> {
                 continue;
             }
             observer.debug(format!("Copying SBOM {file} to {}", to.join(name).display()));
-            files::copy(&from, &to.join(name)).map_err(|error| failed("cannot copy an SBOM", &error))?;
+            files::copy(&from, Links::Follow, &to.join(name))
+                .map_err(|error| failed("cannot copy an SBOM", &error))?;
         }
         Ok(())
     }
@@ -48,7 +53,8 @@ fn copy_all(from: &Path, to: &Path) -> Result<(), Failure> {
     for path in files::list(from).map_err(|error| failed("cannot list the launcher's SBOMs", &error))? {
         let Some(file) = path.file_name().and_then(|name| name.to_str()) else { continue };
         if FORMATS.iter().any(|(ending, _)| file.ends_with(ending)) {
-            files::copy(&path, &to.join(file)).map_err(|error| failed("cannot copy an SBOM", &error))?;
+            files::copy(&path, Links::Follow, &to.join(file))
+                .map_err(|error| failed("cannot copy an SBOM", &error))?;
         }
     }
     Ok(())

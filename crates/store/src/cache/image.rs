@@ -11,6 +11,9 @@ use crate::{Store, StoreError, StoredImage};
 /// The date of the image and its layers, whatever the clock says: equal caches are equal images.
 const CREATED: &str = "1980-01-01T00:00:01Z";
 
+/// The label of an app image, which is never to be replaced by a cache.
+const OF_AN_APP: &str = "io.buildpacks.lifecycle.metadata";
+
 /// A cache in an image.
 pub struct ImageCache {
     name: String,
@@ -81,6 +84,13 @@ impl Cache for ImageCache {
     }
 
     fn begin(&self) -> Result<Box<dyn CacheWriter + '_>, StoreError> {
+        let is_app = |old: &StoredImage| {
+            let config = old.image.config();
+            config.label(METADATA).is_none() && config.label(OF_AN_APP).is_some()
+        };
+        if self.old.as_ref().is_some_and(is_app) {
+            return Err(StoreError::NotACache { name: self.name.clone() });
+        }
         Ok(Box::new(Writer { cache: self, layers: Vec::new() }))
     }
 }
