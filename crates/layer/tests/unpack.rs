@@ -281,6 +281,9 @@ fn data_holds_no_devices_and_nothing_that_runs_as_another_user() {
     let mut header = Header::new_ustar();
     header.set_path("s").unwrap();
     header.set_mode(0o6755);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(1);
     header.set_size(0);
     header.set_cksum();
     let mut bytes = header.as_bytes().to_vec();

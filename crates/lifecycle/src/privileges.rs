@@ -58,9 +58,10 @@ pub(crate) fn apply(phase: Phase, inputs: &Inputs) -> Result<Option<User>, Failu
     };
     ensure_owner(uid, gid, &owned_dirs(phase, inputs))
         .map_err(|error| fail("chown volumes".into(), error))?;
-    wait_for_one_thread()
-        .and_then(|()| run_as(uid, gid))
-        .map_err(|error| fail(format!("exec as user {uid}:{gid}"), error))?;
+    wait_for_one_thread().and_then(|()| run_as(uid, gid)).map_err(|error| {
+        fail(format!("exec as user {uid}:{gid}"), error)
+            .hint("CNB_USER_ID and CNB_GROUP_ID, or -uid and -gid, say who the user of the build is")
+    })?;
     if phase != Phase::Create {
         return Ok(None);
     }
