@@ -35,19 +35,26 @@ fn copy(
 ) -> Result<Digest, Failure> {
     let what = format!("cannot copy '{}' to '{}'", args.from, args.to);
     let failed = |error: StoreError| failure(Exit::Other, &what, &error);
+    // Layouts often have one image of an index only.
+    let incomplete = |error: StoreError| {
+        let is_missing = matches!(error, StoreError::Missing { .. }) && !args.all;
+        let failure = failed(error);
+        if is_missing { failure.hint("choose one image of the index with --platform") } else { failure }
+    };
     if args.all && !to.has_indexes() {
         return Err(failed(StoreError::NoIndexes));
     }
     let tree = match args.platform {
         None if to.has_indexes() => {
             let store = from.open(surroundings, None).map_err(failed)?;
-            store.read_tree().map_err(failed)?.map(|tree| (store, tree))
+            store.read_tree().map_err(incomplete)?.map(|tree| (store, tree))
         }
         _ => None,
     };
     if let Some((store, tree)) = tree {
         let target = create(to, from, surroundings, &what)?;
-        return copy_index(&target, &*store, &tree).and_then(|digest| finish(target, digest)).map_err(failed);
+        let copied = copy_index(&target, &*store, &tree).and_then(|digest| finish(target, digest));
+        return copied.map_err(incomplete);
     }
     let (store, image) = images::open(&args.from, surroundings, args.platform.as_ref(), Names::Anywhere)?;
     let target = create(to, from, surroundings, &what)?;

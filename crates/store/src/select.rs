@@ -1,9 +1,10 @@
 //! Chooses among the images of an index, wherever it is.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use strata_oci::media_type::is_index;
-use strata_oci::{Descriptor, Document, Image, ImageConfig, Index, Manifest, Platform};
+use strata_oci::{Descriptor, Digest, Document, Image, ImageConfig, Index, Manifest, Platform};
 
 use crate::layout::REF_NAME;
 use crate::{StoreError, StoredImage, Tree};
@@ -18,6 +19,14 @@ const MAX_TREE_SIZE: usize = 64 << 20;
 
 /// An image, and the name it has in the index.
 pub(crate) type Candidate = (Descriptor, Option<String>);
+
+/// What an index stands for.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) images: Vec<Candidate>,
+    /// Those that were looked into.
+    indexes: BTreeSet<Digest>,
+}
 
 /// Where the documents of an index are.
 pub(crate) trait Documents {
@@ -38,13 +47,13 @@ pub(crate) fn choose(
     entries: &[Descriptor],
     platform: &Platform,
 ) -> Result<Option<Descriptor>, StoreError> {
-    let mut found = Vec::new();
+    let mut found = Found::default();
     for entry in entries {
         expand(documents, entry, entry.annotations.get(REF_NAME), 0, &mut found)?;
     }
     // One image under several names is one image.
     let mut images: Vec<Candidate> = Vec::new();
-    for candidate in found {
+    for candidate in found.images {
         if images.iter().all(|(image, _)| image.digest != candidate.0.digest) {
             images.push(candidate);
         }
@@ -132,12 +141,16 @@ pub(crate) fn expand(
     entry: &Descriptor,
     name: Option<&String>,
     depth: usize,
-    found: &mut Vec<Candidate>,
+    found: &mut Found,
 ) -> Result<(), StoreError> {
-    if depth > MAX_DEPTH || found.len() > MAX_MANIFESTS {
+    if depth > MAX_DEPTH || found.images.len() + found.indexes.len() > MAX_MANIFESTS {
         return Err(StoreError::Nesting { path: documents.place() });
     }
     if is_index(&entry.media_type) {
+        // An index that is listed again and again adds nothing, and could take forever.
+        if !found.indexes.insert(entry.digest) {
+            return Ok(());
+        }
         let bytes = documents.manifest(entry)?.ok_or_else(|| missing(documents, entry))?;
         let index = Index::parse(&bytes, Some(&entry.media_type))
             .map_err(|source| StoreError::Manifest { path: documents.place(), source })?;
@@ -145,7 +158,7 @@ pub(crate) fn expand(
         return entries.try_for_each(|entry| expand(documents, entry, name, depth + 1, found));
     }
     if !is_attestation(entry) {
-        found.push((entry.clone(), name.cloned()));
+        found.images.push((entry.clone(), name.cloned()));
     }
     Ok(())
 }

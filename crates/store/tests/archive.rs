@@ -250,6 +250,36 @@ fn an_index_goes_through_an_archive_with_its_digest() {
     assert!(matches!(copy_tree(&docker, &from, &tree, &[]), Err(StoreError::NoIndexes)));
 }
 
+/// An index that names another `width` times, on `depth` levels; and the number of its blobs.
+fn nested(depth: usize, width: usize) -> Vec<(String, Vec<u8>)> {
+    let mut blobs = Vec::new();
+    let mut index = r#"{"schemaVersion":2,"manifests":[]}"#.to_owned();
+    for _ in 0..depth {
+        let descriptor = Descriptor::of(media_type::OCI_INDEX, index.as_bytes());
+        blobs.push((format!("blobs/sha256/{}", descriptor.digest.hex()), index.into_bytes()));
+        let entry = serde_json::to_string(&descriptor).unwrap();
+        index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, vec![entry; width].join(","));
+    }
+    blobs.push(("index.json".to_owned(), index.into_bytes()));
+    blobs
+}
+
+#[test]
+fn indexes_that_repeat_themselves_take_no_time() {
+    let bench = Bench::new();
+    for (depth, is_refused) in [(6, false), (20, true)] {
+        let members = nested(depth, 1000);
+        let members: Vec<(&str, &[u8])> =
+            members.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        let archive = OciArchive::open(bench.archive("a.tar", &members)).unwrap();
+        match archive.read_image() {
+            Err(error) => assert!(is_refused && matches!(error, StoreError::Nesting { .. }), "{error}"),
+            Ok(found) => assert!(!is_refused && found.is_none()),
+        }
+        assert_eq!(archive.read_tree().is_err(), is_refused);
+    }
+}
+
 #[test]
 fn skopeo_reads_what_is_written_here() {
     let bench = Bench::new();

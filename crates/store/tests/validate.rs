@@ -4,10 +4,10 @@
 mod support;
 
 use strata_layer::{Compression, Content, GeneratedEntry, Owner, Source, TarWriter, pack};
-use strata_oci::{Descriptor, Digest, Encoded, Image, Layer, media_type};
+use strata_oci::{Descriptor, Digest, Encoded, Image, Index, Layer, Manifest, Platform, media_type};
 use strata_store::archive::{DockerArchive, Format, OciArchive, Writer};
 use strata_store::validate::{Report, Severity, prove};
-use strata_store::{Layout, Store, convert_image, copy_image, copy_tree};
+use strata_store::{Layout, Store, Tree, convert_image, copy_image, copy_tree};
 use support::docker_registry::DockerRegistry;
 use support::{hasty_client, put_blob, run};
 
@@ -137,6 +137,42 @@ fn an_index_is_proven_with_all_its_images() {
         &["inspect", "--raw", "--tls-verify=false", &format!("docker://{}", registry.name("web:all"))],
     );
     assert_eq!(Digest::of(seen.as_bytes()), digest);
+}
+
+#[test]
+fn what_is_listed_beside_images_goes_with_them_and_is_no_image() {
+    let (dir, layout, image) = layout(good(), |_| {});
+    let statement = put_blob(&layout, b"{\"predicate\":{}}");
+    let statement = Descriptor { media_type: "application/vnd.in-toto+json".to_owned(), ..statement };
+    let config = put_blob(&layout, b"{}");
+    let config = Descriptor { media_type: media_type::OCI_CONFIG.to_owned(), ..config };
+    let mut attestation = Manifest::new(media_type::OCI_MANIFEST, config.clone());
+    attestation.layers.push(statement.clone());
+    let attestation = attestation.encode().unwrap();
+    let mut entry = Descriptor::of(media_type::OCI_MANIFEST, &attestation);
+    entry.platform = Some(Platform::new("unknown", "unknown"));
+    let first = Descriptor { platform: Some(image.platform.clone()), ..image.manifest_descriptor() };
+    let mut index = Index::default();
+    index.manifests = vec![first.clone(), entry.clone()];
+    let index = index.encode().unwrap();
+    let root = Descriptor::of(media_type::OCI_INDEX, &index);
+    let blobs =
+        image.layers.iter().cloned().chain([image.config_descriptor.clone(), statement.clone(), config]);
+    let tree = Tree {
+        documents: vec![(first, image.manifest.clone()), (entry, attestation), (root, index)],
+        blobs: blobs.collect(),
+    };
+    layout.put_tree(&tree, &["all".to_owned()]).unwrap();
+    let registry = DockerRegistry::plain();
+    let there = hasty_client().open(&registry.name("web:all")).unwrap();
+    copy_tree(&there, &layout.clone().tagged("all"), &tree, &[]).unwrap();
+    let back = Layout::open_or_create(dir.path().join("back")).unwrap().tagged("all");
+    copy_tree(&back, &there, &there.read_tree().unwrap().unwrap(), &[]).unwrap();
+    let report = proven(&back);
+    assert_eq!((problems(&report), report.images.len()), (String::new(), 1));
+    assert_eq!(back.read_image().unwrap().unwrap().manifest_digest, image.manifest_digest);
+    std::fs::write(back.blob_path(&statement.digest), "forged").unwrap();
+    assert!(!proven(&back).is_good());
 }
 
 #[test]

@@ -21,6 +21,9 @@ use super::MANIFEST;
 use super::members::{Members, Span};
 use crate::{BlobSink, Medium, Store, StoreError, StoredImage, host_architecture};
 
+/// Images of one archive.
+const MAX_IMAGES: usize = 4096;
+
 /// An archive as `docker save` writes it. It can only be read; see [`super::Writer`].
 #[derive(Debug)]
 pub struct DockerArchive {
@@ -66,8 +69,11 @@ impl DockerArchive {
         let span = members.file(MANIFEST)?;
         let span = span.ok_or_else(|| members.refused(MANIFEST, "it is not there"))?;
         let bytes = members.document(MANIFEST, span, MAX_MANIFEST_SIZE)?;
-        let saved = serde_json::from_slice(&bytes)
+        let saved: Vec<Saved> = serde_json::from_slice(&bytes)
             .map_err(|error| StoreError::io("parse", &members.path().join(MANIFEST))(error.into()))?;
+        if saved.len() > MAX_IMAGES {
+            return Err(members.refused(MANIFEST, "it lists too many images"));
+        }
         let platform = Platform::new("linux", host_architecture());
         Ok(Self { members, saved, platform, chosen: OnceLock::new() })
     }

@@ -6,6 +6,7 @@
 mod docker;
 mod members;
 mod oci;
+mod replace;
 mod write;
 
 pub use docker::DockerArchive;

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use strata_layer::{HashWriter, LayerError, Owner, TarWriter, open_layer};
 use strata_oci::reference::{DEFAULT_REGISTRY, DEFAULT_TAG};
 use strata_oci::{Descriptor, Digest, Encoded, Hasher, ImageConfig, Index, Reference, media_type};
-use tempfile::NamedTempFile;
 
+use super::replace::Replacement;
 use super::{IMAGE_NAME, MANIFEST, WAITING_ROOM, blob_name};
-use crate::layout::{OCI_LAYOUT, REF_NAME, check_name, sync_dir, temp_file};
+use crate::layout::{OCI_LAYOUT, REF_NAME, check_name};
 use crate::{BlobSink, Copied, Medium, Store, StoreError, StoredImage, Tree, copy_bytes};
 
 const MODE: u32 = 0o644;
@@ -50,8 +50,8 @@ type Output = Box<dyn Write + Send>;
 struct State {
     /// Gone once something could not be written.
     tar: Option<TarWriter<BufWriter<Output>>>,
-    /// Replaces the file of this archive at the end.
-    temp: Option<NamedTempFile>,
+    /// What becomes the file; none when something else is written to.
+    replacement: Option<Replacement>,
     /// Sizes of the blobs that were stored, under the digests they came with.
     blobs: BTreeMap<Digest, u64>,
     /// What a layer is in an archive of Docker's: the digest and size of its plain tar archive, by the blob's digest.
@@ -82,10 +82,9 @@ impl Writer {
             let file = OpenOptions::new().write(true).open(path).map_err(StoreError::io("write", path))?;
             return Self::new(path, Path::new(WAITING_ROOM), format, Box::new(file), None);
         }
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let temp = temp_file(dir, ".tmp-")?;
-        let file = temp.as_file().try_clone().map_err(StoreError::io("write", path))?;
-        Self::new(path, dir, format, Box::new(file), Some(temp))
+        let (replacement, file) = Replacement::begin(path)?;
+        let dir = replacement.dir().to_owned();
+        Self::new(path, &dir, format, Box::new(file), Some(replacement))
     }
 
     /// Writes to a pipe, or whatever else takes bytes; `place` is its name in messages.
@@ -102,10 +101,10 @@ impl Writer {
         dir: &Path,
         format: Format,
         out: Output,
-        temp: Option<NamedTempFile>,
+        replacement: Option<Replacement>,
     ) -> Result<Self, StoreError> {
         let tar = TarWriter::new(BufWriter::with_capacity(128 * 1024, out));
-        let state = State { tar: Some(tar), temp, ..State::default() };
+        let state = State { tar: Some(tar), replacement, ..State::default() };
         let (place, dir) = (place.to_owned(), dir.to_owned());
         let shared = Shared { format, place, dir, name: None, tag: None, state: Mutex::new(state) };
         if format == Format::Oci {
@@ -158,10 +157,7 @@ impl Writer {
         let mut out = tar.finish().map_err(|error| shared.failed(error))?;
         out.flush().map_err(StoreError::io("write", &shared.place))?;
         drop(out);
-        let Some(temp) = state.temp.take() else { return Ok(()) };
-        temp.as_file().sync_all().map_err(StoreError::io("sync", temp.path()))?;
-        temp.persist(&shared.place).map_err(|error| StoreError::io("write", &shared.place)(error.error))?;
-        sync_dir(&shared.dir)
+        state.replacement.take().map_or(Ok(()), Replacement::finish)
     }
 }
 

@@ -284,11 +284,11 @@ impl Image {
         let document = Document::parse(&bytes, kind.as_deref());
         let document = document.map_err(|source| self.not_understood(source))?;
         let Document::Index(index) = document else { return Ok(bytes) };
-        let mut found = Vec::new();
+        let mut found = select::Found::default();
         for entry in &index.manifests {
             select::expand(self, entry, None, 0, &mut found)?;
         }
-        let fitting = select::for_platform(self, found, &self.platform)?;
+        let fitting = select::for_platform(self, found.images, &self.platform)?;
         let Some((entry, _)) = fitting.into_iter().next() else { return Ok(bytes) };
         let chosen = self.manifest(&entry)?;
         chosen.ok_or_else(|| StoreError::Missing { path: self.place(), digest: entry.digest })
