@@ -53,8 +53,8 @@ fn copy(
     };
     if let Some((store, tree)) = tree {
         let target = create(to, from, surroundings, &what)?;
-        let copied = copy_index(&target, &*store, &tree).and_then(|digest| finish(target, digest));
-        return copied.map_err(incomplete);
+        let copied = copy_index(&target, &*store, &tree);
+        return finish(target, copied).map_err(incomplete);
     }
     let (store, image) = images::open(&args.from, surroundings, args.platform.as_ref(), Names::Anywhere)?;
     let target = create(to, from, surroundings, &what)?;
@@ -64,7 +64,7 @@ fn copy(
         let threads = available_parallelism().map_or(1, usize::from);
         convert_image(target.store(), &*store, &image, &[], threads).map(|encoded| encoded.manifest_digest)
     };
-    copied.and_then(|digest| finish(target, digest)).map_err(failed)
+    finish(target, copied).map_err(failed)
 }
 
 fn create(
@@ -90,8 +90,16 @@ fn copy_index(target: &Target, from: &dyn Store, tree: &Tree) -> Result<Digest, 
     Ok(root.unwrap_or_else(|| Digest::of(b"")))
 }
 
-fn finish(target: Target, digest: Digest) -> Result<Digest, StoreError> {
-    target.finish().map(|()| digest)
+/// Makes what was copied visible, or leaves nothing of it.
+fn finish(target: Target, copied: Result<Digest, StoreError>) -> Result<Digest, StoreError> {
+    match copied {
+        Ok(digest) => target.finish().map(|()| digest),
+        Err(error) => {
+            // What cannot be removed is an empty layout; why there is no image counts more.
+            target.give_up().unwrap_or_default();
+            Err(error)
+        }
+    }
 }
 
 fn is_standard_output(to: &Source) -> bool {

@@ -114,6 +114,8 @@ impl fmt::Debug for Surroundings<'_> {
 pub struct Target {
     store: Box<dyn Store>,
     archive: Option<Writer>,
+    /// A directory that was not there before.
+    made: Option<PathBuf>,
 }
 
 impl Target {
@@ -130,6 +132,18 @@ impl Target {
     /// When an archive cannot be written to its end.
     pub fn finish(self) -> Result<(), StoreError> {
         self.archive.map_or(Ok(()), Writer::finish)
+    }
+
+    /// Leaves nothing behind of an image that could not be put. What was there before stays.
+    ///
+    /// # Errors
+    ///
+    /// When a directory cannot be removed.
+    pub fn give_up(self) -> Result<(), StoreError> {
+        let Self { store, made, .. } = self;
+        drop(store);
+        let Some(dir) = made else { return Ok(()) };
+        std::fs::remove_dir_all(&dir).map_err(StoreError::io("remove", &dir))
     }
 }
 
@@ -213,11 +227,11 @@ impl Source {
             Self::Registry(name) => Box::new(surroundings.registry(name)?.for_platform(platform)),
             Self::Daemon(name) => Box::new(surroundings.daemon(name)?),
             Self::Named { name, written } => {
-                let layout = surroundings.embedded.layout_for(name);
-                if layout.dir().join("index.json").is_file() {
-                    Box::new(layout.for_platform(platform))
-                } else {
-                    Box::new(surroundings.registry(written)?.for_platform(platform))
+                let layout = surroundings.embedded.layout_for(name).for_platform(platform.clone());
+                match layout.read_image() {
+                    Ok(None) => Box::new(surroundings.registry(written)?.for_platform(platform)),
+                    // What is wrong with it shows again when it is used.
+                    Ok(Some(_)) | Err(_) => Box::new(layout),
                 }
             }
         })
@@ -235,11 +249,7 @@ impl Source {
     ) -> Result<Target, StoreError> {
         let store: Box<dyn Store> = match self {
             Self::Layout { dir, tag } => {
-                let layout = Layout::open_or_create(dir)?;
-                Box::new(match tag.as_deref().or(name.and_then(Reference::tag)) {
-                    Some(tag) => layout.tagged(tag),
-                    None => layout,
-                })
+                return in_layout(dir, tag.as_deref().or(name.and_then(Reference::tag)));
             }
             Self::OciArchive { file, tag } => return archive(file, Format::Oci, tag.as_deref(), name),
             Self::DockerArchive { file, name: own } => {
@@ -249,11 +259,10 @@ impl Source {
             Self::Daemon(name) => Box::new(surroundings.daemon(name)?),
             Self::Named { name, written } => {
                 let tag = name.tag().ok_or_else(|| StoreError::Name(written.clone()))?;
-                let dir = surroundings.embedded.layout_for(name).dir().to_owned();
-                Box::new(Layout::open_or_create(dir)?.tagged(tag))
+                return in_layout(surroundings.embedded.layout_for(name).dir(), Some(tag));
             }
         };
-        Ok(Target { store, archive: None })
+        Ok(Target { store, archive: None, made: None })
     }
 
     /// Whether this kind of place has indexes of images for several platforms.
@@ -291,6 +300,16 @@ fn layout_of(dir: &Path, tag: Option<&str>) -> Layout {
     }
 }
 
+fn in_layout(dir: &Path, tag: Option<&str>) -> Result<Target, StoreError> {
+    let made = dir.symlink_metadata().is_err().then(|| dir.to_owned());
+    let layout = Layout::open_or_create(dir)?;
+    let layout = match tag {
+        Some(tag) => layout.tagged(tag),
+        None => layout,
+    };
+    Ok(Target { store: Box::new(layout), archive: None, made })
+}
+
 /// The name of an image, if it is more than a tag.
 fn whole_name(text: &str) -> Option<Reference> {
     text.contains([':', '/']).then(|| text.parse().ok()).flatten()
@@ -321,7 +340,7 @@ fn archive(
         (None, Some(tag), _) => writer = writer.tagged(tag),
         (None, None, None) => {}
     }
-    Ok(Target { store: Box::new(writer.clone()), archive: Some(writer) })
+    Ok(Target { store: Box::new(writer.clone()), archive: Some(writer), made: None })
 }
 
 /// A directory and a tag. Directories may have colons.
@@ -351,6 +370,7 @@ fn split_archive(text: &str) -> (PathBuf, Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scratch;
 
     #[test]
     fn a_directory_with_colons_wins_over_a_tag() {
@@ -418,7 +438,12 @@ mod tests {
         let source = Source::parse("web").unwrap();
         let medium = || format!("{:?}", source.open(&surroundings, None).unwrap().medium());
         assert!(medium().starts_with("Registry("), "{}", medium());
-        source.create(&surroundings, None).unwrap().finish().unwrap();
+        source.create(&surroundings, None).unwrap().give_up().unwrap();
+        assert!(medium().starts_with("Registry("), "{}", medium());
+        let target = source.create(&surroundings, None).unwrap();
+        let image = scratch::base("amd64", 1, 1, "1980-01-01T00:00:01Z").unwrap();
+        image.put_in(target.store(), &[]).unwrap();
+        target.finish().unwrap();
         assert!(medium().starts_with("Layout("), "{}", medium());
         let by_digest = format!("web@sha256:{}", "0".repeat(64));
         assert!(Source::parse(&by_digest).unwrap().create(&surroundings, None).is_err());

@@ -115,6 +115,10 @@ fn a_damaged_image_is_found_out() {
     assert_eq!(done.code, 1, "{done:#?}");
     assert!(done.stderr.contains("have the digest"), "{done:#?}");
     assert_eq!(fs::read(bench.path("a.tar")).unwrap(), b"before");
+    for (target, path) in [("oci:fresh", "fresh"), ("fresh", "images/index.docker.io/library/fresh/latest")] {
+        assert_eq!(strata(&bench, &["copy", "web", target]).code, 1, "{target}");
+        assert!(!bench.path(path).exists(), "{target}");
+    }
     let hidden = |entry: &fs::DirEntry| entry.file_name().to_str().unwrap().starts_with('.');
     assert!(!fs::read_dir(bench.path("")).unwrap().any(|entry| hidden(&entry.unwrap())));
 }
