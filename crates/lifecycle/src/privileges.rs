@@ -41,9 +41,11 @@ pub(crate) struct User {
 /// When detector or builder are root, or a step is not permitted.
 pub(crate) fn apply(phase: Phase, inputs: &Inputs) -> Result<Option<User>, Failure> {
     let Inputs { uid, gid, .. } = *inputs;
-    keep_to_oneself().map_err(|error| {
-        Failure::caused(Exit::Other, "failed to hide credentials from buildpacks", &error)
-    })?;
+    if matches!(phase, Phase::Detect | Phase::Build | Phase::Create) {
+        keep_to_oneself().map_err(|error| {
+            Failure::caused(Exit::Other, "failed to hide credentials from buildpacks", &error)
+        })?;
+    }
     match phase {
         Phase::Detect | Phase::Build if is_root() => {
             let message = format!("failed to {}: refusing to run as root", phase.subcommand());

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use strata_decide::export as decide;
 use strata_layer::Owner;
-use strata_oci::Reference;
+use strata_oci::{Digest, Reference};
 use strata_phases::cache::{self, Keep};
 use strata_phases::export::{self, Export, OwnSboms, Parents, Place, Previous};
 use strata_phases::files::{self, Links};
@@ -20,6 +20,7 @@ use strata_spec::metadata::Metadata;
 use strata_spec::project::ProjectMetadata;
 use strata_spec::run::{RunFile, RunImage, StackFile};
 use strata_store::cache::Cache;
+use strata_store::{Store, registry};
 
 /// Where the lifecycle and its SBOM files are.
 const LIFECYCLE_DIR: &str = "/cnb/lifecycle";
@@ -55,8 +56,12 @@ pub(super) fn export(
             api: context.api,
             threads: threads(),
         };
+        let old = old_cache_image(context);
         if let Err(failure) = cache::run(&keep, cache, *log) {
             log.warn(format!("Failed to export cache: {}", failure.chain()));
+        }
+        if let Some((image, digest)) = old {
+            delete_if_replaced(&image, &digest, context);
         }
     };
     if inputs.parallel_export && cache.is_some() {
@@ -73,6 +78,28 @@ pub(super) fn export(
     Ok(())
 }
 
+/// The cache image that is there, for platforms of old, who do not delete it themselves.
+fn old_cache_image(context: &Context<'_>) -> Option<(registry::Image, Digest)> {
+    let name = context.inputs.cache_image.as_deref().filter(|_| !context.api.keeps_old_cache_image())?;
+    // What cannot be read is not deleted; that it cannot be read is told when the cache is written.
+    let image = context.images().ok()?.in_registry(name, Exit::Export).ok()?;
+    let digest = image.read_image().ok()??.manifest_digest;
+    Some((image, digest))
+}
+
+fn delete_if_replaced(image: &registry::Image, old: &Digest, context: &Context<'_>) {
+    let deleted = match image.read_image() {
+        Ok(Some(new)) if new.manifest_digest != *old => image.delete_manifest(old),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = deleted {
+        let failure =
+            Failure::caused(Exit::Export, format!("cannot delete the old cache image {old}"), &error);
+        context.log.warn(failure.chain());
+    }
+}
+
 fn export_image(
     context: &Context<'_>,
     group: &Group,
@@ -82,7 +109,8 @@ fn export_image(
     let Context { inputs, log, api, .. } = context;
     let images = context.images()?;
     let failed = |what: &str| format!("failed to export: {what}");
-    let metadata = files::read(&inputs.layers_dir.join("config/metadata.toml"), Metadata::parse)
+    let metadata = files::below(&inputs.layers_dir, "config")
+        .and_then(|config| files::read(&config.join("metadata.toml"), Metadata::parse))
         .map_err(|error| Failure::caused(Exit::Export, failed("read build metadata"), &error))?
         .ok_or_else(|| {
             Failure::new(Exit::Export, failed("read build metadata: there is no config/metadata.toml"))

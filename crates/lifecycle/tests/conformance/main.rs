@@ -14,6 +14,7 @@ mod buildpack_api;
 mod create;
 mod detect;
 mod export;
+mod hostile;
 mod platform_api;
 mod rebase;
 mod restore;
