@@ -55,7 +55,7 @@ pub fn run(rebase: &Rebase<'_>, observer: &dyn Observer) -> Result<Report, Failu
 }
 
 fn failed(error: &dyn std::error::Error) -> Failure {
-    Failure::new(Exit::Rebase, format!("failed to rebase: {error}"))
+    Failure::caused(Exit::Rebase, "failed to rebase", error)
 }
 
 /// The image on its new base, with labels that say so.
