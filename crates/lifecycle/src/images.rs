@@ -198,15 +198,10 @@ impl Images {
 /// Connects to the daemon while this process may: its socket is root's.
 fn connect(environment: &Environment) -> Result<daemon::Client, Failure> {
     let text = |name: &str| environment.variable(name).map(str::to_owned);
-    let path = |name: &str| environment.variable(name).map(PathBuf::from);
+    let temp_dir = environment.variable("TMPDIR").unwrap_or("/tmp");
     let settings = daemon::Settings {
-        host: text("DOCKER_HOST"),
-        cert_path: path("DOCKER_CERT_PATH"),
-        tls_verify: text("DOCKER_TLS_VERIFY").is_some(),
-        api_version: text("DOCKER_API_VERSION"),
-        temp_dir: path("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp")),
         user_agent: USER_AGENT.to_owned(),
-        ..daemon::Settings::default()
+        ..daemon::Settings::from_variables(&text, temp_dir.into())
     };
     let failed = |error: daemon::Error| {
         let failure = Failure::caused(Exit::Other, "failed to initialize docker client", &error);

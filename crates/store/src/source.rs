@@ -91,15 +91,8 @@ impl<'a> Surroundings<'a> {
     }
 
     fn daemon(&self, name: &str) -> Result<daemon::Image, StoreError> {
-        let text = |name: &str| (self.variable)(name);
-        let settings = daemon::Settings {
-            host: text("DOCKER_HOST"),
-            cert_path: text("DOCKER_CERT_PATH").map(PathBuf::from),
-            tls_verify: text("DOCKER_TLS_VERIFY").is_some_and(|text| !text.is_empty()),
-            api_version: text("DOCKER_API_VERSION"),
-            temp_dir: PathBuf::from(WAITING_ROOM),
-            ..daemon::Settings::default()
-        };
+        let variable = |name: &str| (self.variable)(name);
+        let settings = daemon::Settings::from_variables(&variable, PathBuf::from(WAITING_ROOM));
         Ok(daemon::Client::new(settings)?.open(name)?)
     }
 }

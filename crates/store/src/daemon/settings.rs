@@ -27,6 +27,21 @@ pub struct Settings {
     pub answer_timeout: Duration,
 }
 
+impl Settings {
+    /// What the variables say of Docker's own client; `temp_dir` is where layers wait.
+    #[must_use]
+    pub fn from_variables(variable: &dyn Fn(&str) -> Option<String>, temp_dir: PathBuf) -> Self {
+        Self {
+            host: variable("DOCKER_HOST"),
+            cert_path: variable("DOCKER_CERT_PATH").map(PathBuf::from),
+            tls_verify: variable("DOCKER_TLS_VERIFY").is_some_and(|text| !text.is_empty()),
+            api_version: variable("DOCKER_API_VERSION"),
+            temp_dir,
+            ..Self::default()
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
