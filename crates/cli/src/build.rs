@@ -179,8 +179,8 @@ fn name(tag: &str) -> Result<Reference, Failure> {
 pub(crate) fn check_writable(dir: &Path) -> Result<(), Failure> {
     let refuse = |message: String| Failure::new(Exit::Export, format!("cannot write the image: {message}"));
     if dir.is_dir() && !dir.join("oci-layout").exists() {
-        let is_empty = fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
-        if !is_empty {
+        // What cannot be listed cannot be written either.
+        if !Layout::open(dir).is_unmade().is_ok_and(|is_unmade| is_unmade) {
             return Err(refuse(format!("{} is neither empty nor an OCI layout", dir.display()))
                 .hint("name another folder, or empty this one"));
         }

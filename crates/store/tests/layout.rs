@@ -329,3 +329,33 @@ fn a_layout_for_one_image_holds_one_whatever_was_there() {
     assert_eq!(index.matches(REF_NAME).count(), 1, "{index}");
     assert!(index.contains("latest") && layout.read_image().unwrap().is_some());
 }
+
+#[test]
+fn what_a_writer_leaves_that_dies_at_once_is_no_foreign_folder() {
+    let cases: &[(&[&str], bool)] = &[
+        (&[], true),
+        (&["blobs/"], true),
+        (&["blobs/sha256/", ".index.json.tmp-a1b2c3"], true),
+        (&["blobs/sha256/", "notes"], false),
+        (&["blobs/sha256/notes"], false),
+        (&["blobs/md5/"], false),
+        (&["notes/"], false),
+    ];
+    for (paths, expected) in cases {
+        let root = tempfile::tempdir().unwrap();
+        for path in *paths {
+            let path = root.path().join(path);
+            match path.to_str().unwrap().strip_suffix('/') {
+                Some(dir) => fs::create_dir_all(dir).unwrap(),
+                None => {
+                    fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    fs::write(path, "").unwrap();
+                }
+            }
+        }
+        assert_eq!(Layout::open(root.path()).is_unmade().unwrap(), *expected, "{paths:?}");
+        Layout::open_or_create(root.path()).unwrap();
+        assert!(!Layout::open(root.path()).is_unmade().unwrap(), "{paths:?}");
+    }
+    assert!(Layout::open("absent").is_unmade().unwrap());
+}

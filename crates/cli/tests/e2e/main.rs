@@ -14,6 +14,9 @@ mod docker;
 mod failures;
 mod image;
 mod interrupt;
+#[path = "../../../store/tests/support/kill.rs"]
+mod kill;
+mod killed;
 mod output;
 mod registry;
 mod run;

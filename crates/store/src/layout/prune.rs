@@ -1,7 +1,9 @@
 //! Removes what nobody names any more.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use strata_oci::manifest::MAX_MANIFEST_SIZE;
@@ -43,6 +45,21 @@ impl Layout {
             }
             None => Ok(Pruned::Busy),
         }
+    }
+
+    /// Whether the directory is empty, or has no more in it than what a writer leaves that dies before it has made it a
+    /// layout: such a directory is nobody else's.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn is_unmade(&self) -> Result<bool, StoreError> {
+        let begun = |name: &OsStr| {
+            name == "blobs" || name.as_encoded_bytes().starts_with(INDEX_TEMP_PREFIX.as_bytes())
+        };
+        Ok(has_only(&self.dir, begun)?
+            && has_only(&self.dir.join("blobs"), |name| name == "sha256")?
+            && has_only(&self.blobs_dir(), |_| false)?)
     }
 
     /// Removes temporary files. The caller has the layout alone.
@@ -112,6 +129,20 @@ impl Layout {
             Err(_) => Ok(false),
         }
     }
+}
+
+/// Whether all names in the directory are expected; so it is when there is none.
+fn has_only(dir: &Path, is_expected: impl Fn(&OsStr) -> bool) -> Result<bool, StoreError> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        entries => entries.map_err(StoreError::io("list", dir))?,
+    };
+    for entry in entries {
+        if !is_expected(&entry.map_err(StoreError::io("list", dir))?.file_name()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn names_in(dir: &Path) -> Result<Vec<String>, StoreError> {
