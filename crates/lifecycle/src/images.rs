@@ -176,6 +176,20 @@ impl Images {
         }
     }
 
+    /// The launch cache, which is of use with a daemon only.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub(crate) fn launch_cache(&self, inputs: &Inputs) -> Result<Option<VolumeCache>, Failure> {
+        let Some(dir) = inputs.launch_cache_dir.as_ref().filter(|_| matches!(self.place, Place::Daemon(_)))
+        else {
+            return Ok(None);
+        };
+        let cache = VolumeCache::open(dir)
+            .map_err(|error| Failure::caused(Exit::Other, "failed to create launch cache", &error))?;
+        Ok(Some(cache))
+    }
+
     /// The cache that the platform names, if any; an image wins over a folder.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use strata_spec::PlatformApi;
 use strata_spec::analyzed::{Analyzed, ImageIdentifier, RunImage};
 use strata_spec::exit::Exit;
 use strata_spec::labels::{self, LifecycleMetadata};
+use strata_store::cache::Cache;
 use strata_store::{Store, StoreError, StoredImage};
 
 /// An image by its name.
@@ -30,6 +31,8 @@ pub struct Analyze<'a> {
     pub run_image: Option<Named<'a>>,
     /// Where the previous image's SBOM files go.
     pub layers_dir: &'a Path,
+    /// Where they may be nearer at hand than with the image.
+    pub launch_cache: Option<&'a dyn Cache>,
     /// Whether the previous image's SBOM files are left where they are.
     pub skip_layers: bool,
     /// The platform's API.
@@ -154,7 +157,13 @@ fn restore_sbom(
     let lost = |reason: String| {
         observer.warn(format!("Skipping restore of SBOM files from \"{}\": {reason}", previous.name))
     };
-    let layer = sha.parse::<Digest>().ok().and_then(|diff_id| find_layer(stored, &diff_id));
+    let diff_id = sha.parse::<Digest>().ok();
+    if let (Some(cache), Some(diff_id)) = (input.launch_cache, &diff_id)
+        && from_launch_cache(cache, diff_id, input.layers_dir, observer)
+    {
+        return Ok(());
+    }
+    let layer = diff_id.and_then(|diff_id| find_layer(stored, &diff_id));
     let Some(layer) = layer else {
         lost(format!("it has no layer {sha}"));
         return Ok(());
@@ -182,6 +191,22 @@ fn restore_sbom(
             Err(Failure::caused(Exit::Analyze, "failed to analyze: cannot restore SBOM files", &error))
         }
     }
+}
+
+/// Whether the SBOM files could be had from the launch cache. If not, the image has them still.
+fn from_launch_cache(cache: &dyn Cache, diff_id: &Digest, layers_dir: &Path, observer: &dyn Observer) -> bool {
+    let cause = match cache.open_layer(diff_id) {
+        Ok(None) => return false,
+        Ok(Some(mut tar)) => {
+            match extract(&mut tar, layers_dir, Path::new("sbom/launch"), Limits::Documents) {
+                Ok(()) => return true,
+                Err(error) => Failure::caused(Exit::Analyze, "its SBOM layer cannot be used", &error),
+            }
+        }
+        Err(error) => Failure::caused(Exit::Analyze, "its SBOM layer cannot be read", &error),
+    };
+    observer.warn(format!("ignoring launch cache {}: {}", cache.name(), cause.chain()));
+    false
 }
 
 /// The layer of an image with this diffID.

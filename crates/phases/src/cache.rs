@@ -66,6 +66,30 @@ pub fn run(input: &Keep<'_>, cache: &dyn Cache, observer: &dyn Observer) -> Resu
     Ok(())
 }
 
+/// Keeps the SBOM files of the image at hand: to fetch them from a daemon is to fetch the whole image. Nothing is kept
+/// when there are none.
+///
+/// # Errors
+/// When the cache cannot be written; it is then as it was before.
+pub fn keep_launch_sbom(
+    input: &Keep<'_>,
+    cache: &dyn Cache,
+    observer: &dyn Observer,
+) -> Result<(), Failure> {
+    let failed = |error: &dyn std::error::Error| {
+        Failure::caused(Exit::Export, format!("failed to fill the launch cache {}", cache.name()), error)
+    };
+    let dir = files::below(input.layers_dir, "sbom/launch").map_err(|error| failed(&error))?;
+    if !input.api.has_sbom_layer() || !dir.is_dir() {
+        return Ok(());
+    }
+    let writer = cache.begin().map_err(|error| failed(&error))?;
+    let mut filling = Filling { input, writer, before: CacheMetadata::default(), observer };
+    let source = filling.source(&dir).map_err(|error| failed(&error))?;
+    filling.writer.add(&source, input.threads).map_err(|error| failed(&error))?;
+    filling.writer.commit("{}").map_err(|error| failed(&error))
+}
+
 impl Filling<'_> {
     fn buildpack(&mut self, buildpack: &GroupElement) -> Result<BuildpackLayers, StoreError> {
         let mut kept = BuildpackLayers {

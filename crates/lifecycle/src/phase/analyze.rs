@@ -9,6 +9,7 @@ use strata_spec::doc::MAX_DOCUMENT;
 use strata_spec::exit::Exit;
 use strata_spec::labels::LifecycleMetadata;
 use strata_store::StoreError;
+use strata_store::cache::Cache;
 
 pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     analyze(context).map(drop)
@@ -24,10 +25,12 @@ pub(super) fn analyze(context: &Context<'_>) -> Result<Analyzed, Failure> {
         |name: &Option<String>| name.as_ref().map(|name| images.output(name, Exit::Analyze)).transpose();
     let previous = open(&inputs.previous_image)?;
     let run_image = open(&inputs.run_image)?;
+    let launch_cache = images.launch_cache(inputs)?;
     let input = Analyze {
         previous: previous.as_ref().map(|(name, store)| Named { name, store: store.as_ref() }),
         run_image: run_image.as_ref().map(|(name, store)| Named { name, store: store.as_ref() }),
         layers_dir: &inputs.layers_dir,
+        launch_cache: launch_cache.as_ref().map(|cache| cache as &dyn Cache),
         skip_layers: inputs.skip_layers,
         api: context.api,
     };

@@ -46,16 +46,12 @@ pub(super) fn export(
 ) -> Result<(), Failure> {
     let Context { inputs, log, .. } = context;
     let owner = Owner { uid: u64::from(inputs.uid), gid: u64::from(inputs.gid) };
+    let keep =
+        Keep { group: &group.group, layers_dir: &inputs.layers_dir, owner, api: context.api, threads: threads() };
+    let launch_cache = context.images()?.launch_cache(inputs)?;
     let fill = || {
         let Some(cache) = cache else { return };
         let _timer = log.timer("Cache");
-        let keep = Keep {
-            group: &group.group,
-            layers_dir: &inputs.layers_dir,
-            owner,
-            api: context.api,
-            threads: threads(),
-        };
         let old = old_cache_image(context);
         if let Err(failure) = cache::run(&keep, cache, *log) {
             log.warn(format!("Failed to export cache: {}", failure.chain()));
@@ -64,17 +60,26 @@ pub(super) fn export(
             delete_if_replaced(&image, &digest, context);
         }
     };
-    if inputs.parallel_export && cache.is_some() {
-        return std::thread::scope(|scope| {
+    let side_by_side = inputs.parallel_export && cache.is_some();
+    if side_by_side {
+        std::thread::scope(|scope| {
             let image = scope.spawn(|| export_image(context, group, analyzed, owner));
             fill();
             image.join().unwrap_or_else(|_| {
                 Err(Failure::new(Exit::Export, "the exporting thread panicked; please report this"))
             })
-        });
+        })?;
+    } else {
+        export_image(context, group, analyzed, owner)?;
     }
-    export_image(context, group, analyzed, owner)?;
-    fill();
+    if let Some(cache) = launch_cache
+        && let Err(failure) = cache::keep_launch_sbom(&keep, &cache, *log)
+    {
+        log.warn(failure.chain());
+    }
+    if !side_by_side {
+        fill();
+    }
     Ok(())
 }
 
