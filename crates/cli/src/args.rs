@@ -3,7 +3,9 @@
 use crate::images::platform;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use strata_decide::annotation;
 use strata_oci::Platform;
+use strata_spec::launch::Label;
 
 /// Builds OCI images with Cloud Native Buildpacks, without Docker and without root.
 #[derive(Debug, Parser)]
@@ -76,6 +78,9 @@ pub(crate) struct Build {
     /// The process type that the image starts by default
     #[arg(long, alias = "default-process", value_name = "TYPE")]
     pub(crate) process_type: Option<String>,
+    /// Annotate the image's manifest; wins over the annotations of buildpacks
+    #[arg(long, value_name = "KEY=VALUE", value_parser = annotation::parse)]
+    pub(crate) annotation: Vec<Label>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]

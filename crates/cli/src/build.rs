@@ -436,6 +436,7 @@ fn export_image(
         run_image: base.run_image.clone(),
         launcher: launcher::BYTES,
         launcher_info: launcher::info(),
+        annotations: &args.annotation,
         process_type: args.process_type.as_deref(),
         project: &ProjectMetadata::default(),
         owner: base.owner,

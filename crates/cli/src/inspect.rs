@@ -64,6 +64,7 @@ fn report(name: &str, stored: &StoredImage) -> Value {
         "buildpacks": build.buildpacks,
         "processes": build.processes,
         "defaultProcess": build.default_process,
+        "annotations": stored.image.annotations(),
         "layers": layers,
     })
 }
@@ -87,6 +88,13 @@ fn people(stored: &StoredImage, report: &Value) {
         let args = process.args.iter().flatten().map(String::as_str);
         let command: Vec<&str> = words.chain(args).collect();
         print(&format!("  {}{mark}: {}", process.kind, command.join(" ")));
+    }
+    if !stored.image.annotations().is_empty() {
+        print("\nAnnotations");
+    }
+    for (key, value) in stored.image.annotations() {
+        // Of another image, they may be anything.
+        print(&format!("  {key}: {value}").replace(char::is_control, " "));
     }
     print("\nLayers");
     for layer in stored.image.layers() {

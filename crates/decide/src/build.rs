@@ -33,7 +33,7 @@ pub const BUILD_FOLDERS: &[(&str, &[&str])] = &[
 /// Adds one buildpack's `launch.toml` to the outcome. Returns the default process type that it took away, if any.
 ///
 /// Processes of one type replace each other; the last one marked as default wins; redefining the default type
-/// without the mark leaves the image without a default.
+/// without the mark leaves the image without a default. Annotations of one key replace each other as well.
 pub fn merge_launch(metadata: &mut Metadata, buildpack: &GroupElement, launch: LaunchToml) -> Option<String> {
     let mut lost = None;
     for process in launch.processes {
@@ -51,6 +51,10 @@ pub fn merge_launch(metadata: &mut Metadata, buildpack: &GroupElement, launch: L
     }
     metadata.processes.sort_by(|a, b| a.process.kind.cmp(&b.process.kind));
     metadata.labels.extend(launch.labels);
+    for annotation in launch.annotations {
+        metadata.annotations.retain(|earlier| earlier.key != annotation.key);
+        metadata.annotations.push(annotation);
+    }
     metadata.slices.extend(launch.slices);
     metadata.bom.extend(launch.bom.into_iter().map(|entry| entry.by(&buildpack.id, &buildpack.version)));
     lost
@@ -59,6 +63,7 @@ pub fn merge_launch(metadata: &mut Metadata, buildpack: &GroupElement, launch: L
 #[cfg(test)]
 mod tests {
     use super::*;
+    use strata_spec::launch::Label;
 
     fn buildpack(id: &str) -> GroupElement {
         GroupElement { id: id.into(), ..GroupElement::default() }
@@ -100,5 +105,17 @@ mod tests {
         let all: Vec<_> =
             metadata.processes.iter().map(|p| (p.process.kind.as_str(), p.buildpack_id.as_str())).collect();
         assert_eq!(all, [("cron", "one"), ("web", "two")]);
+    }
+
+    #[test]
+    fn of_annotations_with_one_key_the_last_is_kept() {
+        let annotated = |pairs: &[(&str, &str)]| {
+            let label = |(key, value): &(&str, &str)| Label { key: (*key).into(), value: (*value).into() };
+            LaunchToml { annotations: pairs.iter().map(label).collect(), ..LaunchToml::default() }
+        };
+        let mut metadata = Metadata::default();
+        merge_launch(&mut metadata, &buildpack("one"), annotated(&[("a", "1"), ("b", "1"), ("b", "2")]));
+        merge_launch(&mut metadata, &buildpack("two"), annotated(&[("a", "3")]));
+        assert_eq!(metadata.annotations, annotated(&[("b", "2"), ("a", "3")]).annotations);
     }
 }

@@ -4,6 +4,7 @@
 //! environment or a process, so each rule of the specification can be tested with a table.
 
 pub mod analyze;
+pub mod annotation;
 pub mod build;
 pub mod detect;
 pub mod export;

@@ -2,6 +2,7 @@
 //!
 //! Nothing here reads a file, the environment or a clock.
 
+pub mod annotation;
 pub mod config;
 pub mod descriptor;
 pub mod digest;

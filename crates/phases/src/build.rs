@@ -10,8 +10,8 @@ use crate::sbom;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use strata_decide::build::merge_launch;
-use strata_decide::plan;
 use strata_decide::sbom::About;
+use strata_decide::{annotation, plan};
 use strata_launch::env::Env;
 use strata_spec::BuildpackApi;
 use strata_spec::bom::BomEntry;
@@ -140,6 +140,14 @@ impl Outcome {
         let launch = files::read(&dir.join("launch.toml"), |text| LaunchToml::parse(text, api))
             .map_err(|error| left("a broken launch.toml", &error))?
             .unwrap_or_default();
+        launch.annotations.iter().try_for_each(|wanted| annotation::check(&wanted.key)).map_err(
+            |problem| {
+                let message = format!(
+                    "failed to build: buildpack {label} left a launch.toml that cannot be used: {problem}"
+                );
+                Failure::new(Exit::Build, message)
+            },
+        )?;
         files::read(&dir.join("store.toml"), strata_spec::layer::Store::parse)
             .map_err(|error| left("a broken store.toml", &error))?;
         warn_of_old_ways(&label, &build, &launch, sboms.is_empty(), observer);

@@ -12,6 +12,8 @@ pub struct LaunchToml {
     pub processes: Vec<Process>,
     /// Labels for the image.
     pub labels: Vec<Label>,
+    /// Annotations for the image's manifest; not of the specification.
+    pub annotations: Vec<Label>,
     /// Slices of the app directory.
     pub slices: Vec<Slice>,
     /// The unstructured bill of materials of what is launched.
@@ -40,7 +42,7 @@ pub struct Process {
     pub exec_env: Vec<String>,
 }
 
-/// One `[[labels]]`.
+/// One `[[labels]]` or `[[annotations]]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Label {
     /// Key.
@@ -64,6 +66,8 @@ struct Raw {
     processes: Vec<RawProcess>,
     #[serde(default)]
     labels: Vec<Label>,
+    #[serde(default)]
+    annotations: Vec<Label>,
     #[serde(default)]
     slices: Vec<Slice>,
     #[serde(default)]
@@ -102,7 +106,14 @@ impl LaunchToml {
         if processes.iter().filter(|p| p.default).count() > 1 {
             return Err(DocError::whole("multiple default process types aren't allowed"));
         }
-        Ok(Self { processes, labels: raw.labels, slices: raw.slices, bom: raw.bom, dropped_working_dirs })
+        Ok(Self {
+            processes,
+            labels: raw.labels,
+            annotations: raw.annotations,
+            slices: raw.slices,
+            bom: raw.bom,
+            dropped_working_dirs,
+        })
     }
 }
 
@@ -189,6 +200,15 @@ mod tests {
         assert!(parse(direct, BuildpackApi::V0_9).unwrap_err().contains("process.direct"));
         assert!(parse(array, BuildpackApi::V0_9).unwrap().processes[0].direct);
         assert!(!parse(string, BuildpackApi::V0_8).unwrap().processes[0].direct);
+    }
+
+    #[test]
+    fn labels_and_annotations_are_told_apart() {
+        let text = "[[labels]]\nkey = \"a\"\n[[annotations]]\nkey = \"b\"\nvalue = \"c\"\n";
+        let launch = parse(text, BuildpackApi::V0_10).unwrap();
+        assert_eq!(launch.labels, [Label { key: "a".into(), value: String::new() }]);
+        assert_eq!(launch.annotations, [Label { key: "b".into(), value: "c".into() }]);
+        assert!(parse("[[annotations]]\nvalue = \"c\"\n", BuildpackApi::V0_10).is_err());
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct Metadata {
     pub buildpacks: Vec<GroupElement>,
     /// Image labels, in buildpack order.
     pub labels: Vec<Label>,
+    /// Annotations of the image's manifest, each key once; not of the specification.
+    pub annotations: Vec<Label>,
     /// Process types, sorted by type, each with the buildpack that defined it.
     pub processes: Vec<OwnedProcess>,
     /// App slices, in buildpack order.
@@ -49,6 +51,8 @@ struct Raw {
     extensions: Vec<GroupElement>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     labels: Vec<Label>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    annotations: Vec<Label>,
     processes: Vec<RawProcess>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     slices: Vec<Slice>,
@@ -84,6 +88,7 @@ impl Metadata {
             default_process,
             buildpacks: raw.buildpacks,
             labels: raw.labels,
+            annotations: raw.annotations,
             processes,
             slices: raw.slices,
             extensions: raw.extensions,
@@ -97,6 +102,7 @@ impl Metadata {
             buildpack_default_process_type: self.default_process.clone().unwrap_or_default(),
             buildpacks: self.buildpacks.clone(),
             labels: self.labels.clone(),
+            annotations: self.annotations.clone(),
             processes: self.processes.iter().map(|p| raw_process(p, api)).collect(),
             slices: self.slices.clone(),
             extensions: self.extensions.clone(),
@@ -235,6 +241,14 @@ mod tests {
     fn what_is_written_is_read_back() {
         let written = sample().to_toml(PlatformApi::NEWEST);
         assert_eq!(Metadata::parse(&written).unwrap(), sample());
+    }
+
+    #[test]
+    fn annotations_are_written_only_when_there_are_some() {
+        assert!(!sample().to_toml(PlatformApi::NEWEST).contains("annotations"));
+        let annotations = vec![Label { key: "a.b".into(), value: "c".into() }];
+        let annotated = Metadata { annotations, ..sample() };
+        assert_eq!(Metadata::parse(&annotated.to_toml(PlatformApi::NEWEST)).unwrap(), annotated);
     }
 
     #[test]

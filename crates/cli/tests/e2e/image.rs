@@ -1,6 +1,6 @@
 //! What is in an image, as this program and as others read it.
 
-use crate::bench::{Bench, Buildpack, is_root, tool};
+use crate::bench::{Bench, Buildpack, Done, is_root, tool};
 use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt;
 
@@ -103,6 +103,53 @@ fn labels_say_what_is_in_the_image() {
     assert_eq!(kinds, ["other", "web"]);
     assert_eq!(build["processes"][0]["working-dir"], "/layers");
     assert_eq!(build["buildpacks"][0]["id"], "e2e/layers");
+}
+
+/// Gives the image annotations.
+fn annotating(id: &str, pairs: &[(&str, &str)]) -> Buildpack {
+    let table = |(key, value): &(&str, &str)| {
+        format!("echo '[[annotations]]\nkey = \"{key}\"\nvalue = \"{value}\"' >>$layers/launch.toml\n")
+    };
+    Buildpack::new(id).build(&pairs.iter().map(table).collect::<String>())
+}
+
+#[test]
+fn annotations_are_on_the_manifest_and_in_the_index() {
+    let bench = Bench::new();
+    let first = bench.add(&annotating("e2e/first", &[("a", "first"), ("b", "first"), ("c", "first")]));
+    let second = bench.add(&annotating("e2e/second", &[("b", "second"), ("c", "second")]));
+    bench.build(&["--annotation", "c=mine", "--annotation", "d=x=y"], &[first, second]).ok();
+    let expected = json!({"a": "first", "b": "second", "c": "mine", "d": "x=y"});
+    assert_eq!(bench.inspect()["annotations"], expected);
+    let raw: Value =
+        serde_json::from_str(&tool("skopeo", &["inspect", "--raw", &format!("oci:{}", bench.web())]))
+            .unwrap();
+    assert_eq!(raw["annotations"], expected);
+    let (layout, _) =
+        bench.web().rsplit_once(':').map(|(dir, tag)| (dir.to_owned(), tag.to_owned())).unwrap();
+    let index = std::fs::read_to_string(format!("{layout}/index.json")).unwrap();
+    let index: Value = serde_json::from_str(&index).unwrap();
+    let entry = &index["manifests"][0]["annotations"];
+    assert_eq!(entry["org.opencontainers.image.ref.name"], "latest");
+    for (key, value) in expected.as_object().unwrap() {
+        assert_eq!(&entry[key], value);
+    }
+    let shown = Done::of(bench.strata(["inspect", "web", "--layout-dir", "images"])).ok();
+    shown.says("Annotations\n  a: first\n  b: second\n");
+}
+
+#[test]
+fn the_name_in_the_index_is_for_nobody_to_annotate() {
+    let bench = Bench::new();
+    let key = "org.opencontainers.image.ref.name";
+    let naming = bench.add(&annotating("e2e/naming", &[(key, "other")]));
+    let done = bench.build(&[], std::slice::from_ref(&naming));
+    let said =
+        format!("buildpack e2e/naming@1.0.0 left a launch.toml that cannot be used: annotation '{key}'");
+    assert!(done.code == 52 && done.stderr.contains(&said), "{done:#?}");
+    let done = bench.build(&["--annotation", &format!("{key}=other")], &[naming]);
+    assert!(done.code != 0 && done.stderr.contains("is not for an image to have"), "{done:#?}");
+    assert!(!bench.has_image());
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Drop for Registry {
 fn images_are_copied_to_registries_and_built_upon_there() {
     let bench = Bench::new();
     let buildpack = bench.add(&probing());
-    bench.build(&[], std::slice::from_ref(&buildpack)).ok();
+    bench.build(&["--annotation", "kept=yes"], std::slice::from_ref(&buildpack)).ok();
     let before = bench.inspect();
     let registry = Registry::start(&bench);
     let name = format!("{}/team/web:v1", registry.host);
@@ -63,6 +63,7 @@ fn images_are_copied_to_registries_and_built_upon_there() {
         strata(&["validate", spec]).says("good: 0 errors");
         let seen: Value = serde_json::from_str(&strata(&["inspect", spec, "--json"]).stdout).unwrap();
         assert_eq!(seen["digest"], before["digest"]);
+        assert_eq!(seen["annotations"]["kept"], "yes");
     }
     // The base of another image, which says where it came from.
     let done =

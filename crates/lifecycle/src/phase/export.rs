@@ -161,6 +161,7 @@ fn export_image(
         },
         launcher: &launcher,
         launcher_info: super::launcher_info(),
+        annotations: &[],
         process_type: inputs.process_type.as_deref(),
         project: &project,
         owner,

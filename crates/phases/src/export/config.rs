@@ -1,10 +1,11 @@
-//! What the image says of itself: labels, environment, working directory and entry point.
+//! What the image says of itself: labels, annotations, environment, working directory and entry point.
 
 use super::{Export, failed};
 use crate::event::Observer;
 use crate::failure::Failure;
-use strata_decide::export as decide;
-use strata_oci::Image;
+use strata_decide::{annotation, export as decide};
+use strata_oci::{Family, Image};
+use strata_spec::exit::Exit;
 use strata_spec::labels::{self, LifecycleMetadata};
 use strata_spec::project::ProjectMetadata;
 use strata_spec::values;
@@ -48,6 +49,31 @@ pub(super) fn configure(
     config.remove_cmd();
     config.clear_container();
     config.set_created(export.created);
+    Ok(image)
+}
+
+/// Annotations of the manifest. Docker's kind of manifest has no place for them.
+pub(super) fn annotate(
+    mut image: Image,
+    export: &Export<'_>,
+    observer: &dyn Observer,
+) -> Result<Image, Failure> {
+    let annotations = annotation::of_image(export.metadata, export.annotations)
+        .map_err(|problem| Failure::new(Exit::Export, format!("failed to export: {problem}")))?;
+    match image.family() {
+        Family::Oci => image.annotations_mut().extend(annotations),
+        Family::Docker if annotations.is_empty() => {}
+        Family::Docker => {
+            let text =
+                "the image gets no annotations: its run image, and so its manifest, is of Docker's kind";
+            // Buildpacks cannot know the run image; whoever asks for annotations can choose it.
+            if export.annotations.is_empty() {
+                observer.debug(text.to_owned());
+            } else {
+                observer.warn(text.to_owned());
+            }
+        }
+    }
     Ok(image)
 }
 

@@ -22,6 +22,7 @@ use strata_spec::buildpack::escape_id;
 use strata_spec::exit::Exit;
 use strata_spec::group::GroupElement;
 use strata_spec::labels::{self, LifecycleMetadata, RunImage};
+use strata_spec::launch::Label;
 use strata_spec::metadata::Metadata;
 use strata_spec::project::ProjectMetadata;
 use strata_spec::report::{self, Report};
@@ -56,6 +57,8 @@ pub struct Export<'a> {
     pub launcher: &'a [u8],
     /// What labels say of it.
     pub launcher_info: labels::Launcher,
+    /// Annotations that were asked for, which win over those of buildpacks.
+    pub annotations: &'a [Label],
     /// The process type that was asked for.
     pub process_type: Option<&'a str>,
     /// The source of the app.
@@ -131,6 +134,7 @@ pub fn run(export: &Export<'_>, outputs: &[Output], observer: &dyn Observer) -> 
     let mut assembly = Assembly::new(export, first.as_ref(), observer)?;
     let lifecycle = layers(export, &mut assembly)?;
     let image = config::configure(assembly.image, export, &lifecycle, process.as_deref(), observer)?;
+    let image = config::annotate(image, export, observer)?;
     match &process {
         Some(kind) => observer.detail(format!("Setting default process type '{kind}'")),
         None => observer.detail("no default process type".into()),

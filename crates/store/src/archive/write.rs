@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 use strata_layer::{HashWriter, LayerError, Owner, TarWriter, open_layer};
 use strata_oci::reference::{DEFAULT_REGISTRY, DEFAULT_TAG};
-use strata_oci::{Descriptor, Digest, Encoded, Hasher, ImageConfig, Index, Reference, media_type};
+use strata_oci::{
+    Descriptor, Digest, Encoded, Hasher, ImageConfig, Index, Reference, annotation, media_type,
+};
 
 use super::replace::Replacement;
 use super::{IMAGE_NAME, MANIFEST, WAITING_ROOM, blob_name};
@@ -245,6 +247,12 @@ impl Shared {
         tags.iter().map(whole).collect()
     }
 
+    /// What an index says of a document.
+    fn entry(&self, document: Descriptor, bytes: &[u8]) -> Result<Descriptor, StoreError> {
+        annotation::entry(document, bytes)
+            .map_err(|source| StoreError::Manifest { path: self.place.clone(), source })
+    }
+
     fn check_layers(&self, state: &State, layers: &[Descriptor]) -> Result<(), StoreError> {
         match layers.iter().find(|layer| state.blobs.get(&layer.digest) != Some(&layer.size)) {
             Some(layer) => Err(StoreError::Missing { path: self.place.clone(), digest: layer.digest }),
@@ -260,6 +268,7 @@ impl Shared {
         self.append_bytes(&mut state, &blob_name(&image.manifest_digest), &image.manifest)?;
         let layers: Vec<String> = image.layers.iter().map(|layer| blob_name(&layer.digest)).collect();
         let manifest = Descriptor { platform: Some(image.platform.clone()), ..image.manifest_descriptor() };
+        let manifest = self.entry(manifest, &image.manifest)?;
         let parts = Some((blob_name(&image.config_digest), layers));
         state.name(Named { manifest, names, parts });
         Ok(())
@@ -364,12 +373,13 @@ impl Store for Writer {
             return Err(StoreError::NoIndexes);
         }
         let names = self.shared.names(names)?;
-        let Some((root, _)) = tree.documents.last() else { return Ok(()) };
+        let Some((root, root_bytes)) = tree.documents.last() else { return Ok(()) };
+        let manifest = self.shared.entry(root.clone(), root_bytes)?;
         let mut state = self.shared.lock();
         for (document, bytes) in &tree.documents {
             self.shared.append_bytes(&mut state, &blob_name(&document.digest), bytes)?;
         }
-        state.name(Named { manifest: root.clone(), names, parts: None });
+        state.name(Named { manifest, names, parts: None });
         Ok(())
     }
 

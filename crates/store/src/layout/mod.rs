@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{Mode, OFlags};
 use strata_oci::manifest::MAX_MANIFEST_SIZE;
 use strata_oci::media_type::is_foreign_layer;
-use strata_oci::{Descriptor, Digest, Encoded, Image, Index, Platform};
+use strata_oci::{Descriptor, Digest, Encoded, Image, Index, Platform, annotation};
 
 use crate::{BlobSink, Copied, Medium, Store, StoreError, StoredImage, Tree, copy_bytes};
 use lock::Lock;
@@ -28,7 +28,7 @@ pub use prune::Pruned;
 use sink::FileSink;
 
 /// The annotation that holds the tag of an image in the index.
-pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub use strata_oci::annotation::REF_NAME;
 /// As written by the libraries most tools use.
 pub(crate) const OCI_LAYOUT: &str = "{\n    \"imageLayoutVersion\": \"1.0.0\"\n}";
 const TEMP_PREFIX: &str = ".tmp-";
@@ -313,7 +313,7 @@ impl Layout {
         let descriptor = Descriptor::of(index.media_type, &bytes);
         self.put_document(&bytes, &descriptor.digest)?;
         stored.push(descriptor.digest);
-        self.publish(&descriptor, &names)?;
+        self.publish(&descriptor, &bytes, &names)?;
         self.named_now(stored).map(|()| descriptor.digest)
     }
 
@@ -344,7 +344,9 @@ impl Layout {
     }
 
     /// Names what is stored, in the place of what had these names.
-    fn publish(&self, manifest: &Descriptor, names: &[String]) -> Result<(), StoreError> {
+    fn publish(&self, document: &Descriptor, bytes: &[u8], names: &[String]) -> Result<(), StoreError> {
+        let document = annotation::entry(document.clone(), bytes)
+            .map_err(|source| StoreError::Manifest { path: self.dir.clone(), source })?;
         sync_dir(&self.blobs_dir())?;
         let _mutex = Lock::exclusive(&self.blobs_dir())?;
         let mut index = self.read_index()?.unwrap_or_default();
@@ -353,7 +355,7 @@ impl Layout {
             old.annotations.get(REF_NAME).is_some_and(is_other)
         });
         for name in names {
-            let mut entry = manifest.clone();
+            let mut entry = document.clone();
             entry.annotations.insert(REF_NAME.to_owned(), name.clone());
             index.manifests.push(entry);
         }
@@ -392,7 +394,7 @@ impl Store for Layout {
 
     fn put_tree(&self, tree: &Tree, names: &[String]) -> Result<(), StoreError> {
         let names = self.names_or_default(names)?;
-        let Some((root, _)) = tree.documents.last() else { return Ok(()) };
+        let Some((root, root_bytes)) = tree.documents.last() else { return Ok(()) };
         for blob in
             tree.blobs.iter().filter(|blob| !self.may_be_sparse && !is_foreign_layer(&blob.media_type))
         {
@@ -403,7 +405,7 @@ impl Store for Layout {
         for (descriptor, bytes) in &tree.documents {
             self.put_document(bytes, &descriptor.digest)?;
         }
-        self.publish(root, &names)?;
+        self.publish(root, root_bytes, &names)?;
         self.named_now(tree.digests().collect())
     }
 
@@ -446,7 +448,7 @@ impl Store for Layout {
     fn put_image(&self, encoded: &Encoded, names: &[String]) -> Result<(), StoreError> {
         let names = self.names_or_default(names)?;
         let stored = self.put_documents(encoded)?;
-        self.publish(&encoded.manifest_descriptor(), &names)?;
+        self.publish(&encoded.manifest_descriptor(), &encoded.manifest, &names)?;
         self.named_now(stored)
     }
 }
