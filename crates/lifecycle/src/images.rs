@@ -44,6 +44,11 @@ impl Images {
     /// When the platform asks for a place that is not fully named or does not answer, or its credentials are malformed.
     pub(crate) fn of(inputs: &Inputs, environment: &Environment) -> Result<Self, Failure> {
         let place = match (&inputs.layout_dir, inputs.use_layout, inputs.use_daemon) {
+            (_, true, true) => {
+                let message = "failed to resolve inputs: exporting to multiple targets is unsupported";
+                return Err(Failure::new(Exit::InvalidArguments, message)
+                    .hint("images are in a daemon or in OCI layouts: set one of -daemon and -layout"));
+            }
             (Some(dir), true, _) => Place::Layouts(dir.clone()),
             (None, true, _) => {
                 let message = "failed to resolve inputs: defining a layout directory is required when images are OCI layouts";

@@ -198,6 +198,13 @@ fn inputs_that_do_not_fit_are_refused_before_anything_is_done() {
             "experimental features are disabled by CNB_EXPERIMENTAL_MODE=error",
         ),
         (
+            "exporter",
+            &["-layout", "-layout-dir=/nowhere", "-daemon", "a"],
+            &[],
+            3,
+            "failed to resolve inputs: exporting to multiple targets is unsupported",
+        ),
+        (
             "analyzer",
             &["-layout", "-run-image=r", "a"],
             &[],
