@@ -15,6 +15,9 @@ mod create;
 mod detect;
 mod export;
 mod hostile;
+#[path = "../../../store/tests/support/kill.rs"]
+mod kill;
+mod killed;
 mod platform_api;
 mod rebase;
 mod restore;

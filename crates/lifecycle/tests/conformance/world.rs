@@ -279,6 +279,11 @@ impl World {
     /// Runs a phase, and for root those that refuse root as the user who builds.
     #[track_caller]
     pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Outcome {
+        finish(program, &mut self.prepared(program, arguments))
+    }
+
+    /// A phase that only has to be started.
+    pub(crate) fn prepared(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = self.command(program, arguments);
         if is_root() {
             let (uid, gid) = user();
@@ -288,7 +293,7 @@ impl World {
                 command.uid(uid).gid(gid);
             }
         }
-        finish(program, &mut command)
+        command
     }
 
     /// Runs a phase as oneself, who is root.

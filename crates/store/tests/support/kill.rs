@@ -1,4 +1,5 @@
 //! Programs that are killed at any moment of a write, and what must be there then. The tests of the programs use it, too.
+#![allow(clippy::print_stdout, reason = "a test says what repeats it")]
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
