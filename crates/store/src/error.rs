@@ -181,6 +181,19 @@ pub enum StoreError {
     /// This kind of place has images for one platform only.
     #[error("cannot store an index here: this kind of place has images for one platform only")]
     NoIndexes,
+    /// This kind of place has images only.
+    #[error("cannot keep anything beside an image here: only OCI layouts and registries can")]
+    NoReferrers,
+    /// The list of what refers to an image could not be changed.
+    #[error("cannot list {digest} under the tag {tag} of {}: somebody else keeps changing the list", path.display())]
+    Unlisted {
+        /// The image.
+        path: PathBuf,
+        /// What was to be listed.
+        digest: Digest,
+        /// The list.
+        tag: String,
+    },
     /// Not the name of a place where images are.
     #[error(
         "cannot open image {0:?}: expected the name of an image, oci:<directory>[:<tag>], \
@@ -253,6 +266,8 @@ impl StoreError {
             Self::Registry(error) => error.hint(),
             Self::Daemon(error) => error.hint(),
             Self::Compressed { path } => Some(format!("decompress it first: gunzip {}", path.display())),
+            Self::Unlisted { .. } => Some("try again".to_owned()),
+            Self::NoReferrers => Some("copy the image to an OCI layout or a registry first".to_owned()),
             Self::NoIndexes => Some("choose one image with --platform".to_owned()),
             _ => None,
         }

@@ -5,6 +5,7 @@
 //! [`cache`] keeps layers between builds, in a folder or in an image.
 
 pub mod archive;
+mod artifact;
 pub mod cache;
 mod copy;
 pub mod daemon;
@@ -18,6 +19,7 @@ pub mod source;
 mod tree;
 pub mod validate;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 use strata_layer::Compression;
@@ -91,6 +93,30 @@ pub trait Store: Send + Sync {
     /// single images only refuse.
     fn put_tree(&self, _tree: &Tree, _names: &[String]) -> Result<(), StoreError> {
         Err(StoreError::NoIndexes)
+    }
+
+    /// The manifests of what refers to the image of this digest, as an index lists them: SBOMs, signatures. Of these only
+    /// those of one type, if it is given. An image that nothing refers to has none, and so has one that is not there.
+    /// Places that keep nothing beside images refuse.
+    fn referrers(
+        &self,
+        _subject: &Digest,
+        _artifact_type: Option<&str>,
+    ) -> Result<Vec<Descriptor>, StoreError> {
+        Err(StoreError::NoReferrers)
+    }
+
+    /// Stores a file beside the image that is its subject, as an artifact of its own; the digest of its manifest.
+    /// Idempotent. Places that keep nothing beside images refuse.
+    fn attach(
+        &self,
+        _subject: &Descriptor,
+        _artifact_type: &str,
+        _media_type: &str,
+        _bytes: &[u8],
+        _annotations: &BTreeMap<String, String>,
+    ) -> Result<Digest, StoreError> {
+        Err(StoreError::NoReferrers)
     }
 
     /// How documents of a build name an image of this place exactly: `<path>@<digest>` of a layout,

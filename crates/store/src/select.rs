@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use strata_oci::media_type::is_index;
+use strata_oci::media_type::{is_config, is_index};
 use strata_oci::{Descriptor, Digest, Document, Image, ImageConfig, Index, Manifest, Platform};
 
 use crate::layout::REF_NAME;
@@ -59,6 +59,9 @@ pub(crate) fn choose(
         }
     }
     if images.len() > 1 {
+        images = without_artifacts(documents, images)?;
+    }
+    if images.len() > 1 {
         images = for_platform(documents, images, platform)?;
     }
     let names: Vec<String> = images.iter().filter_map(|(_, name)| name.clone()).collect();
@@ -84,8 +87,9 @@ pub(crate) fn read_tree(
     documents: &dyn Documents,
     entries: &[Descriptor],
 ) -> Result<Option<Tree>, StoreError> {
-    let Some(root) = entries.first().filter(|root| is_index(&root.media_type)) else { return Ok(None) };
-    if entries.iter().any(|other| other.digest != root.digest) {
+    let mut entries = entries.iter().filter(|entry| !is_attestation(entry));
+    let Some(root) = entries.next().filter(|root| is_index(&root.media_type)) else { return Ok(None) };
+    if entries.any(|other| other.digest != root.digest) {
         return Ok(None);
     }
     let mut root = root.clone();
@@ -185,7 +189,22 @@ pub(crate) fn for_platform(
     Ok(fitting)
 }
 
-/// From the index, else from the image; `None` when the image is not there.
+/// Those that are images, or all when none is: what is wrong with it is for its reader to say.
+fn without_artifacts(documents: &dyn Documents, all: Vec<Candidate>) -> Result<Vec<Candidate>, StoreError> {
+    let mut images = Vec::new();
+    for candidate in &all {
+        let entry = &candidate.0;
+        // Who says what it runs on is an image.
+        let bytes = if entry.platform.is_some() { None } else { documents.manifest(entry)? };
+        let manifest = bytes.and_then(|bytes| Manifest::parse(&bytes, Some(&entry.media_type)).ok());
+        if manifest.is_none_or(|manifest| is_config(&manifest.config.media_type)) {
+            images.push(candidate.clone());
+        }
+    }
+    Ok(if images.is_empty() { all } else { images })
+}
+
+/// From the index, else from the image; `None` when it is no image, or not there.
 fn platform_of(documents: &dyn Documents, entry: &Descriptor) -> Result<Option<Platform>, StoreError> {
     if let Some(platform) = &entry.platform {
         return Ok(Some(platform.clone()));
@@ -193,6 +212,9 @@ fn platform_of(documents: &dyn Documents, entry: &Descriptor) -> Result<Option<P
     let Some(bytes) = documents.manifest(entry)? else { return Ok(None) };
     let manifest = Manifest::parse(&bytes, Some(&entry.media_type))
         .map_err(|source| StoreError::Manifest { path: documents.place(), source })?;
+    if !is_config(&manifest.config.media_type) {
+        return Ok(None);
+    }
     let config = ImageConfig::parse(&documents.config(&manifest.config)?)
         .map_err(|source| StoreError::Image { path: documents.place(), source: source.into() })?;
     Ok(Some(config.platform()))

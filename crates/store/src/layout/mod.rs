@@ -8,10 +8,11 @@
 
 pub(crate) mod lock;
 mod prune;
+mod referrers;
 mod select;
 mod sink;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -350,15 +351,22 @@ impl Layout {
         sync_dir(&self.blobs_dir())?;
         let _mutex = Lock::exclusive(&self.blobs_dir())?;
         let mut index = self.read_index()?.unwrap_or_default();
-        index.manifests.retain(|old| {
-            let is_other = |old| self.only_name.is_none() && !names.contains(old);
-            old.annotations.get(REF_NAME).is_some_and(is_other)
-        });
+        let mut kept = Vec::new();
+        for old in std::mem::take(&mut index.manifests) {
+            let is_kept = match old.annotations.get(REF_NAME) {
+                Some(name) => self.only_name.is_none() && !names.contains(name),
+                None => self.unnamed_subject(&old)?.is_some(),
+            };
+            kept.extend(is_kept.then_some(old));
+        }
+        index.manifests = kept;
         for name in names {
             let mut entry = document.clone();
             entry.annotations.insert(REF_NAME.to_owned(), name.clone());
             index.manifests.push(entry);
         }
+        // What referred to an image that had these names may refer to nothing now.
+        self.settle(&mut index)?;
         self.write_index(&index)
     }
 
@@ -422,6 +430,28 @@ impl Store for Layout {
         }
     }
 
+    /// Those that `index.json` lists.
+    fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Vec<Descriptor>, StoreError> {
+        self.find_referrers(subject, artifact_type)
+    }
+
+    /// Refuses when the subject is not in the layout: the artifact would be removed with the next blob that nobody names.
+    fn attach(
+        &self,
+        subject: &Descriptor,
+        artifact_type: &str,
+        media_type: &str,
+        bytes: &[u8],
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Digest, StoreError> {
+        let file = Descriptor::of(media_type, bytes);
+        self.attach_file(subject, artifact_type, file, bytes, annotations)
+    }
+
     fn identifier(&self, image: &StoredImage) -> String {
         format!("{}@{}", self.dir.display(), image.manifest_digest)
     }
@@ -444,7 +474,7 @@ impl Store for Layout {
     }
 
     /// Without names, the tag of this handle or `latest`. Entries without a name, or with one of these, are replaced;
-    /// others stay. Then blobs no manifest names are removed, unless another writer is at work.
+    /// others stay, and so do artifacts as long as what they refer to does. Then blobs no manifest names are removed, unless another writer is at work.
     fn put_image(&self, encoded: &Encoded, names: &[String]) -> Result<(), StoreError> {
         let names = self.names_or_default(names)?;
         let stored = self.put_documents(encoded)?;

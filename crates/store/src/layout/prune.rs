@@ -25,7 +25,7 @@ pub enum Pruned {
 }
 
 impl Layout {
-    /// Removes blobs that no manifest names, and files that dead writers left, unless somebody else is writing.
+    /// Removes artifacts that refer to nothing here, blobs that no manifest names, and files that dead writers left, unless somebody else is writing.
     ///
     /// # Errors
     ///
@@ -75,10 +75,13 @@ impl Layout {
     }
 
     fn remove_unnamed(&self) -> Result<Pruned, StoreError> {
-        let Some(index) = self.read_index()? else { return Ok(Pruned::Unclear) };
-        let mut named = BTreeSet::new();
-        if !self.mark_index(&index, &mut named)? {
-            return Ok(Pruned::Unclear);
+        // The first index is written by one who does not share the directory yet.
+        let _mutex = Lock::exclusive(&self.blobs_dir())?;
+        let Some(mut index) = self.read_index()? else { return Ok(Pruned::Unclear) };
+        let listed = index.manifests.len();
+        let Some(named) = self.settle(&mut index)? else { return Ok(Pruned::Unclear) };
+        if index.manifests.len() < listed {
+            self.write_index(&index)?;
         }
         let mut removed = Vec::new();
         for name in names_in(&self.blobs_dir())? {
@@ -103,7 +106,7 @@ impl Layout {
         Ok(true)
     }
 
-    fn mark(&self, entry: &Descriptor, named: &mut BTreeSet<Digest>) -> Result<bool, StoreError> {
+    pub(super) fn mark(&self, entry: &Descriptor, named: &mut BTreeSet<Digest>) -> Result<bool, StoreError> {
         let known = named.insert(entry.digest);
         let is_document = is_index(&entry.media_type) || is_manifest(&entry.media_type);
         if !is_document {

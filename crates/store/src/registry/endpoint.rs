@@ -88,7 +88,11 @@ impl Endpoint {
 
     /// Where an answer leads, for the next request of an upload.
     pub(super) fn next(&self, answer: &Answer) -> Result<Uri, Error> {
-        let next = answer.location()?;
+        self.hop(answer, answer.location()?)
+    }
+
+    /// Where an answer leads that names this address.
+    pub(super) fn hop(&self, answer: &Answer, next: Uri) -> Result<Uri, Error> {
         // Behind a proxy that speaks HTTPS for it, a registry may believe that it speaks plain HTTP.
         let next = match (self.is_own_host(&next), with_scheme(&next, self.scheme.clone())) {
             (true, Some(adapted)) => adapted,

@@ -15,11 +15,12 @@ mod endpoint;
 mod error;
 mod http;
 mod proxy;
+mod referrers;
 mod retry;
 mod settings;
 mod upload;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -348,14 +349,26 @@ impl Image {
         if there == Some(digest.to_string().as_str()) {
             return Ok(());
         }
+        self.send_manifest(kind, bytes, digest, identifier).map(drop)
+    }
+
+    /// The same, whatever is there already.
+    fn send_manifest(
+        &self,
+        kind: &str,
+        bytes: &[u8],
+        digest: &Digest,
+        identifier: &str,
+    ) -> Result<Answer, StoreError> {
         let mut request = Request::new(Method::PUT, self.manifest_address(identifier)?)
             .header(CONTENT_TYPE, kind)
             .payload(Payload::Bytes(bytes));
-        let answer = self.endpoint()?.send(&mut request, &scope)?;
+        let answer = self.endpoint()?.send(&mut request, &self.scope(Access::Push))?;
         if !matches!(answer.status(), 200..300) {
             return Err(self.refused(answer));
         }
-        check_stored(&answer, digest).map_err(StoreError::from)
+        check_stored(&answer, digest)?;
+        Ok(answer)
     }
 }
 
@@ -446,6 +459,28 @@ impl Store for Image {
         let Encoded { media_type, manifest, manifest_digest, .. } = encoded;
         let mut identifiers = identifiers.iter();
         identifiers.try_for_each(|name| self.put_manifest(media_type, manifest, manifest_digest, name))
+    }
+
+    /// Those of the repository that the registry lists, or else those under the tag that is made of the digest.
+    fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Vec<Descriptor>, StoreError> {
+        self.find_referrers(subject, artifact_type)
+    }
+
+    /// The subject need not be there yet.
+    fn attach(
+        &self,
+        subject: &Descriptor,
+        artifact_type: &str,
+        media_type: &str,
+        bytes: &[u8],
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Digest, StoreError> {
+        let file = Descriptor::of(media_type, bytes);
+        self.attach_file(subject, artifact_type, file, bytes, annotations)
     }
 
     fn identifier(&self, image: &StoredImage) -> String {

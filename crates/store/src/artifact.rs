@@ -1,0 +1,129 @@
+//! Artifacts: documents beside an image, such as SBOMs and signatures. Each has a manifest that refers to the image as
+//! its subject (OCI image specification 1.1, "Guidelines for Artifact Usage").
+
+use std::collections::BTreeMap;
+
+use strata_oci::media_type::OCI_MANIFEST;
+use strata_oci::{Descriptor, Digest, Document, Manifest, ManifestError};
+
+/// The type of a configuration that says nothing.
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
+/// Such a configuration.
+pub(crate) const EMPTY_CONFIG: &[u8] = b"{}";
+/// The same in base 64.
+const EMPTY_DATA: &str = "e30=";
+
+/// An artifact with one file, ready to be stored.
+pub(crate) struct Artifact {
+    /// Its manifest, byte for byte.
+    pub(crate) manifest: Vec<u8>,
+    /// As a list of referrers has it.
+    pub(crate) descriptor: Descriptor,
+}
+
+impl Artifact {
+    pub(crate) fn new(
+        subject: &Descriptor,
+        artifact_type: &str,
+        file: Descriptor,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Self, serde_json::Error> {
+        let config = Descriptor { data: Some(EMPTY_DATA.to_owned()), ..Descriptor::of(EMPTY, EMPTY_CONFIG) };
+        let mut manifest = Manifest::new(OCI_MANIFEST, config);
+        manifest.layers.push(file);
+        // What else the descriptor says is of the place it comes from.
+        manifest.subject = Some(Descriptor::new(subject.media_type.clone(), subject.digest, subject.size));
+        manifest.artifact_type = Some(artifact_type.to_owned());
+        manifest.annotations.clone_from(annotations);
+        let bytes = manifest.encode()?;
+        let descriptor = Descriptor {
+            artifact_type: Some(artifact_type.to_owned()),
+            annotations: annotations.clone(),
+            ..Descriptor::of(OCI_MANIFEST, &bytes)
+        };
+        Ok(Self { manifest: bytes, descriptor })
+    }
+
+    pub(crate) fn digest(&self) -> Digest {
+        self.descriptor.digest
+    }
+}
+
+/// What a document refers to, and how a list of referrers has the document; `None` when it refers to nothing.
+pub(crate) fn referrer(
+    entry: &Descriptor,
+    bytes: &[u8],
+) -> Result<Option<(Digest, Descriptor)>, ManifestError> {
+    let (subject, artifact_type, annotations) = match Document::parse(bytes, Some(&entry.media_type))? {
+        Document::Manifest(manifest) => {
+            // Without a type of its own, an artifact has that of its configuration.
+            let own = manifest.artifact_type.filter(|kind| !kind.is_empty());
+            (manifest.subject, own.or(Some(manifest.config.media_type)), manifest.annotations)
+        }
+        Document::Index(index) => (index.subject, index.artifact_type, index.annotations),
+    };
+    let Some(subject) = subject else { return Ok(None) };
+    let described = Descriptor {
+        artifact_type,
+        annotations,
+        ..Descriptor::new(entry.media_type.clone(), entry.digest, entry.size)
+    };
+    Ok(Some((subject.digest, described)))
+}
+
+/// Whether an entry of a list of referrers is of the type asked for.
+pub(crate) fn is_of_type(entry: &Descriptor, wanted: Option<&str>) -> bool {
+    wanted.is_none_or(|wanted| entry.artifact_type.as_deref() == Some(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strata_oci::{Index, media_type};
+
+    #[test]
+    fn the_manifest_of_an_artifact_is_as_the_specification_has_it() {
+        let subject = Descriptor {
+            annotations: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+            ..Descriptor::of(OCI_MANIFEST, b"image")
+        };
+        let file = Descriptor::of("text/plain", b"note");
+        let noted = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
+        let artifact = Artifact::new(&subject, "text/note", file.clone(), &noted).unwrap();
+        let expected = format!(
+            r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{{"mediaType":"application/vnd.oci.empty.v1+json","size":2,"digest":"{}","data":"e30="}},"layers":[{{"mediaType":"text/plain","size":4,"digest":"{}"}}],"annotations":{{"k":"v"}},"subject":{{"mediaType":"{OCI_MANIFEST}","size":5,"digest":"{}"}},"artifactType":"text/note"}}"#,
+            Digest::of(b"{}"),
+            file.digest,
+            subject.digest
+        );
+        assert_eq!(String::from_utf8(artifact.manifest.clone()).unwrap(), expected);
+        let bare = Descriptor::of(OCI_MANIFEST, &artifact.manifest);
+        let found = referrer(&bare, &artifact.manifest).unwrap();
+        assert_eq!(found, Some((subject.digest, artifact.descriptor)));
+    }
+
+    #[test]
+    fn the_type_of_a_referrer_is_its_own_or_its_configurations() {
+        let subject = Some(Descriptor::of(OCI_MANIFEST, b"image"));
+        let mut manifest = Manifest::new(OCI_MANIFEST, Descriptor::of("text/config", b""));
+        manifest.subject.clone_from(&subject);
+        let (mut empty, mut typed) = (manifest.clone(), manifest.clone());
+        empty.artifact_type = Some(String::new());
+        typed.artifact_type = Some("text/own".to_owned());
+        let mut lone = typed.clone();
+        lone.subject = None;
+        let mut index = Index::default();
+        index.subject = subject;
+        for (bytes, kind, expected) in [
+            (manifest.encode().unwrap(), OCI_MANIFEST, Some(Some("text/config"))),
+            (empty.encode().unwrap(), OCI_MANIFEST, Some(Some("text/config"))),
+            (typed.encode().unwrap(), OCI_MANIFEST, Some(Some("text/own"))),
+            (lone.encode().unwrap(), OCI_MANIFEST, None),
+            (index.encode().unwrap(), media_type::OCI_INDEX, Some(None)),
+        ] {
+            let found = referrer(&Descriptor::of(kind, &bytes), &bytes).unwrap();
+            let found = found.as_ref().map(|(_, entry)| entry.artifact_type.as_deref());
+            assert_eq!(found, expected);
+        }
+    }
+}

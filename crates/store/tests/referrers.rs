@@ -1,0 +1,335 @@
+//! What is kept beside images: in layouts, in registries that list it, and in those where clients do.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use strata_oci::{Descriptor, Digest, Index, media_type};
+use strata_store::archive::{Format, Writer};
+use strata_store::layout::{Pruned, REF_NAME};
+use strata_store::{Layout, Store, StoreError};
+use support::docker_registry::DockerRegistry;
+use support::server::{Received, Reply, Server};
+use support::{hasty_client, image_of, put, put_blob, read_blob, run};
+
+const SBOM: &str = "application/vnd.cyclonedx+json";
+const NOTE: &str = "text/vnd.note";
+
+fn subject_of(store: &dyn Store) -> Descriptor {
+    store.read_image().unwrap().unwrap().encoded().manifest_descriptor()
+}
+
+fn attach(store: &dyn Store, subject: &Descriptor, kind: &str, bytes: &[u8]) -> Digest {
+    let annotations = BTreeMap::from([("made".to_owned(), "here".to_owned())]);
+    store.attach(subject, kind, "text/plain", bytes, &annotations).unwrap()
+}
+
+fn listed(store: &dyn Store, subject: &Descriptor, kind: Option<&str>) -> Vec<Digest> {
+    let found = store.referrers(&subject.digest, kind).unwrap();
+    found.into_iter().map(|entry| entry.digest).collect()
+}
+
+/// The digests of all blobs of a layout.
+fn blobs(dir: &Path) -> Vec<Digest> {
+    let names = std::fs::read_dir(dir.join("blobs/sha256")).unwrap();
+    names.map(|name| Digest::from_hex(name.unwrap().file_name().to_str().unwrap()).unwrap()).collect()
+}
+
+fn index_of(dir: &Path) -> Index {
+    Index::parse(&std::fs::read(dir.join("index.json")).unwrap(), None).unwrap()
+}
+
+/// What holds wherever things can be attached.
+fn check_contract(store: &dyn Store) {
+    let pushed = put(store, &[b"layer"], &[]);
+    let subject = subject_of(store);
+    assert_eq!(listed(store, &subject, None), []);
+    let sbom = attach(store, &subject, SBOM, b"{}");
+    let note = attach(store, &subject, NOTE, b"good");
+    assert_eq!(attach(store, &subject, NOTE, b"good"), note);
+    assert_eq!(listed(store, &subject, None), [sbom, note]);
+    assert_eq!(listed(store, &subject, Some(NOTE)), [note]);
+    assert_eq!(listed(store, &subject, Some("text/other")), []);
+    let entry = store.referrers(&subject.digest, Some(SBOM)).unwrap().remove(0);
+    assert_eq!(entry.artifact_type.as_deref(), Some(SBOM));
+    assert_eq!(entry.annotations["made"], "here");
+    assert_eq!(read_blob(store, &Descriptor::of("text/plain", b"good")), b"good");
+    // An artifact may have artifacts, which are not those of the image.
+    let signature = attach(store, &entry, "text/signature", b"signed");
+    assert_eq!(listed(store, &entry, None), [signature]);
+    assert_eq!(listed(store, &subject, None), [sbom, note]);
+    assert_eq!(store.read_image().unwrap().unwrap().image, pushed);
+}
+
+#[test]
+fn layouts_keep_artifacts_beside_images() {
+    let dir = tempfile::tempdir().unwrap();
+    check_contract(&Layout::open_or_create(dir.path()).unwrap());
+    let named = format!("oci:{}:latest", dir.path().display());
+    let digest = subject_of(&Layout::open(dir.path())).digest.to_string();
+    assert!(run("skopeo", &["inspect", &named]).contains(&digest));
+    assert_eq!(Layout::open(dir.path()).prune().unwrap(), Pruned::Removed(vec![]));
+}
+
+#[test]
+fn registries_without_lists_have_them_under_a_tag() {
+    let registry = DockerRegistry::plain();
+    let image = hasty_client().open(&registry.name("team/app:v1")).unwrap();
+    check_contract(&image);
+    let subject = subject_of(&image);
+    let tag = subject.digest.to_string().replace(':', "-");
+    let name = format!("docker://{}", registry.name(&format!("team/app:{tag}")));
+    let raw = run("skopeo", &["inspect", "--raw", "--tls-verify=false", &name]);
+    let index = Index::parse(raw.as_bytes(), Some(media_type::OCI_INDEX)).unwrap();
+    assert_eq!(index.manifests.len(), 2);
+    let name = format!("docker://{}", registry.name("team/app:v1"));
+    let seen = run("skopeo", &["inspect", "--tls-verify=false", &name]);
+    assert!(seen.contains(&subject.digest.to_string()), "{seen}");
+}
+
+#[test]
+fn artifacts_go_with_the_last_name_of_their_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::open_or_create(dir.path()).unwrap();
+    put(&layout, &[b"old"], &["a", "b"]);
+    let subject = subject_of(&layout.clone().tagged("a"));
+    let note = attach(&layout, &subject, NOTE, b"good");
+    let entry = layout.referrers(&subject.digest, None).unwrap().remove(0);
+    let signature = attach(&layout, &entry, NOTE, b"signed");
+    // Put again, the image is the same.
+    put(&layout, &[b"old"], &["a"]);
+    put(&layout, &[b"new"], &["a"]);
+    assert_eq!(listed(&layout, &subject, None), [note]);
+    assert_eq!(listed(&layout, &entry, None), [signature]);
+    put(&layout, &[b"new"], &["b"]);
+    assert_eq!(listed(&layout, &subject, None), []);
+    assert_eq!(index_of(dir.path()).manifests.len(), 2);
+    for gone in [note, signature, Digest::of(b"good"), Digest::of(b"signed"), Digest::of(b"{}")] {
+        assert!(!blobs(dir.path()).contains(&gone), "{gone}");
+    }
+}
+
+#[test]
+fn what_another_tool_took_out_of_the_index_takes_its_artifacts_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::open_or_create(dir.path()).unwrap();
+    put(&layout, &[b"one"], &["a"]);
+    put(&layout, &[b"two"], &["b"]);
+    let [one, two] = ["a", "b"].map(|tag| subject_of(&layout.clone().tagged(tag)));
+    let (gone, kept) = (attach(&layout, &one, NOTE, b"one"), attach(&layout, &two, NOTE, b"2"));
+    let mut index = index_of(dir.path());
+    index.manifests.retain(|entry| entry.digest != one.digest);
+    std::fs::write(dir.path().join("index.json"), index.encode().unwrap()).unwrap();
+    let Pruned::Removed(removed) = layout.prune().unwrap() else { panic!("something was not understood") };
+    assert!(removed.contains(&gone) && removed.contains(&one.digest) && !removed.contains(&kept));
+    assert_eq!(listed(&layout, &two, None), [kept]);
+    let left: Vec<Digest> = index_of(dir.path()).manifests.iter().map(|entry| entry.digest).collect();
+    assert_eq!(left, [two.digest, kept]);
+}
+
+#[test]
+fn an_artifact_of_nothing_is_refused_by_a_layout_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::open_or_create(dir.path()).unwrap();
+    put(&layout, &[b"layer"], &[]);
+    let before = (blobs(dir.path()).len(), index_of(dir.path()));
+    let absent = Descriptor::of(media_type::OCI_MANIFEST, b"absent");
+    let refused = layout.attach(&absent, NOTE, "text/plain", b"note", &BTreeMap::new());
+    assert!(matches!(refused, Err(StoreError::Missing { .. })), "{refused:?}");
+    assert_eq!((blobs(dir.path()).len(), index_of(dir.path())), before);
+}
+
+#[test]
+fn an_artifact_gives_itself_no_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::open_or_create(dir.path()).unwrap();
+    put(&layout, &[b"layer"], &[]);
+    let named = BTreeMap::from([(REF_NAME.to_owned(), "latest".to_owned())]);
+    let subject = subject_of(&layout);
+    layout.attach(&subject, NOTE, "text/plain", b"note", &named).unwrap();
+    assert_eq!(subject_of(&layout.tagged("latest")), subject);
+}
+
+#[test]
+fn artifacts_that_are_listed_like_images_are_not_taken_for_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::open_or_create(dir.path()).unwrap();
+    let pushed = put(&layout, &[b"layer"], &[]);
+    attach(&layout, &subject_of(&layout), NOTE, b"note");
+    // As tools write it that know of no artifact types.
+    let mut index = index_of(dir.path());
+    index.manifests.iter_mut().for_each(|entry| entry.artifact_type = None);
+    index.manifests.reverse();
+    std::fs::write(dir.path().join("index.json"), index.encode().unwrap()).unwrap();
+    assert_eq!(layout.read_image().unwrap().unwrap().image, pushed);
+    assert_eq!(layout.referrers(&subject_of(&layout).digest, Some(NOTE)).unwrap().len(), 1);
+}
+
+#[test]
+fn images_for_several_platforms_have_artifacts_all_together_and_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::open_or_create(dir.path()).unwrap();
+    let images = ["amd64", "arm64"].map(|architecture| image_of(&[b"layer"], architecture));
+    let encoded = images.map(|image| image.encode().unwrap());
+    put_blob(&layout, b"layer");
+    let digest = layout.put_images(&encoded, &["v1".to_owned()]).unwrap();
+    let tree = layout.read_tree().unwrap().unwrap();
+    let root = tree.documents.last().unwrap().0.clone();
+    assert_eq!(root.digest, digest);
+    let of_all = attach(&layout, &root, NOTE, b"all");
+    let of_one = attach(&layout, &encoded[1].manifest_descriptor(), NOTE, b"one");
+    assert_eq!(layout.read_tree().unwrap().unwrap(), tree);
+    assert_eq!(listed(&layout, &root, None), [of_all]);
+    assert_eq!(listed(&layout, &encoded[1].manifest_descriptor(), None), [of_one]);
+    put(&layout, &[b"next"], &["v1"]);
+    assert_eq!(index_of(dir.path()).manifests.len(), 1);
+}
+
+#[test]
+fn places_for_images_only_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Writer::create(&dir.path().join("x.tar"), Format::Oci).unwrap();
+    let subject = Descriptor::of(media_type::OCI_MANIFEST, b"image");
+    let error = writer.attach(&subject, NOTE, "text/plain", b"note", &BTreeMap::new()).unwrap_err();
+    assert!(error.to_string().contains("only OCI layouts and registries"), "{error}");
+    assert!(error.hint().is_some());
+    assert!(matches!(writer.referrers(&subject.digest, None), Err(StoreError::NoReferrers)));
+}
+
+/// Manifests by tag or digest.
+type Manifests = Arc<Mutex<HashMap<String, Vec<u8>>>>;
+
+/// A registry without blobs that takes everything; `answer` comes first.
+fn registry(answer: impl Fn(&Received, &Manifests) -> Option<Reply> + Send + Sync + 'static) -> Server {
+    let manifests = Manifests::default();
+    Server::start(move |request| {
+        if let Some(reply) = answer(request, &manifests) {
+            return reply;
+        }
+        let tail = request.path.rsplit('/').next().unwrap();
+        let mut manifests = manifests.lock().unwrap();
+        match (request.method.as_str(), request.path.contains("/manifests/")) {
+            (_, _) if request.path == "/v2/" => Reply::status(200),
+            ("PUT", true) => {
+                manifests.insert(tail.to_owned(), request.body.clone());
+                Reply::status(201)
+            }
+            ("GET" | "HEAD", true) => match manifests.get(tail) {
+                Some(bytes) => Reply::ok(bytes).header("Content-Type", media_type::OCI_INDEX),
+                None => Reply::error(404, "MANIFEST_UNKNOWN"),
+            },
+            ("POST", _) => Reply::status(202).header("Location", "/v2/a/blobs/uploads/1"),
+            ("PUT", _) => Reply::status(201),
+            _ => Reply::error(404, "UNKNOWN"),
+        }
+    })
+}
+
+fn a_list(names: &[&str]) -> Reply {
+    let mut index = Index::default();
+    for name in names {
+        let mut entry = Descriptor::of(media_type::OCI_MANIFEST, name.as_bytes());
+        entry.artifact_type = Some((*name).to_owned());
+        index.manifests.push(entry);
+    }
+    Reply::ok(&index.encode().unwrap()).header("Content-Type", media_type::OCI_INDEX)
+}
+
+fn image() -> Descriptor {
+    Descriptor::of(media_type::OCI_MANIFEST, b"image")
+}
+
+#[test]
+fn a_registry_that_keeps_the_list_is_left_to_it() {
+    let server = registry(|request, _| {
+        let is_manifest = request.method == "PUT" && request.path.contains("/manifests/");
+        is_manifest.then(|| Reply::status(201).header("OCI-Subject", &image().digest.to_string()))
+    });
+    let store = hasty_client().open(&server.name("a")).unwrap();
+    let digest = attach(&store, &image(), NOTE, b"note");
+    let puts: Vec<String> =
+        server.lines().into_iter().filter(|line| line.starts_with("PUT /v2/a/manifests/")).collect();
+    assert_eq!(puts, [format!("PUT /v2/a/manifests/{digest}")]);
+    assert!(server.lines().iter().all(|line| !line.contains("sha256-")));
+}
+
+#[test]
+fn a_list_of_several_pages_is_read_to_its_end() {
+    let server = registry(|request, _| {
+        let rest = request.path.strip_prefix(&format!("/v2/a/referrers/{}", image().digest))?;
+        Some(match rest {
+            "?artifactType=text%2Fa%2Bb" => {
+                let next = format!("</v2/a/referrers/{}?page=2>; rel=\"next\"", image().digest);
+                a_list(&["text/a+b", "text/other"]).header("Link", &next)
+            }
+            "?page=2" => a_list(&["text/a+b"]),
+            other => panic!("{other}"),
+        })
+    });
+    let store = hasty_client().open(&server.name("a")).unwrap();
+    assert_eq!(store.referrers(&image().digest, Some("text/a+b")).unwrap().len(), 2);
+}
+
+#[test]
+fn a_list_without_end_is_refused() {
+    let server = registry(|request, _| {
+        let is_list = request.path.contains("/referrers/");
+        is_list.then(|| a_list(&["x"]).header("Link", &format!("<{}>; rel=\"next\"", request.path)))
+    });
+    let store = hasty_client().open(&server.name("a")).unwrap();
+    assert!(matches!(store.referrers(&image().digest, None), Err(StoreError::Nesting { .. })));
+}
+
+#[test]
+fn only_an_answer_that_knows_no_lists_leads_to_the_tag() {
+    for (reply, is_good) in [
+        (Reply::status(404).body(b"404 page not found"), true),
+        (Reply::error(404, "NAME_UNKNOWN"), true),
+        (Reply::error(405, "UNSUPPORTED"), true),
+        (Reply::ok(b"<html>").header("Content-Type", "text/html"), true),
+        (Reply::error(403, "DENIED"), false),
+        (Reply::error(500, "BROKEN"), false),
+        (Reply::ok(b"{}").header("Content-Type", media_type::OCI_INDEX), false),
+    ] {
+        let told = reply.clone();
+        let server = registry(move |request, _| {
+            let tag = image().digest.to_string().replace(':', "-");
+            match request.path.as_str() {
+                path if path.contains("/referrers/") => Some(told.clone()),
+                path if path.ends_with(&tag) => Some(a_list(&["x"])),
+                _ => None,
+            }
+        });
+        let store = hasty_client().open(&server.name("a")).unwrap();
+        let found = store.referrers(&image().digest, None);
+        assert_eq!(found.as_ref().is_ok_and(|found| found.len() == 1), is_good, "{reply:?} {found:?}");
+    }
+}
+
+#[test]
+fn what_somebody_else_undoes_is_done_again_but_not_for_ever() {
+    for (undone, is_good) in [(2, true), (100, false)] {
+        let left = Mutex::new(undone);
+        let server = registry(move |request, manifests| {
+            let is_list = request.path.contains("/manifests/sha256-") && request.method == "GET";
+            let mut left = left.lock().unwrap();
+            if is_list && *left > 0 && !manifests.lock().unwrap().is_empty() {
+                *left -= 1;
+                return Some(a_list(&["other"]));
+            }
+            None
+        });
+        let store = hasty_client().open(&server.name("a")).unwrap();
+        let outcome = store.attach(&image(), NOTE, "text/plain", b"note", &BTreeMap::new());
+        assert_eq!(outcome.is_ok(), is_good, "{outcome:?}");
+        if is_good {
+            let digest = outcome.unwrap();
+            assert!(listed(&store, &image(), None).contains(&digest));
+        } else {
+            assert!(matches!(outcome, Err(StoreError::Unlisted { .. })));
+        }
+    }
+}
