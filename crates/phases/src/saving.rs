@@ -1,16 +1,10 @@
 //! Storing a finished image under all of its names, and saying so: what export and rebase have in common.
 
 use crate::event::Observer;
-use std::collections::BTreeSet;
 use std::error::Error;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use strata_oci::{Descriptor, Encoded, Image, ImageError, media_type};
+use strata_oci::{Encoded, Image, ImageError, media_type};
 use strata_spec::report;
-use strata_store::{Copied, Medium, Store, StoreError, StoredImage};
-
-/// How many layers are copied at a time: what registries take without complaint.
-const AT_A_TIME: usize = 4;
+use strata_store::{Copied, Medium, Store, StoreError, StoredImage, copy_blobs};
 
 /// A name as it was given, and the place that it stands for.
 pub type Output = (String, Box<dyn Store>);
@@ -76,42 +70,15 @@ enum PlaceError {
 }
 
 fn save_one(saving: &Saving<'_>, encoded: &Encoded, output: &dyn Store) -> Result<(), PlaceError> {
-    let mut seen = BTreeSet::new();
-    let mut layers: Vec<_> = encoded.layers.iter().zip(saving.sources).collect();
-    layers.retain(|(layer, _)| seen.insert(layer.digest));
-    let next = AtomicUsize::new(0);
-    let failure = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..AT_A_TIME.min(layers.len()) {
-            scope.spawn(|| {
-                while let Some((layer, source)) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(error) = copy(layer, **source, output, saving.may_be_sparse) {
-                        // Nobody begins another layer then.
-                        next.store(layers.len(), Ordering::Relaxed);
-                        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                    }
-                }
-            });
-        }
-    });
-    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        Some(error) => Err(error),
-        None => Ok(output.put_image(encoded, &[])?),
-    }
-}
-
-fn copy(
-    layer: &Descriptor,
-    source: &dyn Store,
-    output: &dyn Store,
-    may_be_absent: bool,
-) -> Result<(), PlaceError> {
-    match output.copy_blob_from(source, layer)? {
+    let layers = encoded.layers.iter().zip(saving.sources.iter().copied());
+    copy_blobs(output, layers, |layer, copied| match copied {
         // A foreign one is kept where its descriptor says, and not to be passed on.
-        Copied::Absent if may_be_absent || media_type::is_foreign_layer(&layer.media_type) => Ok(()),
-        Copied::Absent => Err(PlaceError::Absent(layer.digest)),
+        Copied::Absent if !saving.may_be_sparse && !media_type::is_foreign_layer(&layer.media_type) => {
+            Err(PlaceError::Absent(layer.digest))
+        }
         _ => Ok(()),
-    }
+    })?;
+    Ok(output.put_image(encoded, &[])?)
 }
 
 /// Says what was stored, in the words of the reference, which platforms look for.

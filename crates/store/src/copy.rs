@@ -1,13 +1,21 @@
 //! Taking images from one place to another.
 
-use std::io::{self, Write};
+use std::collections::BTreeSet;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use strata_layer::{Compression, LayerError};
 use strata_oci::media_type::{self, is_foreign_layer};
 use strata_oci::{Descriptor, Digest, Encoded, Layer, Manifest};
 
-use crate::{Store, StoreError, StoredImage, Tree};
+use crate::{Medium, Store, StoreError, StoredImage, Tree};
+
+/// How many blobs are copied at a time: what registries take without complaint.
+const AT_A_TIME: usize = 4;
+/// Bytes that are read and written at once.
+const BUFFER: usize = 128 * 1024;
 
 /// How a blob came into a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +47,49 @@ pub fn copy_bytes<S: Store + ?Sized>(
     }
     let Some(mut reader) = from.open_blob(descriptor)? else { return Ok(Copied::Absent) };
     let mut sink = to.begin_blob()?;
-    io::copy(&mut reader, &mut sink)
+    let mut out = BufWriter::with_capacity(BUFFER, &mut sink);
+    io::copy(&mut reader, &mut out)
+        .and_then(|_| out.flush())
         .map_err(StoreError::io("copy a blob", Path::new(&descriptor.digest.to_string())))?;
+    drop(out);
     sink.commit(&descriptor.digest, descriptor.size)?;
     Ok(Copied::Copied)
+}
+
+/// Copies blobs, each from where it is. Several at a time where their order does not matter; one that comes twice once.
+/// `check` is told what came of each. After a failure none is begun any more.
+///
+/// # Errors
+///
+/// As of [`Store::copy_blob_from`] and of `check`; the first that there was.
+pub fn copy_blobs<'a, E: From<StoreError> + Send>(
+    to: &dyn Store,
+    blobs: impl IntoIterator<Item = (&'a Descriptor, &'a dyn Store)>,
+    check: impl Fn(&Descriptor, Copied) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let mut seen = BTreeSet::new();
+    let blobs: Vec<_> = blobs.into_iter().filter(|(blob, _)| seen.insert(blob.digest)).collect();
+    let at_a_time = match to.medium() {
+        // Equal images are to be equal archives.
+        Medium::Other => 1,
+        _ => AT_A_TIME.min(blobs.len()),
+    };
+    let next = AtomicUsize::new(0);
+    let failure = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..at_a_time {
+            scope.spawn(|| {
+                while let Some((blob, from)) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let copied = to.copy_blob_from(*from, blob).map_err(E::from);
+                    if let Err(error) = copied.and_then(|copied| check(blob, copied)) {
+                        next.store(blobs.len(), Ordering::Relaxed);
+                        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                    }
+                }
+            });
+        }
+    });
+    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
 /// Copies a whole image and makes it visible under `names`. Layers that are absent at the source are skipped; `to`
@@ -57,9 +104,8 @@ pub fn copy_image(
     image: &Encoded,
     names: &[String],
 ) -> Result<(), StoreError> {
-    for layer in &image.layers {
-        to.copy_blob_from(from, layer)?;
-    }
+    let layers = image.layers.iter().map(|layer| (layer, from));
+    copy_blobs(to, layers, |_, _| Ok::<_, StoreError>(()))?;
     to.put_image(image, names)
 }
 
@@ -130,13 +176,53 @@ fn convert_layer(
 ///
 /// As of [`Store::copy_blob_from`] and [`Store::put_tree`]; when a blob is absent at the source.
 pub fn copy_tree(to: &dyn Store, from: &dyn Store, tree: &Tree, names: &[String]) -> Result<(), StoreError> {
-    for blob in &tree.blobs {
-        if to.copy_blob_from(from, blob)? == Copied::Absent && !is_foreign_layer(&blob.media_type) {
-            return Err(StoreError::Missing {
-                path: "the place it is copied from".into(),
-                digest: blob.digest,
-            });
+    copy_blobs(to, tree.blobs.iter().map(|blob| (blob, from)), |blob, copied| match copied {
+        Copied::Absent if !is_foreign_layer(&blob.media_type) => {
+            let path = PathBuf::from("the place it is copied from");
+            Err(StoreError::Missing { path, digest: blob.digest })
         }
-    }
+        _ => Ok(()),
+    })?;
     to.put_tree(tree, names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Layout;
+
+    #[test]
+    fn each_blob_is_copied_once_and_what_came_of_it_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| Layout::open_or_create(root.path().join(name)).unwrap());
+        let texts: Vec<String> = (0..9).map(|number| format!("blob {number}")).collect();
+        let blobs: Vec<_> =
+            texts.iter().map(|text| Descriptor::of(media_type::OCI_LAYER, text.as_bytes())).collect();
+        for (text, blob) in texts.iter().zip(&blobs).skip(1) {
+            let mut sink = from.begin_blob().unwrap();
+            sink.write_all(text.as_bytes()).unwrap();
+            sink.commit(&blob.digest, blob.size).unwrap();
+        }
+        let told = Mutex::new(Vec::new());
+        let twice = || blobs.iter().chain(&blobs).map(|blob| (blob, &from as &dyn Store));
+        copy_blobs(&to, twice(), |blob, copied| {
+            told.lock().unwrap().push((blob.digest, copied != Copied::Absent));
+            Ok::<_, StoreError>(())
+        })
+        .unwrap();
+        let (mut told, mut expected) = (told.into_inner().unwrap(), Vec::new());
+        expected.extend(blobs.iter().enumerate().map(|(number, blob)| (blob.digest, number > 0)));
+        told.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(told, expected);
+        for blob in &blobs[1..] {
+            assert!(to.has_blob(&blob.digest, blob.size).unwrap());
+        }
+        let missing = |blob: &Descriptor, copied| match copied {
+            Copied::Absent => Err(StoreError::Missing { path: "from".into(), digest: blob.digest }),
+            _ => Ok(()),
+        };
+        let error = copy_blobs(&to, twice(), missing).unwrap_err();
+        assert!(matches!(error, StoreError::Missing { digest, .. } if digest == blobs[0].digest), "{error}");
+    }
 }

@@ -25,7 +25,7 @@ use std::io::{Read, Write};
 use strata_layer::Compression;
 use strata_oci::{Descriptor, Digest, Encoded, Image};
 
-pub use copy::{Copied, convert_image, copy_bytes, copy_image, copy_tree};
+pub use copy::{Copied, convert_image, copy_blobs, copy_bytes, copy_image, copy_tree};
 pub use embedded::Embedded;
 pub use error::StoreError;
 pub use layout::{Layout, host_architecture};
