@@ -169,6 +169,23 @@ fn artifacts_that_are_listed_like_images_are_not_taken_for_them() {
 }
 
 #[test]
+fn entries_of_another_kind_refer_to_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::open_or_create(dir.path()).unwrap();
+    put(&layout, &[b"layer"], &[]);
+    let subject = subject_of(&layout);
+    let note = attach(&layout, &subject, NOTE, b"note");
+    let mut index = index_of(dir.path());
+    index.manifests.insert(0, Descriptor::of("text/plain", b"note"));
+    index.manifests.insert(0, Descriptor::of(media_type::OCI_MANIFEST, b"absent"));
+    std::fs::write(dir.path().join("index.json"), index.encode().unwrap()).unwrap();
+    assert_eq!(listed(&layout, &subject, None), [note]);
+    // What it names, nobody knows: it may be what the artifact refers to.
+    assert_eq!(layout.prune().unwrap(), Pruned::Unclear);
+    assert_eq!(listed(&layout, &subject, None), [note]);
+}
+
+#[test]
 fn images_for_several_platforms_have_artifacts_all_together_and_each() {
     let dir = tempfile::tempdir().unwrap();
     let layout = Layout::open_or_create(dir.path()).unwrap();

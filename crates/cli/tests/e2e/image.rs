@@ -106,7 +106,7 @@ fn labels_say_what_is_in_the_image() {
 }
 
 /// Gives the image annotations.
-fn annotating(id: &str, pairs: &[(&str, &str)]) -> Buildpack {
+pub(crate) fn annotating(id: &str, pairs: &[(&str, &str)]) -> Buildpack {
     let table = |(key, value): &(&str, &str)| {
         format!("echo '[[annotations]]\nkey = \"{key}\"\nvalue = \"{value}\"' >>$layers/launch.toml\n")
     };

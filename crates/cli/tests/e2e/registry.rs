@@ -1,6 +1,7 @@
 //! Images in registries, by the program's own commands.
 
 use crate::bench::{Bench, Done, tool, wait_for};
+use crate::image::annotating;
 use crate::run::probing;
 use serde_json::Value;
 use std::net::{TcpListener, TcpStream};
@@ -74,4 +75,21 @@ fn images_are_copied_to_registries_and_built_upon_there() {
     let reference = format!("{}/team/web@{}", registry.host, before["digest"].as_str().unwrap());
     assert_eq!(seen["runImage"]["reference"], reference);
     strata(&["validate", "above"]);
+}
+
+#[test]
+fn on_a_base_of_dockers_kind_there_are_no_annotations_and_one_is_told() {
+    let bench = Bench::new();
+    let buildpacks = [bench.add(&annotating("e2e/first", &[("a", "first")]))];
+    bench.build(&[], &buildpacks).ok();
+    let registry = Registry::start(&bench);
+    let base = format!("docker://{}/base:v1", registry.host);
+    let from = format!("oci:{}", bench.web());
+    tool("skopeo", &["copy", "-q", "--format", "v2s2", "--dest-tls-verify=false", &from, &base]);
+    for (args, is_told) in [(["--annotation", "b=mine"].as_slice(), true), (&[], false)] {
+        let done = bench.build(&[&["--run-image", &base], args].concat(), &buildpacks).ok();
+        let said = done.stdout + &done.stderr;
+        assert_eq!(said.contains("the image gets no annotations"), is_told, "{said}");
+        assert_eq!(bench.inspect()["annotations"], serde_json::json!({}));
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use strata_oci::manifest::MAX_MANIFEST_SIZE;
+use strata_oci::media_type::{is_index, is_manifest};
 use strata_oci::{Descriptor, Digest, Document, Index, annotation};
 
 use super::lock::Lock;
@@ -119,8 +120,10 @@ impl Layout {
         Ok(subject.map(|subject| subject.digest))
     }
 
+    /// Whether the entry is a manifest or an index, and there.
     fn has_document(&self, entry: &Descriptor) -> bool {
-        self.blob_path(&entry.digest).is_file()
+        let is_document = is_index(&entry.media_type) || is_manifest(&entry.media_type);
+        is_document && self.blob_path(&entry.digest).is_file()
     }
 }
 
