@@ -46,8 +46,13 @@ pub(super) fn export(
 ) -> Result<(), Failure> {
     let Context { inputs, log, .. } = context;
     let owner = Owner { uid: u64::from(inputs.uid), gid: u64::from(inputs.gid) };
-    let keep =
-        Keep { group: &group.group, layers_dir: &inputs.layers_dir, owner, api: context.api, threads: threads() };
+    let keep = Keep {
+        group: &group.group,
+        layers_dir: &inputs.layers_dir,
+        owner,
+        api: context.api,
+        threads: threads(),
+    };
     let launch_cache = context.images()?.launch_cache(inputs)?;
     let fill = || {
         let Some(cache) = cache else { return };

@@ -45,6 +45,24 @@ fn the_configuration_says_how_the_app_is_started() {
 }
 
 #[test]
+fn annotations_of_buildpacks_are_on_the_manifest_the_later_ones_winning() {
+    for api in PLATFORM {
+        let world = World::new(api);
+        let annotate = "printf '[[annotations]]\\nkey = \"%s\"\\nvalue = \"%s\"\\n'";
+        let [a, b] = ["a", "b"].map(|id| {
+            let script = format!("{annotate} both {id} {id} yes > $L/launch.toml");
+            world.add(&Buildpack::new(id, BUILDPACK).build(&script));
+            id
+        });
+        world.order(&[&[a, b]]);
+        world.until("exporter");
+        let image = world.image("app").image;
+        let found: Vec<_> = image.annotations().iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(found, [("a", "yes"), ("b", "yes"), ("both", "b")], "{api}");
+    }
+}
+
+#[test]
 fn without_a_default_process_the_launcher_is_started() {
     for api in PLATFORM {
         let world = World::new(api);
