@@ -46,13 +46,13 @@ impl Lock {
             }
         }
     }
+}
 
-    /// Gives the lock up now, even if a child process has inherited it.
-    pub(crate) fn release(self, dir: &Path) -> Result<(), StoreError> {
-        match flock(&self.file, FlockOperation::Unlock) {
-            Err(error) if !is_unsupported(error) => Err(StoreError::io("unlock", dir)(error.into())),
-            _ => Ok(()),
-        }
+impl Drop for Lock {
+    /// Closing the file does not give the lock up as long as a child process has it that was started meanwhile.
+    fn drop(&mut self) {
+        // Whatever cannot be unlocked is given up when it is closed.
+        flock(&self.file, FlockOperation::Unlock).unwrap_or_default();
     }
 }
 

@@ -35,9 +35,7 @@ impl Layout {
         if session.live_sinks > 0 || !session.fresh.is_empty() {
             return Ok(Pruned::Busy);
         }
-        if let Some(lock) = session.lock.take() {
-            lock.release(&self.dir)?;
-        }
+        session.lock = None;
         match Lock::try_exclusive(&self.dir)? {
             Some(_alone) => {
                 self.sweep()?;
