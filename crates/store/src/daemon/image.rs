@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::io::Read;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::ScopedJoinHandle;
 
 use serde_json::{Value, json};
 use strata_layer::Compression;
@@ -15,6 +17,9 @@ use super::describe::{self, Unclear};
 use super::spool::{FillError, Spool, SpoolSink, SpoolWriter, Spooled};
 use super::{Client, Error, Exchange};
 use crate::{BlobSink, Copied, Medium, Store, StoreError, StoredImage, host_architecture};
+
+/// How many layers are unpacked at a time.
+const UNPACKED_AT_A_TIME: usize = 4;
 
 /// What an image is called.
 #[derive(Clone, Debug)]
@@ -221,10 +226,24 @@ impl Image {
 
     /// The layers as they are sent, those above the lowest `known` with their bytes.
     fn pieces(&self, encoded: &Encoded, diff_ids: &[Digest], known: usize) -> Result<Vec<Piece>, StoreError> {
+        let piece = |number: usize| -> Result<Piece, StoreError> {
+            let diff_id = diff_ids[number];
+            let is_known = number < known;
+            let bytes =
+                if is_known { None } else { Some(self.plain_layer(&diff_id, &encoded.layers[number])?) };
+            Ok(Piece { diff_id, bytes })
+        };
+        let numbers: Vec<usize> = (0..diff_ids.len()).collect();
         let mut pieces = Vec::new();
-        for (i, (diff_id, layer)) in diff_ids.iter().zip(&encoded.layers).enumerate() {
-            let bytes = if i < known { None } else { Some(self.plain_layer(diff_id, layer)?) };
-            pieces.push(Piece { diff_id: *diff_id, bytes });
+        for some in numbers.chunks(UNPACKED_AT_A_TIME) {
+            let made: Result<Vec<_>, _> = std::thread::scope(|scope| {
+                let threads: Vec<_> = some.iter().map(|number| scope.spawn(|| piece(*number))).collect();
+                let join = |thread: ScopedJoinHandle<'_, _>| {
+                    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+                };
+                threads.into_iter().map(join).collect()
+            });
+            pieces.extend(made?);
         }
         Ok(pieces)
     }
