@@ -142,6 +142,7 @@ fn flags_depend_on_the_version() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn inputs_that_do_not_fit_are_refused_before_anything_is_done() {
     for (name, arguments, env, code, expected) in [
         ("analyzer", &[][..], &[][..], 3, "failed to parse arguments: received 0 arguments, but expected 1"),
