@@ -151,7 +151,7 @@ impl ImageConfig {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut root = self.root.clone();
-        let mut run = match root.remove("config") {
+        let mut run = match root.shift_remove("config") {
             Some(Value::Object(run)) => run,
             _ => Map::new(),
         };
@@ -498,6 +498,15 @@ mod tests {
 
     fn through(text: &str) -> String {
         String::from_utf8(ImageConfig::parse(text.as_bytes()).unwrap().encode()).unwrap()
+    }
+
+    #[test]
+    fn members_that_go_does_not_know_keep_their_order() {
+        let text = through(&format!(
+            r#"{{"architecture":"amd64","config":{{}},"zeta":1,"alpha":2,{TAIL},"mid":3}}"#
+        ));
+        assert!(text.ends_with(r#""zeta":1,"alpha":2,"mid":3}"#), "{text}");
+        assert_eq!(through(&text), text);
     }
 
     #[test]
