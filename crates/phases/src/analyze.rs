@@ -194,7 +194,12 @@ fn restore_sbom(
 }
 
 /// Whether the SBOM files could be had from the launch cache. If not, the image has them still.
-fn from_launch_cache(cache: &dyn Cache, diff_id: &Digest, layers_dir: &Path, observer: &dyn Observer) -> bool {
+fn from_launch_cache(
+    cache: &dyn Cache,
+    diff_id: &Digest,
+    layers_dir: &Path,
+    observer: &dyn Observer,
+) -> bool {
     let cause = match cache.open_layer(diff_id) {
         Ok(None) => return false,
         Ok(Some(mut tar)) => {

@@ -71,11 +71,7 @@ pub fn run(input: &Keep<'_>, cache: &dyn Cache, observer: &dyn Observer) -> Resu
 ///
 /// # Errors
 /// When the cache cannot be written; it is then as it was before.
-pub fn keep_launch_sbom(
-    input: &Keep<'_>,
-    cache: &dyn Cache,
-    observer: &dyn Observer,
-) -> Result<(), Failure> {
+pub fn keep_launch_sbom(input: &Keep<'_>, cache: &dyn Cache, observer: &dyn Observer) -> Result<(), Failure> {
     let failed = |error: &dyn std::error::Error| {
         Failure::caused(Exit::Export, format!("failed to fill the launch cache {}", cache.name()), error)
     };

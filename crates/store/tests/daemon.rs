@@ -246,7 +246,7 @@ fn compressed_layers_of_other_places_are_taken() {
     let found = layout.read_image().unwrap().unwrap();
     let image = client.open("taken/base").unwrap();
     let layer = &found.image.layers()[0];
-    assert_eq!(image.copy_blob_from(&layout, &layer.descriptor).unwrap(), Copied::Copied);
+    assert_eq!(image.copy_blob_from(&layout, &layer.descriptor).unwrap(), Copied::Linked);
     assert_eq!(image.copy_blob_from(&layout, &layer.descriptor).unwrap(), Copied::Present);
     assert_eq!(read_blob(&image, &layer.descriptor), base.layer);
     image.put_image(&found.encoded(), &[]).unwrap();
@@ -265,7 +265,7 @@ fn compressed_layers_of_other_places_are_taken() {
     std::fs::write(layout.blob_path(&layer.descriptor.digest), noise(base.layer.len())).unwrap();
     let victim = client.open("taken/victim").unwrap();
     let error = victim.copy_blob_from(&layout, &layer.descriptor).unwrap_err();
-    assert!(chain(&error).contains("have the digest"), "{}", chain(&error));
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{}", chain(&error));
     assert!(!victim.has_blob(&layer.descriptor.digest, layer.descriptor.size).unwrap());
 }
 

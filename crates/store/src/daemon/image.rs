@@ -288,6 +288,12 @@ impl Image {
 
     /// Reads a blob of another place, whatever its size if that is not known.
     fn take_bytes(&self, other: &dyn Store, descriptor: &Descriptor) -> Result<Copied, StoreError> {
+        if let Medium::Layout(layout) = other.medium() {
+            // The file is held open: no bytes have to be written.
+            let Some(file) = layout.verified_file(descriptor)? else { return Ok(Copied::Absent) };
+            self.held.spool.insert(descriptor.digest, Spooled::of(file, descriptor.size));
+            return Ok(Copied::Linked);
+        }
         let Some(mut reader) = other.open_blob(descriptor)? else { return Ok(Copied::Absent) };
         let mut writer = SpoolWriter::create(self.temp_dir())?;
         writer.fill(&mut reader).map_err(|error| match error {

@@ -12,7 +12,7 @@ use strata_oci::Digest;
 
 use crate::{BlobSink, StoreError};
 
-/// A blob in a file without a name, which goes with its last holder, however this program ends.
+/// A blob in a file without a name, which goes with its last holder, however this program ends; or in one of a layout.
 #[derive(Clone, Debug)]
 pub(super) struct Spooled {
     file: Arc<File>,
@@ -20,6 +20,11 @@ pub(super) struct Spooled {
 }
 
 impl Spooled {
+    /// A file of another place, which is not written to any more.
+    pub(super) fn of(file: File, size: u64) -> Self {
+        Self { file: Arc::new(file), size }
+    }
+
     /// Its bytes from the start.
     pub(super) fn reader(&self) -> Reader {
         Reader { file: Arc::clone(&self.file), offset: 0 }

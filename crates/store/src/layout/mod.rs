@@ -283,6 +283,13 @@ impl Layout {
         }
     }
 
+    /// The file of a blob, the bytes of which were read once and are right; `None` when it is absent.
+    pub(crate) fn verified_file(&self, descriptor: &Descriptor) -> Result<Option<File>, StoreError> {
+        let Some(file) = self.open_blob_file(descriptor)? else { return Ok(None) };
+        sink::verify(&file, &self.blob_path(&descriptor.digest), &descriptor.digest, descriptor.size)?;
+        Ok(Some(file))
+    }
+
     fn sink(&self) -> Result<FileSink, StoreError> {
         self.begin_session()?.live_sinks += 1;
         match temp_file(&self.blobs_dir(), TEMP_PREFIX) {
