@@ -2,9 +2,13 @@
 //! its subject (OCI image specification 1.1, "Guidelines for Artifact Usage").
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use strata_oci::media_type::OCI_MANIFEST;
+use strata_oci::media_type::{OCI_MANIFEST, is_index, is_manifest};
 use strata_oci::{Descriptor, Digest, Document, Manifest, ManifestError};
+
+use crate::select::Documents;
+use crate::{StoreError, Tree};
 
 /// The type of a configuration that says nothing.
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
@@ -19,6 +23,8 @@ pub(crate) struct Artifact {
     pub(crate) manifest: Vec<u8>,
     /// As a list of referrers has it.
     pub(crate) descriptor: Descriptor,
+    /// Its configuration and its file.
+    blobs: Vec<Descriptor>,
 }
 
 impl Artifact {
@@ -41,12 +47,22 @@ impl Artifact {
             annotations: annotations.clone(),
             ..Descriptor::of(OCI_MANIFEST, &bytes)
         };
-        Ok(Self { manifest: bytes, descriptor })
+        let blobs = [vec![manifest.config], manifest.layers].concat();
+        Ok(Self { manifest: bytes, descriptor, blobs })
     }
 
-    pub(crate) fn digest(&self) -> Digest {
-        self.descriptor.digest
+    /// As it is stored.
+    pub(crate) fn into_tree(self) -> Tree {
+        Tree { documents: vec![(self.descriptor, self.manifest)], blobs: self.blobs }
     }
+}
+
+/// What the root of a tree refers to, and how a list of referrers has it.
+pub(crate) fn root_of(tree: &Tree, place: &Path) -> Result<(Digest, Descriptor), StoreError> {
+    let path = || place.to_owned();
+    let (root, bytes) = tree.documents.last().ok_or_else(|| StoreError::NoSubject { path: path() })?;
+    let found = referrer(root, bytes).map_err(|source| StoreError::Manifest { path: path(), source })?;
+    found.ok_or_else(|| StoreError::NoSubject { path: path() })
 }
 
 /// What a document refers to, and how a list of referrers has the document; `None` when it refers to nothing.
@@ -69,6 +85,30 @@ pub(crate) fn referrer(
         ..Descriptor::new(entry.media_type.clone(), entry.digest, entry.size)
     };
     Ok(Some((subject.digest, described)))
+}
+
+/// Those entries of a layout's index that refer to an image.
+pub(crate) fn listed(
+    documents: &dyn Documents,
+    entries: &[Descriptor],
+    subject: &Digest,
+    artifact_type: Option<&str>,
+) -> Result<Vec<Descriptor>, StoreError> {
+    let mut found: Vec<Descriptor> = Vec::new();
+    for entry in entries {
+        let is_known = found.iter().any(|known| known.digest == entry.digest);
+        let is_document = is_index(&entry.media_type) || is_manifest(&entry.media_type);
+        if is_known || !is_document {
+            continue;
+        }
+        let Some(bytes) = documents.manifest(entry)? else { continue };
+        let referrer = referrer(entry, &bytes)
+            .map_err(|source| StoreError::Manifest { path: documents.place(), source })?;
+        let is_wanted =
+            |(of, entry): &(Digest, Descriptor)| of == subject && is_of_type(entry, artifact_type);
+        found.extend(referrer.filter(is_wanted).map(|(_, entry)| entry));
+    }
+    Ok(found)
 }
 
 /// Whether an entry of a list of referrers is of the type asked for.

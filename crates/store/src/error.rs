@@ -184,6 +184,12 @@ pub enum StoreError {
     /// This kind of place has images only.
     #[error("cannot keep anything beside an image here: only OCI layouts and registries can")]
     NoReferrers,
+    /// A document is to be listed among what refers to an image, and refers to nothing.
+    #[error("cannot keep a document beside an image in {}: it refers to none", path.display())]
+    NoSubject {
+        /// Where.
+        path: PathBuf,
+    },
     /// The list of what refers to an image could not be changed.
     #[error("cannot list {digest} under the tag {tag} of {}: somebody else keeps changing the list", path.display())]
     Unlisted {

@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod embedded;
 mod error;
 pub mod layout;
+mod referrers;
 pub mod registry;
 pub mod scratch;
 mod select;
@@ -29,6 +30,7 @@ pub use copy::{Copied, convert_image, copy_blobs, copy_bytes, copy_image, copy_t
 pub use embedded::Embedded;
 pub use error::StoreError;
 pub use layout::{Layout, host_architecture};
+pub use referrers::{copy_referrers, read_referrers};
 pub use tree::Tree;
 
 /// An image as it was found.
@@ -103,6 +105,18 @@ pub trait Store: Send + Sync {
         _subject: &Digest,
         _artifact_type: Option<&str>,
     ) -> Result<Vec<Descriptor>, StoreError> {
+        Err(StoreError::NoReferrers)
+    }
+
+    /// What an entry of [`Self::referrers`] names: its manifest with all documents below it, verified; `None` when it is
+    /// not there. Lists that clients keep may be out of date. Places that keep nothing beside images refuse.
+    fn read_referrer(&self, _entry: &Descriptor) -> Result<Option<Tree>, StoreError> {
+        Err(StoreError::NoReferrers)
+    }
+
+    /// Stores the documents of what refers to an image, whose blobs are there already, and lists it. Idempotent. Places
+    /// that keep nothing beside images refuse, and so do those that would lose it: where what it refers to is not there.
+    fn put_referrer(&self, _referrer: &Tree) -> Result<(), StoreError> {
         Err(StoreError::NoReferrers)
     }
 

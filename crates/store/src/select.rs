@@ -105,6 +105,16 @@ pub(crate) fn tree(documents: &dyn Documents, root: Descriptor) -> Result<Tree, 
     Ok(tree)
 }
 
+/// What an entry of a list names, and all below it; `None` when it is not there.
+pub(crate) fn lone_tree(documents: &dyn Documents, entry: &Descriptor) -> Result<Option<Tree>, StoreError> {
+    // What the list says else is of its place.
+    let root = Descriptor::new(entry.media_type.clone(), entry.digest, entry.size);
+    if documents.manifest(&root)?.is_none() {
+        return Ok(None);
+    }
+    tree(documents, root).map(Some)
+}
+
 fn grow(
     documents: &dyn Documents,
     entry: Descriptor,

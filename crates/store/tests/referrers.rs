@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use strata_oci::{Descriptor, Digest, Index, media_type};
-use strata_store::archive::{Format, Writer};
+use strata_oci::{Descriptor, Digest, Index, Manifest, media_type};
+use strata_store::archive::{Format, OciArchive, Writer};
 use strata_store::layout::{Pruned, REF_NAME};
-use strata_store::{Layout, Store, StoreError};
+use strata_store::{Layout, Store, StoreError, Tree, copy_image, copy_referrers, read_referrers};
 use support::docker_registry::DockerRegistry;
 use support::server::{Received, Reply, Server};
 use support::{hasty_client, image_of, put, put_blob, read_blob, run};
@@ -216,6 +216,72 @@ fn places_for_images_only_say_so() {
     assert!(matches!(writer.referrers(&subject.digest, None), Err(StoreError::NoReferrers)));
 }
 
+#[test]
+fn what_refers_to_an_image_goes_with_it_wherever_there_is_room() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = DockerRegistry::plain();
+    let first = Layout::open_or_create(root.path().join("first")).unwrap();
+    put(&first, &[b"layer"], &[]);
+    let subject = subject_of(&first);
+    let sbom = attach(&first, &subject, SBOM, b"{\"a\": 1}");
+    let entry = first.referrers(&subject.digest, None).unwrap().remove(0);
+    let signature = attach(&first, &entry, NOTE, b"signed");
+    let image = hasty_client().open(&registry.name("team/app:v1")).unwrap();
+    take_along(&image, &first, &subject);
+    let archive = |from: &dyn Store| {
+        let path = root.path().join("x.tar");
+        let writer = Writer::create(&path, Format::Oci).unwrap();
+        take_along(&writer, from, &subject);
+        // Put twice, it is there once.
+        copy_referrers(&writer, from, &read_referrers(from, [subject.digest]).unwrap()).unwrap();
+        writer.finish().unwrap();
+        path
+    };
+    let bytes = std::fs::read(archive(&image)).unwrap();
+    assert!(bytes == std::fs::read(archive(&first)).unwrap());
+    let read = OciArchive::open(root.path().join("x.tar")).unwrap().tagged("latest").unwrap();
+    assert_eq!(subject_of(&read), subject);
+    let last = Layout::open_or_create(root.path().join("last")).unwrap();
+    take_along(&last, &read, &subject);
+    for store in [&image as &dyn Store, &read, &last] {
+        assert_eq!(listed(store, &subject, None), [sbom]);
+        assert_eq!(listed(store, &subject, Some(NOTE)), []);
+        assert_eq!(listed(store, &entry, None), [signature]);
+        assert_eq!(store.referrers(&subject.digest, Some(SBOM)).unwrap(), std::slice::from_ref(&entry));
+        assert_eq!(read_blob(store, &Descriptor::of("text/plain", b"signed")), b"signed");
+    }
+    assert_eq!(last.prune().unwrap(), Pruned::Removed(vec![]));
+}
+
+fn take_along(to: &dyn Store, from: &dyn Store, subject: &Descriptor) {
+    let referrers = read_referrers(from, [subject.digest]).unwrap();
+    copy_image(to, from, &from.read_image().unwrap().unwrap().encoded(), &[]).unwrap();
+    copy_referrers(to, from, &referrers).unwrap();
+}
+
+#[test]
+fn what_refers_to_nothing_here_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let from = Layout::open_or_create(root.path().join("from")).unwrap();
+    put(&from, &[b"layer"], &[]);
+    attach(&from, &subject_of(&from), NOTE, b"good");
+    let referrers = read_referrers(&from, [subject_of(&from).digest]).unwrap();
+    let to = Layout::open_or_create(root.path().join("to")).unwrap();
+    let writer = Writer::create(&root.path().join("x.tar"), Format::Oci).unwrap();
+    for to in [&to as &dyn Store, &writer] {
+        let error = copy_referrers(to, &from, &referrers).unwrap_err();
+        assert!(matches!(error, StoreError::Missing { .. }), "{error}");
+    }
+    assert_eq!(blobs(&root.path().join("to")), []);
+    let manifest = from.read_image().unwrap().unwrap().manifest;
+    let lone = Tree { documents: vec![(subject_of(&from), manifest)], blobs: vec![] };
+    for store in [&from as &dyn Store, &writer] {
+        assert!(matches!(store.put_referrer(&lone), Err(StoreError::NoSubject { .. })));
+    }
+    let docker = Writer::create(&root.path().join("y.tar"), Format::Docker).unwrap();
+    assert!(matches!(docker.put_referrer(&referrers[0]), Err(StoreError::NoReferrers)));
+}
+
 /// Manifests by tag or digest.
 type Manifests = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
@@ -349,4 +415,35 @@ fn what_somebody_else_undoes_is_done_again_but_not_for_ever() {
             assert!(matches!(outcome, Err(StoreError::Unlisted { .. })));
         }
     }
+}
+
+#[test]
+fn a_list_that_is_out_of_date_or_lies_is_taken_for_what_it_is() {
+    let (subject, other) = (image(), Descriptor::of(media_type::OCI_MANIFEST, b"another image"));
+    let made = |subject: &Descriptor| {
+        let mut manifest = Manifest::new(media_type::OCI_MANIFEST, Descriptor::of(NOTE, b"{}"));
+        manifest.subject = Some(subject.clone());
+        manifest.encode().unwrap()
+    };
+    let (good, lying) = (made(&subject), made(&other));
+    let mut index = Index::default();
+    for bytes in [&good[..], &lying, b"gone"] {
+        index.manifests.push(Descriptor::of(media_type::OCI_MANIFEST, bytes));
+    }
+    // It refers to what refers to it.
+    index.manifests.push(subject.clone());
+    let list = index.encode().unwrap();
+    let expected = Digest::of(&good);
+    let server = registry(move |request, _| {
+        if request.path.contains("/referrers/") {
+            return Some(Reply::ok(&list).header("Content-Type", media_type::OCI_INDEX));
+        }
+        let found =
+            [&good, &lying].into_iter().find(|bytes| request.path.ends_with(&Digest::of(bytes).to_string()));
+        found.map(|bytes| Reply::ok(bytes).header("Content-Type", media_type::OCI_MANIFEST))
+    });
+    let store = hasty_client().open(&server.name("app")).unwrap();
+    let found = read_referrers(&store, [subject.digest]).unwrap();
+    let roots: Vec<Digest> = found.iter().map(|tree| tree.documents.last().unwrap().0.digest).collect();
+    assert_eq!(roots, [expected]);
 }

@@ -10,6 +10,7 @@ use strata_oci::{Descriptor, Digest, Encoded, Index, Platform};
 
 use super::members::Members;
 use super::{IMAGE_NAME, blob_name};
+use crate::artifact;
 use crate::layout::{self, REF_NAME};
 use crate::select::{self, Documents};
 use crate::{BlobSink, Medium, Store, StoreError, StoredImage, Tree, host_architecture};
@@ -18,6 +19,9 @@ use crate::{BlobSink, Medium, Store, StoreError, StoredImage, Tree, host_archite
 #[derive(Clone, Debug)]
 pub struct OciArchive {
     members: Members,
+    /// All there are.
+    listed: Vec<Descriptor>,
+    /// Those of the name asked for.
     entries: Vec<Descriptor>,
     platform: Platform,
 }
@@ -40,7 +44,8 @@ impl OciArchive {
         let index = Index::parse(&bytes, None)
             .map_err(|source| StoreError::Manifest { path: members.path().join("index.json"), source })?;
         let platform = Platform::new("linux", host_architecture());
-        Ok(Self { members, entries: index.manifests, platform })
+        let listed = index.manifests;
+        Ok(Self { members, entries: listed.clone(), listed, platform })
     }
 
     /// The same archive, reading the image of this tag, or of this whole name, only.
@@ -122,6 +127,18 @@ impl Store for OciArchive {
 
     fn has_blob(&self, digest: &Digest, size: u64) -> Result<bool, StoreError> {
         Ok(self.members.file(&blob_name(digest))?.is_some_and(|span| span.size == size))
+    }
+
+    fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Vec<Descriptor>, StoreError> {
+        artifact::listed(self, &self.listed, subject, artifact_type)
+    }
+
+    fn read_referrer(&self, entry: &Descriptor) -> Result<Option<Tree>, StoreError> {
+        select::lone_tree(self, entry)
     }
 
     fn begin_blob(&self) -> Result<Box<dyn BlobSink>, StoreError> {

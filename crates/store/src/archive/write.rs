@@ -15,6 +15,7 @@ use strata_oci::{
 
 use super::replace::Replacement;
 use super::{IMAGE_NAME, MANIFEST, WAITING_ROOM, blob_name};
+use crate::artifact;
 use crate::layout::{OCI_LAYOUT, REF_NAME, check_name};
 use crate::{BlobSink, Copied, Medium, Store, StoreError, StoredImage, Tree, copy_bytes};
 
@@ -61,6 +62,8 @@ struct State {
     /// What is in the archive, by its name there.
     members: BTreeMap<String, u64>,
     images: Vec<Named>,
+    /// What refers to a document of the archive, as an index lists it.
+    referrers: Vec<Descriptor>,
 }
 
 /// An image, or an index, that becomes visible at the end.
@@ -152,6 +155,7 @@ impl Writer {
         if shared.format == Format::Oci {
             let mut index = Index::default();
             index.manifests = images.iter().flat_map(Named::entries).collect();
+            index.manifests.append(&mut state.referrers);
             let encode = |source| StoreError::Encode { path: shared.place.clone(), source };
             shared.append_bytes(&mut state, "index.json", &index.encode().map_err(encode)?)?;
         }
@@ -274,6 +278,23 @@ impl Shared {
         Ok(())
     }
 
+    fn put_listed(&self, tree: &Tree) -> Result<(), StoreError> {
+        let (subject, mut entry) = artifact::root_of(tree, &self.place)?;
+        entry.annotations.retain(|key, _| !annotation::is_of_entry(key));
+        let mut state = self.lock();
+        self.check_layers(&state, &tree.blobs)?;
+        if !state.members.contains_key(&blob_name(&subject)) {
+            return Err(StoreError::Missing { path: self.place.clone(), digest: subject });
+        }
+        for (document, bytes) in &tree.documents {
+            self.append_bytes(&mut state, &blob_name(&document.digest), bytes)?;
+        }
+        if state.referrers.iter().all(|known| known.digest != entry.digest) {
+            state.referrers.push(entry);
+        }
+        Ok(())
+    }
+
     fn put_docker(&self, image: &Encoded, tags: &[String]) -> Result<(), StoreError> {
         let names = self.names(tags)?;
         let config = ImageConfig::parse(&image.config)
@@ -381,6 +402,13 @@ impl Store for Writer {
         }
         state.name(Named { manifest, names, parts: None });
         Ok(())
+    }
+
+    fn put_referrer(&self, referrer: &Tree) -> Result<(), StoreError> {
+        match self.shared.format {
+            Format::Oci => self.shared.put_listed(referrer),
+            Format::Docker => Err(StoreError::NoReferrers),
+        }
     }
 
     fn identifier(&self, image: &StoredImage) -> String {

@@ -385,6 +385,19 @@ impl Layout {
         self.prune().map(drop)
     }
 
+    /// Stores the documents of a tree, if its blobs are there.
+    fn put_below(&self, tree: &Tree) -> Result<(), StoreError> {
+        for blob in
+            tree.blobs.iter().filter(|blob| !self.may_be_sparse && !is_foreign_layer(&blob.media_type))
+        {
+            if !self.has_blob(&blob.digest, blob.size)? {
+                return Err(self.missing(blob.digest));
+            }
+        }
+        let mut documents = tree.documents.iter();
+        documents.try_for_each(|(descriptor, bytes)| self.put_document(bytes, &descriptor.digest))
+    }
+
     fn put_document(&self, bytes: &[u8], digest: &Digest) -> Result<(), StoreError> {
         let mut sink = self.sink()?;
         sink.write_all(bytes).map_err(StoreError::io("write", &self.blob_path(digest)))?;
@@ -410,16 +423,7 @@ impl Store for Layout {
     fn put_tree(&self, tree: &Tree, names: &[String]) -> Result<(), StoreError> {
         let names = self.names_or_default(names)?;
         let Some((root, root_bytes)) = tree.documents.last() else { return Ok(()) };
-        for blob in
-            tree.blobs.iter().filter(|blob| !self.may_be_sparse && !is_foreign_layer(&blob.media_type))
-        {
-            if !self.has_blob(&blob.digest, blob.size)? {
-                return Err(self.missing(blob.digest));
-            }
-        }
-        for (descriptor, bytes) in &tree.documents {
-            self.put_document(bytes, &descriptor.digest)?;
-        }
+        self.put_below(tree)?;
         self.publish(root, root_bytes, &names)?;
         self.named_now(tree.digests().collect())
     }
@@ -444,6 +448,14 @@ impl Store for Layout {
         artifact_type: Option<&str>,
     ) -> Result<Vec<Descriptor>, StoreError> {
         self.find_referrers(subject, artifact_type)
+    }
+
+    fn read_referrer(&self, entry: &Descriptor) -> Result<Option<Tree>, StoreError> {
+        crate::select::lone_tree(self, entry)
+    }
+
+    fn put_referrer(&self, referrer: &Tree) -> Result<(), StoreError> {
+        self.put_listed(referrer)
     }
 
     /// Refuses when the subject is not in the layout: the artifact would be removed with the next blob that nobody names.

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use strata_oci::manifest::MAX_MANIFEST_SIZE;
-use strata_oci::media_type::{is_index, is_manifest};
 use strata_oci::{Descriptor, Digest, Document, Index, annotation};
 
 use super::lock::Lock;
 use super::{Layout, REF_NAME, read_file, sync_dir};
-use crate::StoreError;
 use crate::artifact::{self, Artifact, EMPTY_CONFIG};
+use crate::{StoreError, Tree};
 
 impl Layout {
     pub(super) fn find_referrers(
@@ -17,21 +16,8 @@ impl Layout {
         subject: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Vec<Descriptor>, StoreError> {
-        let mut found: Vec<Descriptor> = Vec::new();
-        for entry in self.read_index()?.unwrap_or_default().manifests {
-            let is_known = found.iter().any(|known| known.digest == entry.digest);
-            if is_known || !self.has_document(&entry) {
-                continue;
-            }
-            let bytes = self.read_document(&entry, MAX_MANIFEST_SIZE)?;
-            let referrer = artifact::referrer(&entry, &bytes)
-                .map_err(|source| StoreError::Manifest { path: self.blob_path(&entry.digest), source })?;
-            let is_wanted = |(of, entry): &(Digest, Descriptor)| {
-                of == subject && artifact::is_of_type(entry, artifact_type)
-            };
-            found.extend(referrer.filter(is_wanted).map(|(_, entry)| entry));
-        }
-        Ok(found)
+        let entries = self.read_index()?.unwrap_or_default().manifests;
+        artifact::listed(self, &entries, subject, artifact_type)
     }
 
     pub(super) fn attach_file(
@@ -42,33 +28,37 @@ impl Layout {
         bytes: &[u8],
         annotations: &BTreeMap<String, String>,
     ) -> Result<Digest, StoreError> {
-        let stored = [Digest::of(EMPTY_CONFIG), file.digest];
+        self.put_document(EMPTY_CONFIG, &Digest::of(EMPTY_CONFIG))?;
+        self.put_document(bytes, &file.digest)?;
         let artifact = Artifact::new(subject, artifact_type, file, annotations)
             .map_err(|source| StoreError::Encode { path: self.dir.clone(), source })?;
-        self.put_document(EMPTY_CONFIG, &stored[0])?;
-        self.put_document(bytes, &stored[1])?;
-        self.put_document(&artifact.manifest, &artifact.digest())?;
-        let outcome = self.list(&artifact, subject);
-        // Of no use to others when it could not be listed.
-        self.named_now(stored.into_iter().chain([artifact.digest()]).collect())?;
-        outcome.map(|()| artifact.digest())
+        let digest = artifact.descriptor.digest;
+        self.put_listed(&artifact.into_tree()).map(|()| digest)
     }
 
-    /// Makes the artifact visible, if what it refers to is.
-    fn list(&self, artifact: &Artifact, subject: &Descriptor) -> Result<(), StoreError> {
+    pub(super) fn put_listed(&self, tree: &Tree) -> Result<(), StoreError> {
+        let (subject, entry) = artifact::root_of(tree, &self.dir)?;
+        let outcome = self.put_below(tree).and_then(|()| self.list(entry, subject));
+        // Of no use to others when it could not be listed.
+        self.named_now(tree.digests().collect())?;
+        outcome
+    }
+
+    /// Makes an artifact visible, if what it refers to is.
+    fn list(&self, mut entry: Descriptor, subject: Digest) -> Result<(), StoreError> {
         sync_dir(&self.blobs_dir())?;
         let _mutex = Lock::exclusive(&self.blobs_dir())?;
         let mut index = self.read_index()?.unwrap_or_default();
-        let is_it = |entry: &Descriptor| entry.digest == artifact.digest();
+        let digest = entry.digest;
+        let is_it = |entry: &Descriptor| entry.digest == digest;
         if index.manifests.iter().any(is_it) {
             return Ok(());
         }
-        let mut entry = artifact.descriptor.clone();
         entry.annotations.retain(|key, _| !annotation::is_of_entry(key));
         index.manifests.push(entry);
         self.settle(&mut index)?;
         if !index.manifests.iter().any(is_it) {
-            return Err(self.missing(subject.digest));
+            return Err(self.missing(subject));
         }
         self.write_index(&index)
     }
@@ -118,12 +108,6 @@ impl Layout {
             Document::Index(index) => index.subject,
         };
         Ok(subject.map(|subject| subject.digest))
-    }
-
-    /// Whether the entry is a manifest or an index, and there.
-    fn has_document(&self, entry: &Descriptor) -> bool {
-        let is_document = is_index(&entry.media_type) || is_manifest(&entry.media_type);
-        is_document && self.blob_path(&entry.digest).is_file()
     }
 }
 

@@ -470,6 +470,15 @@ impl Store for Image {
         self.find_referrers(subject, artifact_type)
     }
 
+    fn read_referrer(&self, entry: &Descriptor) -> Result<Option<Tree>, StoreError> {
+        select::lone_tree(self, entry)
+    }
+
+    /// What it refers to need not be there yet.
+    fn put_referrer(&self, referrer: &Tree) -> Result<(), StoreError> {
+        self.put_listed(referrer)
+    }
+
     /// The subject need not be there yet.
     fn attach(
         &self,

@@ -15,8 +15,8 @@ use super::auth::Access;
 use super::http::{Answer, Request};
 use super::retry::persist;
 use super::{Error, Image};
-use crate::StoreError;
 use crate::artifact::{self, Artifact, EMPTY_CONFIG};
+use crate::{StoreError, Tree};
 
 /// Of a registry that keeps the list itself, in answer to a manifest with a subject.
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -116,14 +116,23 @@ impl Image {
         self.upload_bytes(bytes, &file.digest)?;
         let artifact = Artifact::new(subject, artifact_type, file, annotations)
             .map_err(|source| StoreError::Encode { path: self.place(), source })?;
-        let digest = artifact.digest();
-        // Sent even if it is there: only the answer says who keeps the list.
-        let answer =
-            self.send_manifest(media_type::OCI_MANIFEST, &artifact.manifest, &digest, &digest.to_string())?;
-        if answer.header(SUBJECT).is_none() {
-            self.tag_referrer(&subject.digest, &artifact.descriptor)?;
+        let digest = artifact.descriptor.digest;
+        self.put_listed(&artifact.into_tree()).map(|()| digest)
+    }
+
+    pub(super) fn put_listed(&self, tree: &Tree) -> Result<(), StoreError> {
+        let (subject, entry) = artifact::root_of(tree, &self.place())?;
+        let Some(((root, bytes), below)) = tree.documents.split_last() else { return Ok(()) };
+        for (document, bytes) in below {
+            let digest = &document.digest;
+            self.put_manifest(&document.media_type, bytes, digest, &digest.to_string())?;
         }
-        Ok(digest)
+        // Sent even if it is there: only the answer says who keeps the list.
+        let answer = self.send_manifest(&root.media_type, bytes, &root.digest, &root.digest.to_string())?;
+        if answer.header(SUBJECT).is_none() {
+            self.tag_referrer(&subject, &entry)?;
+        }
+        Ok(())
     }
 
     /// Adds to the list that clients keep.
