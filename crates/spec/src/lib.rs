@@ -22,6 +22,7 @@ pub mod launch;
 pub mod layer;
 pub mod metadata;
 pub mod order;
+pub mod origins;
 pub mod phase;
 pub mod plan;
 pub mod project;

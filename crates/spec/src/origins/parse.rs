@@ -1,0 +1,208 @@
+//! Reading reports, which anybody may have written.
+
+use super::{Evidence, Layer, MAX_REPORT, Report, SCHEMA_VERSION};
+use crate::DocError;
+use crate::doc::from_toml;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use toml::{Table, Value};
+
+/// More layers than any image, and any build, has.
+const MAX_LAYERS: usize = 4096;
+/// More layers than were ever present at once.
+const MAX_NEIGHBOURS: usize = 1024;
+/// The longest name, digest or date, in bytes.
+const MAX_WORD: usize = 1024;
+/// The longest free text, in bytes.
+const MAX_TEXT: usize = 16 * 1024;
+/// The deepest table of buildpacks or operators.
+const MAX_DEPTH: usize = 32;
+
+/// Why a report is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// It is larger than any real one.
+    #[error("it is larger than {} MiB", MAX_REPORT >> 20)]
+    TooLarge,
+    /// It is no TOML, or a key has the wrong type.
+    #[error("it is no report: {0}")]
+    Broken(#[from] DocError),
+    /// It is a report as `report.toml` is without origins.
+    #[error("it says nothing of origins")]
+    NoOrigins,
+    /// A later program wrote it.
+    #[error("its schema version is {0}; this program knows {SCHEMA_VERSION}")]
+    Version(i64),
+    /// It has what no real report has.
+    #[error("it has {0}")]
+    Implausible(String),
+    /// It is about another image.
+    #[error("it is about the image {found}, not {expected}")]
+    OtherImage {
+        /// The image that it lies beside.
+        expected: String,
+        /// The one that it names.
+        found: String,
+    },
+    /// Its layers are not those of the image.
+    #[error("it names the layers of another image")]
+    OtherLayers,
+}
+
+/// Whether a text is a digest as it has to be: `sha256:` and 64 lower-case hexadecimal digits.
+pub fn is_digest(text: &str) -> bool {
+    let is_hex = |hex: &str| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    text.strip_prefix("sha256:").is_some_and(is_hex)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Version {
+    schema_version: Option<i64>,
+}
+
+impl Report {
+    /// Parses a report. Keys that are unknown are skipped; values that are unknown are not.
+    ///
+    /// # Errors
+    /// When it is no report of this version, or has what no real one has: digests that are none, an origin that it
+    /// does not name, too much of anything.
+    pub fn parse(text: &str) -> Result<Self, ReportError> {
+        if text.len() > MAX_REPORT {
+            return Err(ReportError::TooLarge);
+        }
+        match from_toml::<Version>(text)?.schema_version {
+            None => return Err(ReportError::NoOrigins),
+            Some(version) if version != i64::from(SCHEMA_VERSION) => {
+                return Err(ReportError::Version(version));
+            }
+            Some(_) => {}
+        }
+        let report: Self = from_toml(text)?;
+        report.is_plausible()?;
+        Ok(report)
+    }
+
+    /// Makes sure that a report which lies beside an image is about it.
+    ///
+    /// # Errors
+    /// When it names another image or other layers. `diff_ids` are those of the image, from the bottom up.
+    pub fn check<'a>(
+        &self,
+        digest: &str,
+        diff_ids: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), ReportError> {
+        if self.image.digest != digest {
+            let (expected, found) = (digest.to_owned(), self.image.digest.clone());
+            return Err(ReportError::OtherImage { expected, found });
+        }
+        let own = self.layers.iter().filter(|layer| layer.is_in_image()).map(|layer| layer.diff_id.as_str());
+        if own.eq(diff_ids) { Ok(()) } else { Err(ReportError::OtherLayers) }
+    }
+
+    fn is_plausible(&self) -> Result<(), ReportError> {
+        let implausible = |what: &str| Err(ReportError::Implausible(what.to_owned()));
+        if self.layers.len() > MAX_LAYERS || self.builds.len() > MAX_LAYERS {
+            return implausible("too many layers or builds");
+        }
+        let images = [&self.lifecycle.build_image, &self.lifecycle.run_image];
+        let earlier = self.builds.iter().flat_map(|b| [&b.lifecycle.build_image, &b.lifecycle.run_image]);
+        let digests = images.into_iter().chain(earlier).flatten().map(|image| &image.digest);
+        let restored = self.restored_image.iter().map(|image| &image.digest);
+        let made = self.builds.iter().map(|build| &build.image_digest).chain([&self.image.digest]);
+        if !digests.chain(restored).chain(made).all(|digest| digest.is_empty() || is_digest(digest)) {
+            return implausible("a digest that is none");
+        }
+        let mut known = BTreeSet::new();
+        for (id, time) in
+            self.builds.iter().map(|b| (&b.id, &b.time)).chain([(&self.build.id, &self.build.time)])
+        {
+            if !is_build_id(id) || !is_time(time) {
+                return implausible("a build without id or time");
+            }
+            if !known.insert(id.as_str()) {
+                return implausible("two builds with one id");
+            }
+        }
+        let sources =
+            self.builds.iter().map(|b| &b.application_source).chain([&self.build.application_source]);
+        let sources = sources.chain(self.layers.iter().map(|layer| &layer.application_source)).flatten();
+        let tables = sources.flat_map(|source| [&source.version, &source.metadata]);
+        let mut tables = tables.chain(self.layers.iter().map(|layer| &layer.metadata)).chain([&self.extra]);
+        if !tables.all(|table| is_shallow(table, MAX_DEPTH)) {
+            return implausible("a table that is too deep");
+        }
+        self.layers.iter().try_for_each(|layer| is_plausible_layer(layer, &known))
+    }
+}
+
+fn is_plausible_layer(layer: &Layer, builds: &BTreeSet<&str>) -> Result<(), ReportError> {
+    let implausible = |what: &str| Err(ReportError::Implausible(format!("a layer with {what}")));
+    let words = [&layer.buildpack, &layer.buildpack_version, &layer.buildpack_api, &layer.name];
+    if layer.name.is_empty() || !words.into_iter().all(|word| is_word(word)) {
+        return implausible("an impossible name");
+    }
+    let digests =
+        [&layer.digest, &layer.diff_id, &layer.previous_layer_digest, &layer.previous_layer_diff_id];
+    if !digests.into_iter().all(|digest| digest.is_empty() || is_digest(digest)) {
+        return implausible("a digest that is none");
+    }
+    if layer.is_in_image() && layer.diff_id.is_empty() {
+        return implausible("a digest and no diff-id");
+    }
+    if !layer.modification_date.is_empty() && !is_time(&layer.modification_date) {
+        return implausible("a date that is none");
+    }
+    let is_known = builds.contains(layer.origin.build.as_str());
+    let needs_build =
+        matches!(layer.origin.from, Evidence::ThisBuild | Evidence::Cache | Evidence::PreviousImage);
+    if needs_build && !is_known || !needs_build && !layer.origin.build.is_empty() {
+        return implausible("an origin that the report does not have");
+    }
+    if layer.origin.text.len() > MAX_TEXT || layer.reason.text.len() > MAX_TEXT {
+        return implausible("too long a text");
+    }
+    let is_neighbour = |id: &str, digest: &str| is_word(id) && (digest.is_empty() || is_digest(digest));
+    if layer.present_layers.len() > MAX_NEIGHBOURS
+        || !layer.present_layers.iter().all(|other| is_neighbour(&other.id, &other.diff_id))
+    {
+        return implausible("impossible neighbours");
+    }
+    Ok(())
+}
+
+pub(super) fn is_word(text: &str) -> bool {
+    text.len() <= MAX_WORD && !text.chars().any(char::is_control)
+}
+
+pub(super) fn is_build_id(id: &str) -> bool {
+    (8..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+/// Whether a text looks like a time of RFC 3339, as `2026-01-31T12:00:00Z`.
+pub(super) fn is_time(text: &str) -> bool {
+    let digits = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_digit);
+    match text.as_bytes() {
+        [date @ .., b'Z'] if date.len() >= 19 && date.len() <= 29 => {
+            let (head, fraction) = date.split_at(19);
+            let parts: Vec<&[u8]> = head.split(|b| b"-T:".contains(b)).collect();
+            let widths = parts.iter().map(|part| part.len());
+            widths.eq([4, 2, 2, 2, 2, 2])
+                && parts.iter().all(|part| digits(part))
+                && (fraction.is_empty() || fraction[0] == b'.' && digits(&fraction[1..]))
+        }
+        _ => false,
+    }
+}
+
+pub(super) fn is_shallow(table: &Table, depth: usize) -> bool {
+    depth > 0 && table.values().all(|value| is_shallow_value(value, depth - 1))
+}
+
+fn is_shallow_value(value: &Value, depth: usize) -> bool {
+    match value {
+        Value::Table(table) => is_shallow(table, depth),
+        Value::Array(items) => depth > 0 && items.iter().all(|item| is_shallow_value(item, depth - 1)),
+        _ => true,
+    }
+}

@@ -1,0 +1,67 @@
+//! Credentials do not get into reports.
+
+use std::borrow::Cow;
+
+/// The text without the user and the password of every URL in it: `https://me:secret@host/x` becomes
+/// `https://host/x`. The user of `ssh://git@host` goes as well; `git@host:path` has no secret and stays.
+pub fn without_credentials(text: &str) -> Cow<'_, str> {
+    if !text.contains("://") {
+        return Cow::Borrowed(text);
+    }
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("://").map(|at| at + 3) {
+        let (before, after) = rest.split_at(start);
+        clean.push_str(before);
+        // What follows may be quoted, in brackets, or in a list.
+        let ends = |c: char| c.is_whitespace() || c.is_control() || "/?#\"'<>\\`".contains(c);
+        let authority = after.find(ends).map_or(after, |end| &after[..end]);
+        // A password may hold characters that it should not, slashes among them.
+        let word = after.find(|c: char| c.is_whitespace() || c.is_control() || "\"'<>`".contains(c));
+        let word = word.map_or(after, |end| &after[..end]);
+        let kept = match authority.rfind('@') {
+            Some(at) => at + 1,
+            None if authority.contains(':') && !is_host_and_port(authority) => {
+                word.rfind('@').map_or(0, |at| at + 1)
+            }
+            None => 0,
+        };
+        rest = &after[kept..];
+    }
+    clean.push_str(rest);
+    Cow::Owned(clean)
+}
+
+fn is_host_and_port(authority: &str) -> bool {
+    authority
+        .rsplit_once(':')
+        .is_none_or(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()) || port.ends_with(']'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_lose_user_and_password_and_nothing_else() {
+        for (text, expected) in [
+            ("", ""),
+            ("no url: a@b:c", "no url: a@b:c"),
+            ("git@github.com:a/b.git", "git@github.com:a/b.git"),
+            ("https://github.com/a/b", "https://github.com/a/b"),
+            ("https://host:8080/a@1.2", "https://host:8080/a@1.2"),
+            ("https://[::1]:80/x@y", "https://[::1]:80/x@y"),
+            ("https://token@github.com/a/b", "https://github.com/a/b"),
+            ("https://me:pa:ss@host/x", "https://host/x"),
+            ("https://me:p@ss@host/x", "https://host/x"),
+            ("https://me:p/ss@host/x", "https://host/x"),
+            ("ssh://git@host:22/a", "ssh://host:22/a"),
+            ("a https://u:p@h1/x, b \"ftp://u:p@h2\"", "a https://h1/x, b \"ftp://h2\""),
+            ("jdbc:postgresql://u:p@db/x", "jdbc:postgresql://db/x"),
+            ("https://u:p@", "https://"),
+            ("https://u:p@h?next=http://v:q@i/", "https://h?next=http://i/"),
+        ] {
+            assert_eq!(without_credentials(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,209 @@
+use super::claims::{Claims, Ran, Seen};
+use super::records::{Record, Records};
+use super::*;
+
+const A: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const B: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+const C: &str = "sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc";
+const FIRST: &str = "11111111111111111111111111111111";
+const SECOND: &str = "22222222222222222222222222222222";
+
+fn git(commit: &str) -> Option<Source> {
+    let version = format!("commit = \"{commit}\"").parse().unwrap();
+    Some(Source { kind: "git".into(), version, metadata: Table::new() })
+}
+
+fn earlier() -> EarlierBuild {
+    EarlierBuild {
+        id: FIRST.into(),
+        time: "2026-01-01T00:00:00Z".into(),
+        image_digest: C.into(),
+        application_source: git("aaa000"),
+        lifecycle: lifecycle(),
+    }
+}
+
+fn lifecycle() -> Lifecycle {
+    let run_image = ImageRef { tags: vec!["run".into()], digest: B.into(), ..ImageRef::default() };
+    Lifecycle { name: "strata".into(), version: "1".into(), run_image: Some(run_image), build_image: None }
+}
+
+/// The second build of the draft: a layer is restored that the first build made.
+fn sample() -> Report {
+    let restored = Layer {
+        buildpack: "yabba".into(),
+        buildpack_version: "1".into(),
+        name: "build".into(),
+        on_export: OnExport::Reused,
+        diff_id: A.into(),
+        modification_date: earlier().time,
+        cache: true,
+        build: true,
+        application_source: git("aaa000"),
+        metadata: "checksum = \"96d0\"".parse().unwrap(),
+        reason: Reason { code: ReasonCode::Unchanged, ..Reason::default() },
+        origin: Origin { from: Evidence::Cache, build: FIRST.into(), generation: 1, ..Origin::default() },
+        present_layers: vec![Neighbour { id: "yabba:tools".into(), diff_id: B.into() }],
+        ..Layer::default()
+    };
+    let app = Layer {
+        kind: Kind::App,
+        name: "slice-1".into(),
+        digest: B.into(),
+        diff_id: C.into(),
+        size: Some(12),
+        origin: Origin { from: Evidence::ThisBuild, build: SECOND.into(), ..Origin::default() },
+        ..Layer::default()
+    };
+    Report {
+        schema_version: SCHEMA_VERSION,
+        image: report::Image { tags: vec!["foo-api".into()], digest: C.into(), ..report::Image::default() },
+        build: Build {
+            id: SECOND.into(),
+            time: "2026-01-02T00:00:00.5Z".into(),
+            application_source: git("aaa111"),
+            inputs: vec![Input { name: "env/TOKEN".into(), digest: String::new() }],
+            ..Build::default()
+        },
+        restored_image: Some(RestoredImage {
+            digest: C.into(),
+            build: FIRST.into(),
+            ..RestoredImage::default()
+        }),
+        lifecycle: lifecycle(),
+        builds: vec![earlier()],
+        layers: vec![app, restored],
+        extra: "team = \"a\"".parse().unwrap(),
+    }
+}
+
+#[test]
+fn a_report_reads_as_it_was_written() {
+    let text = sample().to_toml();
+    assert_eq!(Report::parse(&text).unwrap(), sample(), "{text}");
+    assert_eq!(Report::parse(&text).unwrap().to_toml(), text);
+    assert!(text.starts_with("schema-version = 1\n\n[image]\n"), "{text}");
+    let plain = report::Report::parse(&text).unwrap();
+    assert_eq!(plain.image, sample().image, "those who know the platform's document read this one, too");
+}
+
+#[test]
+fn the_second_report_alone_names_the_first_build() {
+    let report = Report::parse(&sample().to_toml()).unwrap();
+    let layer = report.layers.iter().find(|layer| layer.id() == "yabba:build").unwrap();
+    assert_eq!(report.build_of(layer), Some(earlier()));
+    let app = &report.layers[0];
+    assert_eq!(report.build_of(app).unwrap().application_source, git("aaa111"));
+    assert_eq!(report.build_of(&Layer::default()), None);
+}
+
+#[test]
+fn a_report_is_about_its_own_image() {
+    let report = sample();
+    assert_eq!(report.check(C, [C]), Ok(()));
+    assert!(matches!(report.check(A, [C]), Err(ReportError::OtherImage { .. })));
+    for other in [&[][..], &[A], &[C, A]] {
+        assert_eq!(report.check(C, other.iter().copied()), Err(ReportError::OtherLayers));
+    }
+}
+
+#[test]
+fn what_no_build_writes_is_refused() {
+    let changes: &[(&str, fn(&mut Report))] = &[
+        ("a version to come", |r| r.schema_version = 2),
+        ("a digest that is none", |r| r.image.digest = "sha256:12".into()),
+        ("a digest in capitals", |r| r.layers[0].diff_id = A.to_uppercase()),
+        ("a digest of the base", |r| r.lifecycle.run_image.as_mut().unwrap().digest = "x".into()),
+        ("an origin that is not there", |r| r.layers[1].origin.build = "3".repeat(32)),
+        ("an unknown origin with a build", |r| r.layers[1].origin.from = Evidence::Unknown),
+        ("an origin without a build", |r| r.layers[1].origin.build.clear()),
+        ("two builds with one id", |r| r.builds.push(earlier())),
+        ("this build among the earlier", |r| r.builds[0].id = SECOND.into()),
+        ("no id", |r| r.build.id.clear()),
+        ("an id of a terminal", |r| r.build.id = "\u{1b}[31mred\u{1b}[0m".into()),
+        ("no time", |r| r.build.time = "yesterday".into()),
+        ("a name with control characters", |r| r.layers[0].name = "a\nb".into()),
+        ("a name without end", |r| r.layers[0].name = "a".repeat(2000)),
+        ("no name", |r| r.layers[0].name.clear()),
+        ("a blob without contents", |r| r.layers[0].diff_id.clear()),
+        ("an impossible neighbour", |r| r.layers[1].present_layers[0].diff_id = "sha256:".into()),
+        ("many neighbours", |r| r.layers[1].present_layers = vec![Neighbour::default(); 2000]),
+        ("many layers", |r| r.layers = vec![r.layers[0].clone(); 5000]),
+        ("a date that is none", |r| r.layers[0].modification_date = "2026".into()),
+        ("depth", |r| {
+            let deep = (0..40).fold(Value::Integer(1), |inner, _| {
+                Value::Table([("k".to_owned(), inner)].into_iter().collect())
+            });
+            r.extra = [("k".to_owned(), deep)].into_iter().collect();
+        }),
+        ("size", |r| {
+            r.extra = [("k".to_owned(), Value::String("x".repeat(MAX_REPORT)))].into_iter().collect()
+        }),
+    ];
+    for (what, change) in changes {
+        let mut report = sample();
+        change(&mut report);
+        assert!(Report::parse(&report.to_toml()).is_err(), "{what}");
+    }
+    for text in ["", "[image]\n  tags = []\n"] {
+        assert_eq!(Report::parse(text), Err(ReportError::NoOrigins));
+    }
+    let unknown = sample().to_toml().replace("on-export = \"reused\"", "on-export = \"stolen\"");
+    assert!(matches!(Report::parse(&unknown), Err(ReportError::Broken(_))));
+    let deep = format!("schema-version = 1\nx = {}1{}\n", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(Report::parse(&deep).is_err());
+    let more = format!("{}[future]\n  x = 1\n", sample().to_toml());
+    assert_eq!(Report::parse(&more).unwrap(), sample(), "keys that are unknown are skipped");
+}
+
+#[test]
+fn records_survive_the_cache_and_keep_to_their_contents() {
+    let mut records = Records::new();
+    let record = Record {
+        buildpack: "yabba".into(),
+        name: "build".into(),
+        diff_id: A.into(),
+        build: FIRST.into(),
+        ..Record::default()
+    };
+    records.push(record.clone(), &earlier());
+    records.push(Record { name: "tools".into(), ..record.clone() }, &earlier());
+    let json = serde_json::to_string(&records).unwrap();
+    assert_eq!(Records::parse(&json), records);
+    assert_eq!(records.builds.len(), 1);
+    assert_eq!(records.find("yabba", "build", A), Some((&record, &earlier())));
+    assert_eq!(records.find("yabba", "build", B), None);
+    for bad in ["", "3", "null", "{}", &json.replace(":1,", ":2,"), &json.replace(A, "sha256:1")] {
+        assert_eq!(
+            Records::parse(bad),
+            Records { builds: Records::parse(bad).builds, ..Records::new() },
+            "{bad}"
+        );
+    }
+    let orphan = json.replace("2026-01-01T00:00:00Z", "once");
+    assert_eq!(Records::parse(&orphan), Records::new());
+}
+
+#[test]
+fn claims_tell_who_was_there() {
+    let seen = |id: &str, inode| Seen { id: id.into(), inode };
+    let claims = Claims {
+        version: 1,
+        buildpacks: vec![Ran {
+            id: "b".into(),
+            before: vec![seen("a:x", 1), seen("b:kept", 2), seen("b:gone", 3), seen("b:again", 4)],
+            after: vec![seen("b:kept", 2), seen("b:again", 5), seen("b:new", 6)],
+        }],
+        ..Claims::default()
+    };
+    let claims = Claims::parse(&claims.to_json().unwrap()).unwrap();
+    for (layer, kept) in [("kept", true), ("gone", false), ("again", false), ("new", false)] {
+        assert_eq!(claims.was_kept("b", layer), Some(kept), "{layer}");
+    }
+    assert_eq!(claims.was_kept("a", "x"), None);
+    assert_eq!(claims.neighbours("b", "new").unwrap(), ["a:x", "b:again", "b:kept"]);
+    assert_eq!(claims.neighbours("a", "x"), None);
+    for bad in ["", "{}", "[]", r#"{"version":2}"#, r#"{"version":1,"distro":"a\u001b[0m"}"#] {
+        assert!(Claims::parse(bad).is_err(), "{bad}");
+    }
+}
