@@ -107,9 +107,12 @@ fn a_report_is_about_its_own_image() {
     }
 }
 
+/// What is wrong, and how a report is made so.
+type Change = (&'static str, fn(&mut Report));
+
 #[test]
 fn what_no_build_writes_is_refused() {
-    let changes: &[(&str, fn(&mut Report))] = &[
+    let changes: &[Change] = &[
         ("a version to come", |r| r.schema_version = 2),
         ("a digest that is none", |r| r.image.digest = "sha256:12".into()),
         ("a digest in capitals", |r| r.layers[0].diff_id = A.to_uppercase()),
