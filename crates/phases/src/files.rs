@@ -2,7 +2,7 @@
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use strata_spec::DocError;
@@ -231,13 +231,32 @@ fn write_from(path: &Path, source: &mut dyn Read) -> Result<(), FileError> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(io_error)?;
     }
-    // Beside its place and renamed: a link of that name is replaced, not followed.
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(io_error)?;
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(io_error)?;
-    io::copy(source, &mut file).map_err(io_error)?;
-    file.persist(path).map_err(|error| io_error(error.error))?;
-    Ok(())
+    let aside = aside(path);
+    remove(&aside)?;
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&aside)
+        .and_then(|mut file| {
+            file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+            io::copy(source, &mut file)
+        })
+        .and_then(|_| std::fs::rename(&aside, path));
+    written.map_err(|source| match remove(&aside) {
+        Ok(()) => io_error(source),
+        Err(error) => error,
+    })
+}
+
+/// Where a file is written before it is renamed, beside its place: a link of its own name is replaced, not followed.
+///
+/// The name is always the same, so that a run that was killed leaves nothing that the next one does not replace.
+fn aside(path: &Path) -> PathBuf {
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    const LONGEST: usize = 200;
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let name = [b".", &name[..name.len().min(LONGEST)], b".new"].concat();
+    path.with_file_name(std::ffi::OsString::from_vec(name))
 }
 
 /// The entries of a folder, sorted by name bytes; none when the folder is not there.
@@ -276,4 +295,28 @@ pub fn list_dirs(dir: &Path) -> Result<Vec<PathBuf>, FileError> {
     paths.retain(|path| path.is_dir());
     paths.sort();
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_written_whatever_an_earlier_run_left_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("target");
+        std::fs::write(&target, "untouched").unwrap();
+        for name in ["file.toml".to_owned(), "n".repeat(255)] {
+            let path = dir.path().join(name);
+            std::fs::write(aside(&path), "half").unwrap();
+            write(&path, "first").unwrap();
+            std::fs::create_dir_all(aside(&path).join("folder")).unwrap();
+            write(&path, "second").unwrap();
+            std::os::unix::fs::symlink(&target, aside(&path)).unwrap();
+            write(&path, "third").unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "third");
+            assert!(aside(&path).symlink_metadata().is_err());
+        }
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "untouched");
+    }
 }
