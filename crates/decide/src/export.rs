@@ -20,12 +20,13 @@ pub fn app_history(number: Option<usize>) -> String {
 
 /// The `io.buildpacks.build.metadata` label.
 pub fn build_metadata(metadata: &Metadata, launcher: Launcher, api: PlatformApi) -> BuildMetadata {
-    let bom = match metadata.bom.as_slice() {
-        [] => Value::Null,
-        entries => entries.iter().map(BomEntry::to_json).collect(),
+    let bom = match metadata.listed_bom(api) {
+        [] if api.has_legacy_sbom_files() => None,
+        [] => Some(Value::Null),
+        entries => Some(entries.iter().map(BomEntry::to_json).collect()),
     };
     BuildMetadata {
-        bom: (!api.has_legacy_sbom_files()).then_some(bom),
+        bom,
         buildpacks: metadata.buildpacks.iter().map(group_entry).collect(),
         extensions: metadata.extensions.iter().map(group_entry).collect(),
         launcher,

@@ -5,6 +5,7 @@
 
 pub mod analyze;
 pub mod annotation;
+pub mod bom;
 pub mod build;
 pub mod detect;
 pub mod export;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use strata_spec::PlatformApi;
+use strata_spec::bom::KeptEntry;
 use strata_spec::cache::CacheMetadata;
 use strata_spec::labels::{LayerEntry, LifecycleMetadata};
 
@@ -28,8 +29,10 @@ pub enum Contents {
 pub struct LayerPlan {
     /// Its name.
     pub name: String,
-    /// `<layer>.toml` is written with this metadata.
+    /// `<layer>.toml` is written with this metadata, and the bill of materials beside it.
     pub metadata: Option<(From, serde_json::Value)>,
+    /// The bill of materials of the contents that the metadata is of.
+    pub bom: Vec<KeptEntry>,
     /// What happens to its contents; `None` leaves them to the buildpack.
     pub contents: Option<Contents>,
 }
@@ -59,9 +62,10 @@ pub fn layers(
             }
             _ => None,
         };
+        let bom = known.map(|(_, layer)| layer.bom.clone()).unwrap_or_default();
         let metadata = known.map(|(from, layer)| (from, layer.data.clone()));
         if metadata.is_some() || contents.is_some() {
-            plans.push(LayerPlan { name: name.clone(), metadata, contents });
+            plans.push(LayerPlan { name: name.clone(), metadata, bom, contents });
         }
     }
     plans
@@ -99,6 +103,7 @@ mod tests {
             launch: flags.contains('l'),
             build: flags.contains('b'),
             cache: flags.contains('c'),
+            bom: vec![KeptEntry { name: sha.into(), ..KeptEntry::default() }],
         }
     }
 
@@ -120,6 +125,9 @@ mod tests {
             Some((From::AppImage, _)) => "image",
             Some((From::Cache, _)) => "cache",
         };
+        // The bill of materials is that of the metadata's layer, or there is none.
+        let of = plan.metadata.as_ref().map(|(_, data)| data["from"].as_str().unwrap().to_owned());
+        assert_eq!(plan.bom.first().map(|entry| entry.name.clone()), of);
         let contents = match &plan.contents {
             None => "-",
             Some(Contents::Remove) => "remove",

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use strata_decide::build::merge_launch;
 use strata_decide::sbom::About;
-use strata_decide::{annotation, plan};
+use strata_decide::{annotation, bom, plan};
 use strata_launch::env::Env;
 use strata_spec::BuildpackApi;
 use strata_spec::bom::BomEntry;
@@ -126,6 +126,7 @@ impl Outcome {
             Failure::caused(Exit::Build, format!("failed to build: buildpack {label} left {what}"), error)
         };
         let layers = find_layers(&dir).map_err(|error| left("a broken layer", &error))?;
+        let layer_bom = layer_bom(buildpack, &layers);
         self.take_layers(&layers).map_err(|error| left("a layer that cannot be used", &error))?;
         let build = files::read(&dir.join("build.toml"), BuildToml::parse)
             .map_err(|error| left("a broken build.toml", &error))?
@@ -159,6 +160,8 @@ impl Outcome {
                 "redefining the following default process type with a process not marked as default: {kind}"
             ));
         }
+        self.metadata.bom.extend(layer_bom.launch);
+        self.build_bom.extend(layer_bom.build);
         Ok(())
     }
 
@@ -175,6 +178,23 @@ impl Outcome {
     }
 }
 
+/// The bills of materials of one buildpack's layers, by where they go.
+struct LayerBom {
+    launch: Vec<BomEntry>,
+    build: Vec<BomEntry>,
+}
+
+fn layer_bom(buildpack: &GroupElement, layers: &[FoundLayer]) -> LayerBom {
+    let mut all = LayerBom { launch: Vec::new(), build: Vec::new() };
+    for layer in layers.iter().filter(|layer| !layer.toml.bom.is_empty()) {
+        let to = bom::destinations(layer.toml.types, layer.is_present());
+        let entries = bom::of_layer(buildpack, &layer.name, &layer.toml);
+        all.launch.extend(entries.iter().filter(|_| to.launch).cloned());
+        all.build.extend(entries.into_iter().filter(|_| to.build));
+    }
+    all
+}
+
 /// Tells buildpack authors what they should do otherwise today.
 fn warn_of_old_ways(
     label: &str,
@@ -189,6 +209,11 @@ fn warn_of_old_ways(
             "buildpack {label} wrote a [[bom]] table, which is deprecated; \
              <layer>.sbom.<format>.json, launch.sbom.<format>.json and build.sbom.<format>.json replace it"
         ));
+    }
+    for (file, bom) in [("build.toml", &build.bom), ("launch.toml", &launch.bom)] {
+        if bom.iter().any(|entry| entry.name.is_empty()) {
+            observer.warn(format!("buildpack {label} wrote a [[bom]] entry without a name to {file}"));
+        }
     }
     for kind in &launch.dropped_working_dirs {
         observer.warn(format!(
@@ -313,12 +338,25 @@ pub fn find_layers(dir: &Path) -> Result<Vec<FoundLayer>, FileError> {
     Ok(layers)
 }
 
+impl FoundLayer {
+    /// Whether there are contents, put aside or not.
+    pub(crate) fn is_present(&self) -> bool {
+        let is_dir = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+        is_dir(&self.dir) || is_dir(&self.aside())
+    }
+
+    /// Where the contents are once the layer was found to be of no type.
+    fn aside(&self) -> PathBuf {
+        let mut aside = self.dir.clone().into_os_string();
+        aside.push(".ignore");
+        aside.into()
+    }
+}
+
 /// A layer without any type is renamed, so that nothing later takes it for one.
 fn set_aside(layer: &FoundLayer) -> Result<(), FileError> {
     let io_error = |source| FileError::Io { action: "rename", path: layer.dir.clone(), source };
-    let mut aside = layer.dir.clone().into_os_string();
-    aside.push(".ignore");
-    match std::fs::rename(&layer.dir, &aside) {
+    match std::fs::rename(&layer.dir, layer.aside()) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error(error)),
         _ => Ok(()),
     }

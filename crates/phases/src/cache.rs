@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 use strata_layer::{Owner, Parent, Source};
 use strata_spec::PlatformApi;
+use strata_spec::bom;
 use strata_spec::buildpack::escape_id;
 use strata_spec::cache::CacheMetadata;
 use strata_spec::exit::Exit;
@@ -123,7 +124,8 @@ impl Filling<'_> {
         let Some(Sha { sha }) = self.add(&id, &layer.dir, known.as_deref())? else { return Ok(None) };
         let types = layer.toml.types;
         let data = layer.toml.metadata.as_ref().map(values::table_to_json).unwrap_or_default();
-        Ok(Some(LayerEntry { sha, data, build: types.build, launch: types.launch, cache: types.cache }))
+        let bom = bom::keep(&layer.toml.bom);
+        Ok(Some(LayerEntry { sha, data, build: types.build, launch: types.launch, cache: types.cache, bom }))
     }
 
     /// SBOM files of cached layers; an empty checksum when there are none.

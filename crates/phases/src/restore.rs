@@ -131,7 +131,7 @@ fn metadata(
     let present = present(&dir)?;
     let mut jobs = Vec::new();
     let plans = decide::layers(&buildpack.id, input.metadata, cached, &present, input.skip, input.api);
-    for LayerPlan { name, metadata, contents } in plans {
+    for LayerPlan { name, metadata, bom, contents } in plans {
         let id = format!("{}:{name}", buildpack.id);
         if !layer::is_name(&name) {
             observer.warn(format!("ignoring layer '{id}': no layer can have this name"));
@@ -140,7 +140,7 @@ fn metadata(
         if let Some((from, data)) = metadata {
             let from = if from == From::AppImage { "app image" } else { "cache" };
             observer.detail(format!("Restoring metadata for \"{id}\" from {from}"));
-            files::write(&dir.join(format!("{name}.toml")), &layer::restored(&data))?;
+            files::write(&dir.join(format!("{name}.toml")), &layer::restored(&data, &bom))?;
         }
         match contents {
             Some(Contents::Restore(sha)) => {

@@ -1,6 +1,7 @@
 //! `analyzed.toml`: what is known of the previous image and of the run image
 //! (platform specification, "analyzed.toml").
 
+use crate::bom::{self, BomEntry};
 use crate::doc::{DocError, from_toml};
 use crate::labels::{self, BuildpackLayers, LayerEntry, LifecycleMetadata, Sha, StoreEntry};
 use crate::{toml_writer, values};
@@ -157,6 +158,8 @@ struct RawLayer {
     build: bool,
     launch: bool,
     cache: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    bom: Vec<BomEntry>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -225,6 +228,7 @@ impl From<RawBuildpack> for BuildpackLayers {
             build: raw.build,
             launch: raw.launch,
             cache: raw.cache,
+            bom: bom::keep(&raw.bom),
         };
         Self {
             key: raw.key,
@@ -243,6 +247,7 @@ impl From<&BuildpackLayers> for RawBuildpack {
             build: entry.build,
             launch: entry.launch,
             cache: entry.cache,
+            bom: entry.bom.iter().map(BomEntry::from).collect(),
         };
         Self {
             key: label.key.clone(),
@@ -261,7 +266,8 @@ mod tests {
     fn the_label_survives_the_way_through_toml() {
         let json = r#"{"app":[{"sha":"sha256:a"}],"sbom":{"sha":"sha256:s"},"buildpacks":[{"key":"a/b","version":"1",
             "layers":{"x":{"sha":"sha256:x","data":{"n":1,"f":1.5},"build":true,"launch":true,"cache":false},
-            "y":{"sha":"sha256:y","data":null,"build":false,"launch":true,"cache":false}},
+            "y":{"sha":"sha256:y","data":null,"build":false,"launch":true,"cache":false,
+            "bom":[{"name":"j","metadata":{"n":1}},{"name":"k"}]}},
             "store":{"metadata":{"k":"v"}}}],"config":{"sha":"sha256:c"},"launcher":{"sha":"sha256:l"},
             "process-types":{"sha":""},"runImage":{"topLayer":"sha256:t","reference":"r","image":"i","mirrors":["m"]},
             "stack":{"runImage":{"image":"i"}}}"#;

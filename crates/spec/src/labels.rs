@@ -1,5 +1,6 @@
 //! The labels of an app image, as JSON documents with the reference's key order.
 
+use crate::bom::KeptEntry;
 use crate::doc::{DocError, Place};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -116,6 +117,10 @@ pub struct LayerEntry {
     /// Type flag.
     #[serde(deserialize_with = "null_is_default")]
     pub cache: bool,
+    /// The bill of materials of `<layer>.toml`, for the next build that restores it. Beyond the specification: other
+    /// lifecycles pass over it.
+    #[serde(deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    pub bom: Vec<KeptEntry>,
 }
 
 /// A buildpack's store.
@@ -169,7 +174,8 @@ pub struct StackRunImage {
 /// `io.buildpacks.build.metadata`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct BuildMetadata {
-    /// The unstructured bill of materials, null without entries; before Platform API 0.9 only.
+    /// The unstructured bill of materials: null without entries before Platform API 0.9, since then only when a layer
+    /// has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bom: Option<serde_json::Value>,
     /// The group.

@@ -1,5 +1,6 @@
 //! `<layer>.toml` and `store.toml` (buildpack specification, "Layer Content Metadata").
 
+use crate::bom::{self, BomEntry, KeptEntry};
 use crate::doc::{DocError, from_toml};
 use crate::{toml_writer, values};
 use serde::Deserialize;
@@ -11,6 +12,8 @@ pub struct LayerToml {
     pub types: Types,
     /// The buildpack's own data.
     pub metadata: Option<toml::Table>,
+    /// What is in the layer; beyond the specification. It lives as long as the layer does.
+    pub bom: Vec<BomEntry>,
 }
 
 /// What a layer is for. A layer that is nothing of these is thrown away after its buildpack.
@@ -39,6 +42,8 @@ struct Raw {
     #[serde(default)]
     types: Types,
     metadata: Option<toml::Table>,
+    #[serde(default)]
+    bom: Vec<BomEntry>,
     // Before Buildpack API 0.6 the flags stood at top level; a file that still has them would silently lose its layer.
     launch: Option<toml::Value>,
     build: Option<toml::Value>,
@@ -49,13 +54,15 @@ impl LayerToml {
     /// Parses `<layer>.toml`.
     ///
     /// # Errors
-    /// When the text is not TOML, a key has the wrong type, or the flags stand at top level.
+    /// When the text is not TOML, a key has the wrong type, the flags stand at top level, or an entry of the bill of
+    /// materials has no name.
     pub fn parse(text: &str) -> Result<Self, DocError> {
         let raw: Raw = from_toml(text)?;
         if raw.launch.is_some() || raw.build.is_some() || raw.cache.is_some() {
             return Err(DocError::whole("the launch, cache and build flags should be in the types table"));
         }
-        Ok(Self { types: raw.types, metadata: raw.metadata })
+        bom::check_of_layer(&raw.bom)?;
+        Ok(Self { types: raw.types, metadata: raw.metadata, bom: raw.bom })
     }
 }
 
@@ -82,13 +89,21 @@ impl Store {
     }
 }
 
-/// A restored `<layer>.toml`: what the buildpack wrote as metadata, without types, so that the buildpack has to say
-/// again what the layer is for. Empty when there was no metadata.
-pub fn restored(data: &serde_json::Value) -> String {
-    // What is no table was never a buildpack's metadata.
+#[derive(serde::Serialize)]
+struct Restored {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<toml::Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    bom: Vec<BomEntry>,
+}
+
+/// A restored `<layer>.toml`: what the buildpack wrote as metadata and bill of materials, without types, so that the
+/// buildpack has to say again what the layer is for. Empty when there was neither.
+pub fn restored(data: &serde_json::Value, bom: &[KeptEntry]) -> String {
+    // What is no table was never a buildpack's metadata; without a name, the buildpack would fail on its own document.
     let metadata = values::to_toml(data).filter(toml::Value::is_table);
-    let metadata = metadata.map(|metadata| ("metadata".to_owned(), metadata));
-    toml_writer::to_string(&metadata.into_iter().collect::<toml::Table>())
+    let bom = bom.iter().filter(|entry| !entry.name.is_empty()).map(BomEntry::from).collect();
+    toml_writer::to_string(&Restored { metadata, bom })
 }
 
 /// Whether a layer can have this name: it is one part of a path, its description is no other document of its
@@ -107,11 +122,34 @@ mod tests {
     #[test]
     fn a_restored_description_has_metadata_and_no_types() {
         let data = serde_json::json!({"version": "1", "nested": {"n": 1}});
-        let text = restored(&data);
+        let text = restored(&data, &[]);
         assert_eq!(text, "[metadata]\n  version = \"1\"\n  [metadata.nested]\n    n = 1\n");
         let layer = LayerToml::parse(&text).unwrap();
         assert!(layer.types.is_none() && layer.metadata.is_some());
-        assert_eq!(restored(&serde_json::Value::Null), "");
+        assert_eq!(restored(&serde_json::Value::Null, &[]), "");
+    }
+
+    #[test]
+    fn a_bill_of_materials_comes_back_as_it_was_written() {
+        let text =
+            "[[bom]]\nname = \"jdk\"\n[bom.metadata]\nversion = \"17\"\nn = 1\n[[bom]]\nname = \"bare\"\n";
+        let layer = LayerToml::parse(text).unwrap();
+        let again = restored(&serde_json::Value::Null, &bom::keep(&layer.bom));
+        assert_eq!(LayerToml::parse(&again).unwrap().bom, layer.bom, "{again}");
+        let nameless = KeptEntry::default();
+        assert_eq!(restored(&serde_json::json!({"a": 1}), &[nameless]), "[metadata]\n  a = 1\n");
+    }
+
+    #[test]
+    fn an_entry_of_the_bill_of_materials_has_a_name_and_no_version_of_its_own() {
+        for (text, expected) in [
+            ("[[bom]]\nname = \"x\"\n[[bom]]\n[bom.metadata]\na = 1", "bom entry 2 has no name"),
+            ("[[bom]]\nname = \"x\"\nversion = \"1\"", "metadata.version"),
+            ("bom = 3", "invalid type"),
+        ] {
+            let error = LayerToml::parse(text).unwrap_err();
+            assert!(error.message.contains(expected), "{error}");
+        }
     }
 
     #[test]
@@ -119,6 +157,6 @@ mod tests {
         assert!(["a", "a.b", "...", "ä"].iter().all(|name| is_name(name)));
         let bad = ["", ".", "..", "a/b", "../x", "\0", "a\nb", "store", "x.toml"];
         assert!(bad.iter().all(|name| !is_name(name)));
-        assert_eq!(restored(&serde_json::json!("text")), "");
+        assert_eq!(restored(&serde_json::json!("text"), &[]), "");
     }
 }

@@ -1,7 +1,7 @@
 //! `<layers>/config/metadata.toml`: what the launcher needs, and what export turns into labels.
 
 use crate::api::PlatformApi;
-use crate::bom::BomEntry;
+use crate::bom::{self, BomEntry};
 use crate::doc::{DocError, from_toml};
 use crate::group::GroupElement;
 use crate::launch::{Label, Process, Slice, check_process_type};
@@ -25,7 +25,7 @@ pub struct Metadata {
     pub slices: Vec<Slice>,
     /// The image extensions of the group.
     pub extensions: Vec<GroupElement>,
-    /// The unstructured bill of materials; written for Platform APIs that have it here, not in files of its own.
+    /// The unstructured bill of materials; see [`Self::listed_bom`].
     pub bom: Vec<BomEntry>,
 }
 
@@ -96,6 +96,12 @@ impl Metadata {
         })
     }
 
+    /// The entries of the bill of materials that this document and the label have: all of them, or those that came with
+    /// layers and the rest along with them once the others have files of their own.
+    pub fn listed_bom(&self, api: PlatformApi) -> &[BomEntry] {
+        if api.has_legacy_sbom_files() { bom::with_layers(&self.bom) } else { &self.bom }
+    }
+
     /// The document as the lifecycle writes it for a platform API.
     pub fn to_toml(&self, api: PlatformApi) -> String {
         toml_writer::to_string(&Raw {
@@ -106,7 +112,7 @@ impl Metadata {
             processes: self.processes.iter().map(|p| raw_process(p, api)).collect(),
             slices: self.slices.clone(),
             extensions: self.extensions.clone(),
-            bom: if api.has_legacy_sbom_files() { Vec::new() } else { self.bom.clone() },
+            bom: self.listed_bom(api).to_vec(),
         })
     }
 }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 /// `report.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// What the build was made with; written by an export before Platform API 0.9 only.
+    /// What the build was made with; written by an export before Platform API 0.9, and since then when a layer has a
+    /// bill of materials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<Build>,
     /// The image.
@@ -19,7 +20,7 @@ pub struct Report {
 /// `[build]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Build {
-    /// The unstructured bills of materials of all `build.toml`.
+    /// The unstructured bills of materials of all `build.toml` and of layers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bom: Vec<BomEntry>,
 }

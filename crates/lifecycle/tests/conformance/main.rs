@@ -9,6 +9,7 @@
 
 mod analyze;
 mod bad_input;
+mod bom;
 mod build;
 mod buildpack_api;
 mod create;

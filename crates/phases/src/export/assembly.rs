@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use strata_decide::export as decide;
 use strata_layer::{Compression, Content, GeneratedEntry, LayerError, Owner, Packed, Parent, Source};
 use strata_oci::{Descriptor, Digest, Family, History, Image, Layer};
+use strata_spec::bom;
 use strata_spec::buildpack::escape_id;
 use strata_spec::exit::Exit;
 use strata_spec::group::GroupElement;
@@ -215,9 +216,9 @@ impl<'a> Assembly<'a> {
         for layer in found.into_iter().filter(|layer| layer.toml.types.launch) {
             let sha = self.launch_layer(buildpack, &layer)?;
             let data = layer.toml.metadata.as_ref().map(values::table_to_json).unwrap_or_default();
-            let types = layer.toml.types;
+            let (types, bom) = (layer.toml.types, bom::keep(&layer.toml.bom));
             let described =
-                LayerEntry { sha, data, build: types.build, launch: types.launch, cache: types.cache };
+                LayerEntry { sha, data, build: types.build, launch: types.launch, cache: types.cache, bom };
             entry.layers.insert(layer.name, described);
         }
         Ok(entry)

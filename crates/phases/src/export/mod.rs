@@ -1,12 +1,12 @@
 //! The export phase: turns what the buildpacks left into an image on top of the run image.
 
 mod assembly;
+mod bom;
 mod config;
 mod own_sboms;
 
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
-use crate::files;
 use crate::saving::{self, Output, Saving};
 use assembly::Assembly;
 pub use own_sboms::OwnSboms;
@@ -17,15 +17,13 @@ use strata_decide::export as decide;
 use strata_layer::Owner;
 use strata_oci::Encoded;
 use strata_spec::PlatformApi;
-use strata_spec::build::BuildToml;
-use strata_spec::buildpack::escape_id;
 use strata_spec::exit::Exit;
 use strata_spec::group::GroupElement;
 use strata_spec::labels::{self, LifecycleMetadata, RunImage};
 use strata_spec::launch::Label;
 use strata_spec::metadata::Metadata;
 use strata_spec::project::ProjectMetadata;
-use strata_spec::report::{self, Report};
+use strata_spec::report::Report;
 use strata_store::{Store, StoredImage};
 
 /// A folder that is somewhere here and has another path in the image.
@@ -144,7 +142,7 @@ pub fn run(export: &Export<'_>, outputs: &[Output], observer: &dyn Observer) -> 
     let saving = Saving { image: &image, sources: &sources, outputs, may_be_sparse: export.may_be_sparse };
     let saved = saving::save(&saving, observer).map_err(|error| failed("cannot store the image", &error))?;
     let size = saved.encoded.layers.iter().map(|layer| layer.size).sum();
-    let report = Report { build: build_report(export)?, image: saved.report };
+    let report = Report { build: bom::build_report(export)?, image: saved.report };
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "export".into(), millis });
     Ok(Exported { encoded: saved.encoded, process, size, report })
@@ -172,22 +170,6 @@ fn layers(export: &Export<'_>, assembly: &mut Assembly<'_>) -> Result<LifecycleM
     lifecycle.config = assembly.config()?;
     lifecycle.process_types = assembly.process_types()?;
     Ok(lifecycle)
-}
-
-/// The unstructured bills of materials of what was used to build: a part of the report before Platform API 0.9.
-fn build_report(export: &Export<'_>) -> Result<Option<report::Build>, Failure> {
-    if export.api.has_legacy_sbom_files() {
-        return Ok(None);
-    }
-    let mut bom = Vec::new();
-    for buildpack in export.group {
-        let path = export.layers.real.join(escape_id(&buildpack.id)).join("build.toml");
-        let build = files::read(&path, BuildToml::parse)
-            .map_err(|error| failed("cannot write the report", &error))?
-            .unwrap_or_default();
-        bom.extend(build.bom.into_iter().map(|entry| entry.by(&buildpack.id, &buildpack.version)));
-    }
-    Ok(Some(report::Build { bom }).filter(|build| !build.bom.is_empty()))
 }
 
 fn failed(what: &str, error: &dyn std::error::Error) -> Failure {
