@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Take an image from one place to another
     Copy(Copy),
+    /// Put a file beside an image: an SBOM, a signature, a report
+    Attach(Attach),
     /// Prove that an image is whole and consistent
     Validate(Validate),
 }
@@ -122,16 +124,48 @@ pub(crate) enum OutputFormat {
 
 /// Show what is in an image
 #[derive(Debug, ClapArgs)]
-#[command(after_help = PLACES)]
+#[command(after_help = format!("{PLACES}\n\nExamples:\n  \
+    strata inspect web --json\n  \
+    strata inspect web --artifact application/spdx+json > sbom.json"))]
 pub(crate) struct Inspect {
     /// Name of the image
     pub(crate) name: String,
     /// Of an index, the image for this platform [default: Linux on this machine]
     #[arg(long, value_name = "OS/ARCH", value_parser = platform)]
     pub(crate) platform: Option<Platform>,
+    /// Print a file that is attached to the image instead: by its digest, its artifact's, or the artifact's type
+    #[arg(long, value_name = "DIGEST|TYPE", conflicts_with = "json")]
+    pub(crate) artifact: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// Put a file beside an image: an SBOM, a signature, a report
+#[derive(Debug, ClapArgs)]
+#[command(after_help = format!("{PLACES}\n\n\
+The file becomes an artifact that refers to the image, as the OCI distribution specification has it. Archives and\n\
+Docker daemons have no room for it.\n\nExample:\n  \
+    strata attach example.com/team/web:1.0 sbom.json --type application/spdx+json"))]
+pub(crate) struct Attach {
+    /// Name of the image; of an index, the index itself
+    pub(crate) name: String,
+    /// The file; - is standard input
+    pub(crate) file: PathBuf,
+    /// What kind of artifact it is, for example application/spdx+json
+    #[arg(long = "type", value_name = "TYPE", value_parser = media_type)]
+    pub(crate) kind: String,
+    /// What the file's bytes are [default: the artifact's type]
+    #[arg(long, value_name = "TYPE", value_parser = media_type)]
+    pub(crate) media_type: Option<String>,
+    /// Annotate the artifact
+    #[arg(long, value_name = "KEY=VALUE", value_parser = annotation::parse)]
+    pub(crate) annotation: Vec<Label>,
+    /// Of an index, the image for this platform
+    #[arg(long, value_name = "OS/ARCH", value_parser = platform)]
+    pub(crate) platform: Option<Platform>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
 }
@@ -141,7 +175,9 @@ pub(crate) struct Inspect {
 #[command(after_help = format!("{PLACES}\n\nExamples:\n  \
     strata copy web registry:example.com/team/web:1.0\n  \
     strata copy registry:busybox oci-archive:busybox.tar --all\n  \
-    strata copy web docker-archive:- | docker load"))]
+    strata copy web docker-archive:- | docker load\n\n\
+What refers to the image comes along (SBOMs, signatures, reports), except from or to a Docker daemon or\n\
+archive, which have no room for it."))]
 pub(crate) struct Copy {
     /// Name of the image
     pub(crate) from: String,
@@ -153,8 +189,13 @@ pub(crate) struct Copy {
     /// Of an index, the image for this platform
     #[arg(long, value_name = "OS/ARCH", value_parser = platform)]
     pub(crate) platform: Option<Platform>,
+    /// Leave behind what refers to the image
+    #[arg(long)]
+    pub(crate) no_referrers: bool,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
 }
 
 /// Prove that an image is whole and consistent
@@ -194,4 +235,38 @@ pub(crate) struct ShowArgs {
     /// Never use colour (nor when NO_COLOR is set or the output is no terminal)
     #[arg(long)]
     pub(crate) no_color: bool,
+}
+
+/// Understands the type of a file, as in `text/plain` (RFC 6838, section 4.2).
+fn media_type(text: &str) -> Result<String, String> {
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.len() < 128
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
+    };
+    match text.split_once('/') {
+        Some((kind, name)) if is_name(kind) && is_name(name) => Ok(text.to_owned()),
+        _ => Err("expected a media type, as in application/spdx+json".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types_have_two_parts() {
+        for good in ["text/plain", "application/vnd.cyclonedx+json", "a/b"] {
+            assert_eq!(media_type(good).unwrap(), good);
+        }
+        for bad in ["", "text", "text/", "/plain", "a/b/c", "a b/c", "text/plain; charset=utf-8", ".a/b"] {
+            assert!(media_type(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Args::command().debug_assert();
+    }
 }

@@ -2,69 +2,139 @@
 
 use crate::images::{self, Names, failure, surroundings};
 use crate::places::Places;
-use crate::show::{print, print_err};
+use crate::show::{Show, Stream};
+use crate::transfer::{Load, watch};
 use crate::{Outcome, args, build, output};
 use std::path::Path;
 use std::thread::available_parallelism;
 use strata_oci::Digest;
-use strata_phases::Failure;
+use strata_phases::{Event, Failure, Observer as _};
 use strata_spec::exit::Exit;
 use strata_store::source::{Source, Surroundings, Target};
-use strata_store::{Store, StoreError, Tree, convert_image, copy_image, copy_tree};
+use strata_store::{Store, StoreError, StoredImage, Transfer, Tree, read_referrers};
 
 /// Runs the command.
 pub(crate) fn run(args: &args::Copy, places: &Places) -> Outcome {
+    let show = |stream| Show::new(&args.show, stream);
     let parsed = |text: &String| {
         let what = format!("cannot copy '{}' to '{}'", args.from, args.to);
         Source::parse(text).map_err(|error| failure(Exit::InvalidArguments, &what, &error))
     };
-    let (from, to) = (parsed(&args.from)?, parsed(&args.to)?);
-    let surroundings = surroundings(places, &args.store);
-    let digest = copy(args, &from, &to, &surroundings)?;
-    let say = if is_standard_output(&to) { print_err } else { print };
-    say(&format!("Image {} is now {}", args.from, args.to));
-    say(&format!("  digest   {digest}"));
-    Ok(0)
+    let both = parsed(&args.from).and_then(|from| Ok((from, parsed(&args.to)?)));
+    let is_pipe = both.as_ref().is_ok_and(|(_, to)| is_standard_output(to));
+    let show = show(if is_pipe { Stream::Err } else { Stream::Out });
+    let copied = both
+        .and_then(|(from, to)| Copy { args, from, to, show: &show }.run(&surroundings(places, &args.store)));
+    if let (Err(failure), true) = (&copied, args.show.json) {
+        show.event(Event::Failed(failure.clone()));
+    }
+    copied.map(|()| 0)
 }
 
-fn copy(
-    args: &args::Copy,
-    from: &Source,
-    to: &Source,
-    surroundings: &Surroundings<'_>,
-) -> Result<Digest, Failure> {
-    let what = format!("cannot copy '{}' to '{}'", args.from, args.to);
-    let failed = |error: StoreError| failure(Exit::Other, &what, &error);
-    // Layouts often have one image of an index only.
-    let incomplete = |error: StoreError| {
-        let is_missing = matches!(error, StoreError::Missing { .. }) && !args.all;
-        let failure = failed(error);
-        if is_missing { failure.hint("choose one image of the index with --platform") } else { failure }
-    };
-    if args.all && !to.has_indexes() {
-        return Err(failed(StoreError::NoIndexes));
-    }
-    let tree = match args.platform {
-        None if to.has_indexes() => {
-            let store = from.open(surroundings, None).map_err(failed)?;
-            store.read_tree().map_err(incomplete)?.map(|tree| (store, tree))
+/// One run of the command.
+struct Copy<'a> {
+    args: &'a args::Copy,
+    from: Source,
+    to: Source,
+    show: &'a Show,
+}
+
+/// What is copied.
+enum What {
+    Index(Tree),
+    Image(Box<StoredImage>),
+}
+
+impl Copy<'_> {
+    fn run(&self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
+        let Self { args, from, to, show } = self;
+        let what = format!("cannot copy '{}' to '{}'", args.from, args.to);
+        let failed = |error: StoreError| failure(Exit::Other, &what, &error);
+        if args.all && !to.has_indexes() {
+            return Err(failed(StoreError::NoIndexes));
         }
-        _ => None,
-    };
-    if let Some((store, tree)) = tree {
+        let (store, what_is_copied) = self.find(surroundings, &what)?;
+        let referrers = self.referrers(&*store, &what_is_copied).map_err(|error| {
+            failed(error).hint("what refers to the image cannot be read; --no-referrers leaves it behind")
+        })?;
         let target = create(to, from, surroundings, &what)?;
-        let copied = copy_index(&target, &*store, &tree);
-        return finish(target, copied).map_err(incomplete);
+        let load = load(&what_is_copied, &referrers);
+        let moved = watch(show, &args.to, &load, |progress| {
+            let transfer = Transfer::new(target.store(), &*store).watched(progress);
+            let copied = self
+                .transfer(&transfer, &what_is_copied)
+                .and_then(|digest| transfer.referrers(&referrers).map(|()| digest));
+            finish(target, copied)
+        });
+        let digest = moved.outcome.map_err(|error| self.incomplete(error, &what))?;
+        show.event(Event::Copied {
+            from: args.from.clone(),
+            to: args.to.clone(),
+            digest: digest.to_string(),
+            artifacts: referrers.len(),
+            moved: moved.bytes,
+            millis: u64::try_from(moved.time.as_millis()).unwrap_or(u64::MAX),
+        });
+        Ok(())
     }
-    let (store, image) = images::open(&args.from, surroundings, args.platform.as_ref(), Names::Anywhere)?;
-    let target = create(to, from, surroundings, &what)?;
-    let copied = if from.has_manifests() {
-        copy_image(target.store(), &*store, &image.encoded(), &[]).map(|()| image.manifest_digest)
-    } else {
-        let threads = available_parallelism().map_or(1, usize::from);
-        convert_image(target.store(), &*store, &image, &[], threads).map(|encoded| encoded.manifest_digest)
-    };
-    finish(target, copied).map_err(failed)
+
+    fn find(&self, surroundings: &Surroundings<'_>, what: &str) -> Result<(Box<dyn Store>, What), Failure> {
+        let Self { args, from, to, .. } = self;
+        if args.platform.is_none() && to.has_indexes() {
+            let store = from.open(surroundings, None);
+            let store = store.map_err(|error| failure(Exit::Other, what, &error))?;
+            if let Some(tree) = store.read_tree().map_err(|error| self.incomplete(error, what))? {
+                return Ok((store, What::Index(tree)));
+            }
+        }
+        let (store, image) = images::open(&args.from, surroundings, args.platform.as_ref(), Names::Anywhere)?;
+        Ok((store, What::Image(Box::new(image))))
+    }
+
+    /// What refers to what is copied, where both places have room for it.
+    fn referrers(&self, store: &dyn Store, what: &What) -> Result<Vec<Tree>, StoreError> {
+        if self.args.no_referrers || !self.from.has_referrers() || !self.to.has_referrers() {
+            return Ok(Vec::new());
+        }
+        match what {
+            What::Index(tree) => read_referrers(store, tree.documents.iter().map(|(entry, _)| entry.digest)),
+            What::Image(image) => read_referrers(store, [image.manifest_digest]),
+        }
+    }
+
+    fn transfer(&self, transfer: &Transfer<'_>, what: &What) -> Result<Digest, StoreError> {
+        match what {
+            What::Index(tree) => {
+                transfer.tree(tree, &[])?;
+                Ok(tree.documents.last().map_or_else(|| Digest::of(b""), |(root, _)| root.digest))
+            }
+            What::Image(image) if self.from.has_manifests() => {
+                transfer.image(&image.encoded(), &[]).map(|()| image.manifest_digest)
+            }
+            What::Image(image) => {
+                let threads = available_parallelism().map_or(1, usize::from);
+                transfer.converted(image, &[], threads).map(|encoded| encoded.manifest_digest)
+            }
+        }
+    }
+
+    /// Layouts often have one image of an index only.
+    fn incomplete(&self, error: StoreError, what: &str) -> Failure {
+        let is_missing = matches!(error, StoreError::Missing { .. });
+        let failure = failure(Exit::Other, what, &error);
+        let may_choose = is_missing && !self.args.all && self.args.platform.is_none();
+        if may_choose { failure.hint("choose one image of the index with --platform") } else { failure }
+    }
+}
+
+fn load(what: &What, referrers: &[Tree]) -> Load {
+    let beside = referrers.iter().flat_map(|tree| &tree.blobs);
+    match what {
+        What::Index(tree) => Load::of(tree.blobs.iter().chain(beside)),
+        What::Image(image) => {
+            Load::of(image.image.layers().iter().map(|layer| &layer.descriptor).chain(beside))
+        }
+    }
 }
 
 fn create(
@@ -82,12 +152,6 @@ fn create(
     let name = from.name();
     let created = to.create(surroundings, name.as_ref());
     created.map_err(|error| failure(Exit::Other, what, &error))
-}
-
-fn copy_index(target: &Target, from: &dyn Store, tree: &Tree) -> Result<Digest, StoreError> {
-    copy_tree(target.store(), from, tree, &[])?;
-    let root = tree.documents.last().map(|(root, _)| root.digest);
-    Ok(root.unwrap_or_else(|| Digest::of(b"")))
 }
 
 /// Makes what was copied visible, or leaves nothing of it.

@@ -2,28 +2,53 @@
 
 use crate::Outcome;
 use crate::args;
-use crate::images::{self, Names, surroundings};
+use crate::artifact::{self, Artifact, PrintError};
+use crate::images::{self, Names, failure, surroundings};
 use crate::places::Places;
-use crate::show::{bytes, print};
+use crate::show::{bytes, print, print_err};
 use serde_json::{Value, json};
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
 use strata_spec::labels::{BUILD_METADATA, BuildMetadata, LIFECYCLE_METADATA, LifecycleMetadata};
-use strata_store::StoredImage;
+use strata_store::validate::chain;
+use strata_store::{StoreError, StoredImage};
 
 /// Runs the command.
 pub(crate) fn run(args: &args::Inspect, places: &Places) -> Outcome {
     let surroundings = surroundings(places, &args.store);
-    let (_, stored) = images::open(&args.name, &surroundings, args.platform.as_ref(), Names::Anywhere)?;
-    let report = report(&args.name, &stored);
+    let (store, stored) = images::open(&args.name, &surroundings, args.platform.as_ref(), Names::Anywhere)?;
+    let artifacts = match artifact::list(&*store, stored.manifest_digest) {
+        Err(StoreError::NoReferrers) if args.artifact.is_none() => Vec::new(),
+        Err(error) if args.artifact.is_none() => {
+            // What the image is can be said all the same.
+            print_err(&format!("Warning: what refers to the image cannot be listed: {}", chain(&error)));
+            Vec::new()
+        }
+        listed => listed.map_err(|error| failure(Exit::Other, &unprinted(args), &error))?,
+    };
+    if let Some(asked) = &args.artifact {
+        return artifact::print(&*store, &artifacts, asked).map(|()| 0).map_err(|error| match error {
+            PrintError::Choice(problem) => {
+                Failure::new(Exit::InvalidArguments, format!("{}: {problem}", unprinted(args)))
+            }
+            PrintError::Store(error) => failure(Exit::Other, &unprinted(args), &error),
+            PrintError::Io(error) => Failure::caused(Exit::Other, unprinted(args), &error),
+        });
+    }
+    let report = report(&args.name, &stored, &artifacts);
     if args.json {
         let text = serde_json::to_string_pretty(&report)
             .map_err(|error| Failure::caused(Exit::Other, "cannot print the image as JSON", &error))?;
         print(&text);
     } else {
-        people(&stored, &report);
+        people(&stored, &report, &artifacts);
     }
     Ok(0)
+}
+
+fn unprinted(args: &args::Inspect) -> String {
+    let asked = args.artifact.as_deref().unwrap_or_default();
+    format!("cannot print the artifact '{asked}' of the image '{}'", args.name)
 }
 
 /// What a label says, if the image has it and it can be read.
@@ -32,7 +57,7 @@ fn label<T: serde::de::DeserializeOwned + Default>(stored: &StoredImage, name: &
     stored.image.config().label(name).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
-fn report(name: &str, stored: &StoredImage) -> Value {
+fn report(name: &str, stored: &StoredImage, artifacts: &[Artifact]) -> Value {
     let config = stored.image.config();
     let lifecycle: LifecycleMetadata = label(stored, LIFECYCLE_METADATA);
     let build: BuildMetadata = label(stored, BUILD_METADATA);
@@ -66,10 +91,11 @@ fn report(name: &str, stored: &StoredImage) -> Value {
         "defaultProcess": build.default_process,
         "annotations": stored.image.annotations(),
         "layers": layers,
+        "artifacts": artifacts,
     })
 }
 
-fn people(stored: &StoredImage, report: &Value) {
+fn people(stored: &StoredImage, report: &Value, artifacts: &[Artifact]) {
     let text = |key: &str| report.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let build: BuildMetadata = label(stored, BUILD_METADATA);
     let lifecycle: LifecycleMetadata = label(stored, LIFECYCLE_METADATA);
@@ -101,5 +127,11 @@ fn people(stored: &StoredImage, report: &Value) {
         let by =
             layer.history.as_ref().and_then(|history| history.created_by.as_deref()).unwrap_or("(unknown)");
         print(&format!("  {:>10}  {by}", bytes(layer.descriptor.size)));
+    }
+    if !artifacts.is_empty() {
+        print("\nArtifacts");
+    }
+    for artifact in artifacts {
+        print(&format!("  {:>10}  {}", bytes(artifact.size()), artifact.line()));
     }
 }

@@ -6,6 +6,8 @@
 
 mod app;
 mod args;
+mod artifact;
+mod attach;
 mod build;
 mod builder;
 mod copy;
@@ -18,6 +20,7 @@ mod output;
 mod places;
 mod run;
 mod show;
+mod transfer;
 mod user;
 mod validate;
 
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
         args::Command::Build(build) => build::run(&build, &places),
         args::Command::Run(run) => run::run(&run, &places),
         args::Command::Inspect(inspect) => inspect::run(&inspect, &places),
+        args::Command::Attach(attach) => attach::run(&attach, &places),
         args::Command::Copy(copy) => copy::run(&copy, &places),
         args::Command::Validate(validate) => validate::run(&validate, &places),
     };

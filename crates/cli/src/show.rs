@@ -3,8 +3,10 @@
 use crate::args::ShowArgs;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
-use std::io::Write;
-use std::sync::Mutex;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{IsTerminal as _, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use strata_phases::{Event, Failure, Level, Observer};
 
 const HEADING: Style = AnsiColor::Cyan.on_default().bold();
@@ -12,6 +14,13 @@ const DIM: Style = Style::new().dimmed();
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
+
+const MEASURED: &str = "  {decimal_bytes} of {decimal_total_bytes}  {msg}  [{wide_bar}] {eta}";
+const UNMEASURED: &str = "  {spinner} {decimal_bytes}  {msg}  {elapsed}";
+/// Between two looks at a transfer: on a terminal, for a program, in a log.
+const DRAWN: Duration = Duration::from_millis(100);
+const TOLD: Duration = Duration::from_secs(1);
+const WRITTEN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Detail {
@@ -30,8 +39,12 @@ pub(crate) enum Stream {
 /// Shows events as they happen.
 pub(crate) struct Show {
     out: Mutex<Box<dyn Write + Send>>,
+    /// Where one sees how a transfer goes on, which is no part of the result. Events of a program stay together.
+    aside: Mutex<Box<dyn Write + Send>>,
     json: bool,
     detail: Detail,
+    /// A line of the terminal that is drawn again and again.
+    bar: Mutex<Option<ProgressBar>>,
 }
 
 impl Show {
@@ -42,18 +55,76 @@ impl Show {
             (_, true) => Detail::Verbose,
             _ => Detail::Normal,
         };
-        let out: Box<dyn Write + Send> = match stream {
-            Stream::Out => Box::new(AutoStream::new(std::io::stdout(), choice)),
-            Stream::Err => Box::new(AutoStream::new(std::io::stderr(), choice)),
+        let writer = |stream| -> Mutex<Box<dyn Write + Send>> {
+            Mutex::new(match stream {
+                Stream::Out => Box::new(AutoStream::new(std::io::stdout(), choice)),
+                Stream::Err => Box::new(AutoStream::new(std::io::stderr(), choice)),
+            })
         };
-        Self { out: Mutex::new(out), json: args.json, detail }
+        let (out, aside) = (writer(stream), writer(Stream::Err));
+        Self { out, aside, json: args.json, detail, bar: Mutex::default() }
     }
 
     fn line(&self, least: Detail, text: &str) {
-        if self.detail >= least {
-            let mut out = self.out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.write(&self.out, least, text);
+    }
+
+    fn aside(&self, least: Detail, text: &str) {
+        self.write(&self.aside, least, text);
+    }
+
+    fn write(&self, to: &Mutex<Box<dyn Write + Send>>, least: Detail, text: &str) {
+        if self.detail < least {
+            return;
+        }
+        let write = || {
+            let mut out = to.lock().unwrap_or_else(PoisonError::into_inner);
             // Whoever reads the output may have gone; the build goes on.
             writeln!(out, "{text}").and_then(|()| out.flush()).unwrap_or_default();
+        };
+        match &*self.bar() {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    fn bar(&self) -> MutexGuard<'_, Option<ProgressBar>> {
+        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often a transfer is to be looked at: often where it is drawn, seldom where each look is a line.
+    pub(crate) fn pace(&self) -> Duration {
+        match (&*self.bar(), self.json) {
+            (Some(_), _) => DRAWN,
+            (None, true) => TOLD,
+            (None, false) => WRITTEN,
+        }
+    }
+
+    /// Draws how far a transfer is, from now on, if there is a terminal and somebody wants to see it.
+    fn draw(&self, size: u64) {
+        if self.json || self.detail < Detail::Normal || !std::io::stderr().is_terminal() {
+            return;
+        }
+        let bar = if size == 0 { ProgressBar::new_spinner() } else { ProgressBar::new(size) };
+        let template = if size == 0 { UNMEASURED } else { MEASURED };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        *self.bar() = Some(bar.with_style(style.progress_chars("=> ")));
+    }
+
+    fn progress(&self, done: u64, size: u64, rate: u64) {
+        if let Some(bar) = &*self.bar() {
+            bar.set_position(done);
+            return bar.set_message(format!("{}/s", bytes(rate)));
+        }
+        let of = if size == 0 { String::new() } else { format!(" of {}", bytes(size)) };
+        self.aside(Detail::Normal, &format!("  {}{of}, {}/s", bytes(done), bytes(rate)));
+    }
+
+    /// Takes the line of the terminal away again.
+    pub(crate) fn end_transfer(&self) {
+        if let Some(bar) = self.bar().take() {
+            bar.finish_and_clear();
         }
     }
 
@@ -120,6 +191,28 @@ impl Observer for Show {
             Event::Image { names, digest, size, process } => {
                 self.image(&names, &digest, size, process.as_deref());
             }
+            Event::TransferStarted { to, blobs, size } => {
+                let sizes = if size == 0 { String::new() } else { format!(", {}", bytes(size)) };
+                self.aside(Detail::Normal, &format!("Copying {blobs} blobs{sizes} to {to}"));
+                self.draw(size);
+            }
+            Event::Blob { digest, size, how } => {
+                self.aside(Detail::Verbose, &format!("{DIM}  {how:7} {:>9}  {digest}{DIM:#}", bytes(size)));
+            }
+            Event::Progress { done, size, rate, .. } => self.progress(done, size, rate),
+            Event::Copied { from, to, digest, artifacts, moved, millis } => {
+                if self.detail == Detail::Quiet {
+                    return self.line(Detail::Quiet, &digest);
+                }
+                self.line(Detail::Normal, &format!("{GOOD}Image{GOOD:#} {from} is now {to}"));
+                self.line(Detail::Normal, &format!("  digest   {digest}"));
+                if artifacts > 0 {
+                    self.line(Detail::Normal, &format!("  beside   {artifacts} that refer to it"));
+                }
+                let rate = bytes(rate(moved, Duration::from_millis(millis)));
+                let moved = format!("{} in {}, {rate}/s", bytes(moved), duration(millis));
+                self.line(Detail::Normal, &format!("  moved    {moved}"));
+            }
             // The program prints the failure that it ends with, once.
             Event::Failed(_) => {}
         }
@@ -154,6 +247,13 @@ pub(crate) fn print_err(text: &str) {
     let mut err = AutoStream::auto(std::io::stderr());
     // Whoever reads it may have gone.
     writeln!(err, "{text}").unwrap_or_default();
+}
+
+/// Bytes a second.
+pub(crate) fn rate(count: u64, time: Duration) -> u64 {
+    let millis = time.as_millis().max(1);
+    // Of two numbers that fit.
+    u64::try_from(u128::from(count) * 1000 / millis).unwrap_or(u64::MAX)
 }
 
 /// Milliseconds for people.
@@ -192,5 +292,7 @@ mod tests {
         assert_eq!(bytes(2_000_000_000), "2.0 GB");
         assert_eq!(duration(999), "999 ms");
         assert_eq!(duration(12_345), "12.3 s");
+        assert_eq!(rate(3_000_000, Duration::from_millis(1500)), 2_000_000);
+        assert_eq!(rate(u64::MAX, Duration::ZERO), u64::MAX);
     }
 }

@@ -97,6 +97,51 @@ pub enum Event {
         /// The default process type, if there is one.
         process: Option<String>,
     },
+    /// Images begin to be taken to another place.
+    TransferStarted {
+        /// Where they go.
+        to: String,
+        /// How many blobs they have.
+        blobs: usize,
+        /// Bytes of all blobs; 0 when that is not known.
+        size: u64,
+    },
+    /// One blob of a transfer is there.
+    Blob {
+        /// Its digest.
+        digest: String,
+        /// Bytes.
+        size: u64,
+        /// `copied`; `cloned` or `linked`, when places share its storage; `present`, when it was there; `absent`, when
+        /// nobody has it.
+        how: String,
+    },
+    /// How far a transfer is.
+    Progress {
+        /// Bytes that are there, moved or not.
+        done: u64,
+        /// Bytes of all blobs; 0 when that is not known.
+        size: u64,
+        /// Bytes that were moved.
+        moved: u64,
+        /// Bytes that were moved in a second, so far.
+        rate: u64,
+    },
+    /// A transfer is complete.
+    Copied {
+        /// Where the images were.
+        from: String,
+        /// Where they are now, too.
+        to: String,
+        /// Digest of the image or the index.
+        digest: String,
+        /// How many things came along that refer to them.
+        artifacts: usize,
+        /// Bytes that were moved.
+        moved: u64,
+        /// Wall-clock time in milliseconds.
+        millis: u64,
+    },
     /// The build failed; nothing follows.
     Failed(crate::failure::Failure),
 }

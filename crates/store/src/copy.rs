@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use strata_layer::{Compression, LayerError};
 use strata_oci::media_type::{self, is_foreign_layer};
 use strata_oci::{Descriptor, Digest, Encoded, Layer, Manifest};
 
+use crate::progress::{Metered, Progress};
 use crate::{Medium, Store, StoreError, StoredImage, Tree};
 
 /// How many blobs are copied at a time: what registries take without complaint.
-const AT_A_TIME: usize = 4;
+pub(crate) const AT_A_TIME: usize = 4;
 /// Bytes that are read and written at once.
 const BUFFER: usize = 128 * 1024;
 
@@ -92,30 +93,148 @@ pub fn copy_blobs<'a, E: From<StoreError> + Send>(
     failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
-/// Copies a whole image and makes it visible under `names`. Layers that are absent at the source are skipped; `to`
-/// decides whether it takes such an image.
+/// A transfer of images between two places, which somebody may look at while it goes on.
+pub struct Transfer<'a> {
+    to: &'a dyn Store,
+    from: &'a dyn Store,
+    progress: Option<&'a Arc<dyn Progress>>,
+}
+
+impl<'a> Transfer<'a> {
+    /// Nothing is read yet.
+    #[must_use]
+    pub fn new(to: &'a dyn Store, from: &'a dyn Store) -> Self {
+        Self { to, from, progress: None }
+    }
+
+    /// The same transfer, which tells how it goes on.
+    #[must_use]
+    pub fn watched(self, progress: &'a Arc<dyn Progress>) -> Self {
+        Self { progress: Some(progress), ..self }
+    }
+
+    /// Copies blobs, several at a time where their order does not matter.
+    ///
+    /// # Errors
+    ///
+    /// As of [`copy_blobs`].
+    fn blobs<'b>(
+        &self,
+        blobs: impl IntoIterator<Item = &'b Descriptor>,
+        check: impl Fn(&Descriptor, Copied) -> Result<(), StoreError> + Sync,
+    ) -> Result<(), StoreError> {
+        let Some(progress) = self.progress else {
+            return copy_blobs(self.to, blobs.into_iter().map(|blob| (blob, self.from)), check);
+        };
+        let metered = Metered::new(self.from, progress);
+        copy_blobs(self.to, blobs.into_iter().map(|blob| (blob, &metered as &dyn Store)), |blob, copied| {
+            progress.settled(blob, copied);
+            check(blob, copied)
+        })
+    }
+
+    /// Copies a whole image and makes it visible under `names`. Layers that are absent at the source are skipped; the
+    /// target decides whether it takes such an image.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Store::copy_blob_from`] and [`Store::put_image`].
+    pub fn image(&self, image: &Encoded, names: &[String]) -> Result<(), StoreError> {
+        self.blobs(&image.layers, |_, _| Ok(()))?;
+        self.to.put_image(image, names)
+    }
+
+    /// Copies images for several platforms, their index and what is listed beside them, and makes them visible under
+    /// `names`.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Store::copy_blob_from`] and [`Store::put_tree`]; when a blob is absent at the source.
+    pub fn tree(&self, tree: &Tree, names: &[String]) -> Result<(), StoreError> {
+        self.blobs(&tree.blobs, |blob, copied| match copied {
+            Copied::Absent if !is_foreign_layer(&blob.media_type) => Err(absent(blob)),
+            _ => Ok(()),
+        })?;
+        self.to.put_tree(tree, names)
+    }
+
+    /// Copies what refers to images that the target has.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Store::copy_blob_from`] and [`Store::put_referrer`]; when a blob is absent at the source.
+    pub fn referrers(&self, referrers: &[Tree]) -> Result<(), StoreError> {
+        self.blobs(referrers.iter().flat_map(|tree| &tree.blobs), |blob, copied| match copied {
+            Copied::Absent => Err(absent(blob)),
+            _ => Ok(()),
+        })?;
+        referrers.iter().try_for_each(|tree| self.to.put_referrer(tree))
+    }
+
+    /// Copies an image of a place that has no manifests: its configuration stays as it is, and its layers are written as
+    /// is best where they go. What comes back is what was stored.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Store::open_blob`] and [`Store::put_image`]; when a layer is absent, or is another one than the
+    /// configuration says.
+    pub fn converted(
+        &self,
+        image: &StoredImage,
+        names: &[String],
+        threads: usize,
+    ) -> Result<Encoded, StoreError> {
+        let mut encoded = image.encoded();
+        encoded.config_descriptor = Descriptor::of(media_type::OCI_CONFIG, &image.config);
+        let mut manifest = Manifest::new(media_type::OCI_MANIFEST, encoded.config_descriptor.clone());
+        let metered = self.progress.map(|progress| Metered::new(self.from, progress));
+        let from = metered.as_ref().map_or(self.from, |metered| metered as &dyn Store);
+        for layer in image.image.layers() {
+            manifest.layers.push(convert_layer(self.to, from, layer, threads)?);
+            self.progress.iter().for_each(|progress| progress.settled(&layer.descriptor, Copied::Copied));
+        }
+        let path = || PathBuf::from(encoded.config_digest.to_string());
+        encoded.manifest = manifest.encode().map_err(|source| StoreError::Encode { path: path(), source })?;
+        encoded.manifest_digest = Digest::of(&encoded.manifest);
+        encoded.media_type = manifest.media_type;
+        encoded.layers = manifest.layers;
+        self.to.put_image(&encoded, names)?;
+        Ok(encoded)
+    }
+}
+
+fn absent(blob: &Descriptor) -> StoreError {
+    StoreError::Missing { path: PathBuf::from("the place it is copied from"), digest: blob.digest }
+}
+
+/// Copies a whole image without anybody looking: see [`Transfer::image`].
 ///
 /// # Errors
 ///
-/// As of [`Store::copy_blob_from`] and [`Store::put_image`].
+/// As there.
 pub fn copy_image(
     to: &dyn Store,
     from: &dyn Store,
     image: &Encoded,
     names: &[String],
 ) -> Result<(), StoreError> {
-    let layers = image.layers.iter().map(|layer| (layer, from));
-    copy_blobs(to, layers, |_, _| Ok::<_, StoreError>(()))?;
-    to.put_image(image, names)
+    Transfer::new(to, from).image(image, names)
 }
 
-/// Copies an image of a place that has no manifests: its configuration stays as it is, and its layers are written as is
-/// best where they go. What comes back is what was stored.
+/// Copies images for several platforms without anybody looking: see [`Transfer::tree`].
 ///
 /// # Errors
 ///
-/// As of [`Store::open_blob`] and [`Store::put_image`]; when a layer is absent, or is another one than the
-/// configuration says.
+/// As there.
+pub fn copy_tree(to: &dyn Store, from: &dyn Store, tree: &Tree, names: &[String]) -> Result<(), StoreError> {
+    Transfer::new(to, from).tree(tree, names)
+}
+
+/// Copies an image of a place without manifests, and nobody looks: see [`Transfer::converted`].
+///
+/// # Errors
+///
+/// As there.
 pub fn convert_image(
     to: &dyn Store,
     from: &dyn Store,
@@ -123,19 +242,7 @@ pub fn convert_image(
     names: &[String],
     threads: usize,
 ) -> Result<Encoded, StoreError> {
-    let mut encoded = image.encoded();
-    encoded.config_descriptor = Descriptor::of(media_type::OCI_CONFIG, &image.config);
-    let mut manifest = Manifest::new(media_type::OCI_MANIFEST, encoded.config_descriptor.clone());
-    for layer in image.image.layers() {
-        manifest.layers.push(convert_layer(to, from, layer, threads)?);
-    }
-    let path = || PathBuf::from(encoded.config_digest.to_string());
-    encoded.manifest = manifest.encode().map_err(|source| StoreError::Encode { path: path(), source })?;
-    encoded.manifest_digest = Digest::of(&encoded.manifest);
-    encoded.media_type = manifest.media_type;
-    encoded.layers = manifest.layers;
-    to.put_image(&encoded, names)?;
-    Ok(encoded)
+    Transfer::new(to, from).converted(image, names, threads)
 }
 
 fn convert_layer(
@@ -167,23 +274,6 @@ fn convert_layer(
         Compression::None => media_type::OCI_LAYER,
     };
     Ok(Descriptor::new(kind, packed.digest, packed.size))
-}
-
-/// Copies images for several platforms, their index and what is listed beside them, and makes them visible under
-/// `names`.
-///
-/// # Errors
-///
-/// As of [`Store::copy_blob_from`] and [`Store::put_tree`]; when a blob is absent at the source.
-pub fn copy_tree(to: &dyn Store, from: &dyn Store, tree: &Tree, names: &[String]) -> Result<(), StoreError> {
-    copy_blobs(to, tree.blobs.iter().map(|blob| (blob, from)), |blob, copied| match copied {
-        Copied::Absent if !is_foreign_layer(&blob.media_type) => {
-            let path = PathBuf::from("the place it is copied from");
-            Err(StoreError::Missing { path, digest: blob.digest })
-        }
-        _ => Ok(()),
-    })?;
-    to.put_tree(tree, names)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod embedded;
 mod error;
 pub mod layout;
+mod progress;
 mod referrers;
 pub mod registry;
 pub mod scratch;
@@ -26,10 +27,11 @@ use std::io::{Read, Write};
 use strata_layer::Compression;
 use strata_oci::{Descriptor, Digest, Encoded, Image};
 
-pub use copy::{Copied, convert_image, copy_blobs, copy_bytes, copy_image, copy_tree};
+pub use copy::{Copied, Transfer, convert_image, copy_blobs, copy_bytes, copy_image, copy_tree};
 pub use embedded::Embedded;
 pub use error::StoreError;
 pub use layout::{Layout, host_architecture};
+pub use progress::Progress;
 pub use referrers::{copy_referrers, read_referrers};
 pub use tree::Tree;
 
@@ -75,6 +77,11 @@ pub trait Store: Send + Sync {
     /// when the name stands for an image or for nothing.
     fn read_tree(&self) -> Result<Option<Tree>, StoreError> {
         Ok(None)
+    }
+
+    /// The one document that the name stands for, an image or an index; `None` when there is nothing, or several.
+    fn root(&self) -> Result<Option<Descriptor>, StoreError> {
+        Ok(self.read_image()?.map(|image| image.encoded().manifest_descriptor()))
     }
 
     /// The bytes of a blob; `None` when it is absent. A wrong size fails here, wrong bytes fail the last read: nothing

@@ -1,11 +1,13 @@
 //! What refers to an image, taken along with it.
 
 use std::collections::BTreeSet;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 
 use strata_oci::{Descriptor, Digest};
 
-use crate::{Copied, Store, StoreError, Tree, artifact, copy_blobs};
+use crate::copy::AT_A_TIME;
+use crate::{Store, StoreError, Transfer, Tree, artifact};
 
 /// Of all images together, with what refers to what refers to them.
 const MAX_REFERRERS: usize = 1024;
@@ -20,41 +22,58 @@ pub fn read_referrers(
     from: &dyn Store,
     subjects: impl IntoIterator<Item = Digest>,
 ) -> Result<Vec<Tree>, StoreError> {
-    let mut pending: Vec<Digest> = subjects.into_iter().collect();
-    let mut known: BTreeSet<Digest> = pending.iter().copied().collect();
-    let (mut found, mut at) = (Vec::new(), 0);
-    while let Some(subject) = pending.get(at).copied() {
-        at += 1;
-        for entry in from.referrers(&subject, None)? {
-            if !known.insert(entry.digest) {
-                continue;
-            }
-            if known.len() > MAX_REFERRERS {
-                return Err(StoreError::Nesting { path: PathBuf::from(subject.to_string()) });
-            }
-            let Some(tree) = from.read_referrer(&entry)? else { continue };
-            if matches!(artifact::root_of(&tree, &PathBuf::new()), Ok((of, _)) if of == subject) {
-                pending.push(entry.digest);
-                found.push(tree);
-            }
+    let mut level: Vec<Digest> = subjects.into_iter().collect();
+    let mut known: BTreeSet<Digest> = level.iter().copied().collect();
+    let mut found = Vec::new();
+    while !level.is_empty() {
+        let wanted: Vec<(Digest, Descriptor)> = several(&level, |subject| {
+            Ok(from.referrers(subject, None)?.into_iter().map(|entry| (*subject, entry)).collect::<Vec<_>>())
+        })?
+        .into_iter()
+        .flatten()
+        .filter(|(_, entry)| known.insert(entry.digest))
+        .collect();
+        if known.len() > MAX_REFERRERS {
+            return Err(StoreError::Nesting { path: PathBuf::from("what refers to the image") });
+        }
+        let trees = several(&wanted, |(subject, entry)| {
+            let tree = from.read_referrer(entry)?;
+            let of = |tree: &Tree| artifact::root_of(tree, &PathBuf::new()).map(|(of, _)| of);
+            Ok(tree.filter(|tree| of(tree).is_ok_and(|of| of == *subject)))
+        })?;
+        level.clear();
+        for tree in trees.into_iter().flatten() {
+            level.extend(tree.documents.last().map(|(root, _)| root.digest));
+            found.push(tree);
         }
     }
     Ok(found)
 }
 
-/// Copies what refers to images that `to` has.
+/// Does the same with all, a few at a time; what came of it in their order.
+fn several<T: Sync, R: Send>(
+    all: &[T],
+    work: impl Fn(&T) -> Result<R, StoreError> + Sync,
+) -> Result<Vec<R>, StoreError> {
+    let mut done = Vec::new();
+    for some in all.chunks(AT_A_TIME) {
+        let results: Result<Vec<R>, StoreError> = std::thread::scope(|scope| {
+            let threads: Vec<_> = some.iter().map(|one| scope.spawn(|| work(one))).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
+        });
+        done.extend(results?);
+    }
+    Ok(done)
+}
+
+/// Copies what refers to images that `to` has, without anybody looking: see [`Transfer::referrers`].
 ///
 /// # Errors
 ///
-/// As of [`copy_blobs`] and [`Store::put_referrer`]; when a blob is absent at the source.
+/// As there.
 pub fn copy_referrers(to: &dyn Store, from: &dyn Store, referrers: &[Tree]) -> Result<(), StoreError> {
-    let blobs = referrers.iter().flat_map(|tree| &tree.blobs);
-    copy_blobs(to, blobs.map(|blob| (blob, from)), |blob: &Descriptor, copied| match copied {
-        Copied::Absent => {
-            let path = PathBuf::from("the place it is copied from");
-            Err(StoreError::Missing { path, digest: blob.digest })
-        }
-        _ => Ok(()),
-    })?;
-    referrers.iter().try_for_each(|tree| to.put_referrer(tree))
+    Transfer::new(to, from).referrers(referrers)
 }

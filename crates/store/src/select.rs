@@ -1,6 +1,6 @@
 //! Chooses among the images of an index, wherever it is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use strata_oci::media_type::{is_config, is_index};
@@ -87,15 +87,29 @@ pub(crate) fn read_tree(
     documents: &dyn Documents,
     entries: &[Descriptor],
 ) -> Result<Option<Tree>, StoreError> {
-    let mut entries = entries.iter().filter(|entry| !is_attestation(entry));
-    let Some(root) = entries.next().filter(|root| is_index(&root.media_type)) else { return Ok(None) };
-    if entries.any(|other| other.digest != root.digest) {
-        return Ok(None);
+    match root(documents, entries)?.filter(|root| is_index(&root.media_type)) {
+        Some(root) => tree(documents, root).map(Some),
+        None => Ok(None),
     }
-    let mut root = root.clone();
-    // Those of the entry are of its place.
-    root.annotations.clear();
-    tree(documents, root).map(Some)
+}
+
+/// The one document among the entries of a layout's index, besides artifacts; `None` when there is none, or several.
+pub(crate) fn root(
+    documents: &dyn Documents,
+    entries: &[Descriptor],
+) -> Result<Option<Descriptor>, StoreError> {
+    let mut roots: Vec<Candidate> = Vec::new();
+    for entry in entries.iter().filter(|entry| !is_attestation(entry)) {
+        if roots.iter().all(|(known, _)| known.digest != entry.digest) {
+            roots.push((entry.clone(), None));
+        }
+    }
+    if roots.len() > 1 {
+        roots = without_artifacts(documents, roots)?;
+    }
+    let [(root, _)] = roots.as_slice() else { return Ok(None) };
+    // What the entry says else is of its place.
+    Ok(Some(Descriptor { annotations: BTreeMap::new(), ..root.clone() }))
 }
 
 /// A document and all below it.
@@ -205,7 +219,8 @@ fn without_artifacts(documents: &dyn Documents, all: Vec<Candidate>) -> Result<V
     for candidate in &all {
         let entry = &candidate.0;
         // Who says what it runs on is an image.
-        let bytes = if entry.platform.is_some() { None } else { documents.manifest(entry)? };
+        let is_plain = entry.platform.is_some() || is_index(&entry.media_type);
+        let bytes = if is_plain { None } else { documents.manifest(entry)? };
         let manifest = bytes.and_then(|bytes| Manifest::parse(&bytes, Some(&entry.media_type)).ok());
         if manifest.is_none_or(|manifest| is_config(&manifest.config.media_type)) {
             images.push(candidate.clone());

@@ -270,6 +270,12 @@ impl Source {
         self.has_indexes()
     }
 
+    /// Whether this kind of place keeps what refers to images: SBOMs, signatures.
+    #[must_use]
+    pub fn has_referrers(&self) -> bool {
+        self.has_manifests()
+    }
+
     /// The name that an image of this place has everywhere.
     #[must_use]
     pub fn name(&self) -> Option<Reference> {

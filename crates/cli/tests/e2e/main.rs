@@ -20,3 +20,4 @@ mod killed;
 mod output;
 mod registry;
 mod run;
+mod transfers;

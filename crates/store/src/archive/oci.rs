@@ -114,6 +114,10 @@ impl Store for OciArchive {
         select::read_tree(self, &self.entries)
     }
 
+    fn root(&self) -> Result<Option<Descriptor>, StoreError> {
+        select::root(self, &self.entries)
+    }
+
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Read + Send>>, StoreError> {
         let name = blob_name(&descriptor.digest);
         let Some(span) = self.members.file(&name)? else { return Ok(None) };

@@ -420,6 +420,10 @@ impl Store for Layout {
         crate::select::read_tree(self, &entries)
     }
 
+    fn root(&self) -> Result<Option<Descriptor>, StoreError> {
+        crate::select::root(self, &self.entries()?.unwrap_or_default())
+    }
+
     fn put_tree(&self, tree: &Tree, names: &[String]) -> Result<(), StoreError> {
         let names = self.names_or_default(names)?;
         let Some((root, root_bytes)) = tree.documents.last() else { return Ok(()) };

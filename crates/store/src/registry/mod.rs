@@ -419,14 +419,24 @@ impl Store for Image {
     }
 
     fn read_tree(&self) -> Result<Option<Tree>, StoreError> {
+        match self.root()?.filter(|root| media_type::is_index(&root.media_type)) {
+            Some(root) => select::tree(self, root).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn root(&self) -> Result<Option<Descriptor>, StoreError> {
         let Some(fetched) = self.get_manifest(&self.reference.identifier())? else { return Ok(None) };
         let document = Document::parse(&fetched.bytes, fetched.kind.as_deref());
-        let document = document.map_err(|source| self.not_understood(source))?;
-        let Document::Index(index) = document else { return Ok(None) };
-        // An index need not name its type itself; then the answer did.
-        let kind = Some(index.media_type).filter(|kind| !kind.is_empty()).or(fetched.kind);
-        let kind = kind.unwrap_or_else(|| media_type::OCI_INDEX.to_owned());
-        select::tree(self, Descriptor::of(kind, &fetched.bytes)).map(Some)
+        let kind = match document.map_err(|source| self.not_understood(source))? {
+            Document::Manifest(manifest) => manifest.media_type,
+            // An index need not name its type itself; then the answer did.
+            Document::Index(index) if index.media_type.is_empty() => {
+                fetched.kind.unwrap_or_else(|| media_type::OCI_INDEX.to_owned())
+            }
+            Document::Index(index) => index.media_type,
+        };
+        Ok(Some(Descriptor::of(kind, &fetched.bytes)))
     }
 
     fn put_tree(&self, tree: &Tree, names: &[String]) -> Result<(), StoreError> {

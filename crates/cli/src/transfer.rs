@@ -1,0 +1,119 @@
+//! What one sees of images on their way to another place.
+
+use crate::show::{Show, rate};
+use std::mem::take;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+use strata_oci::Descriptor;
+use strata_phases::{Event, Observer};
+use strata_store::{Copied, Progress};
+
+/// What is to be moved.
+pub(crate) struct Load {
+    blobs: usize,
+    size: u64,
+}
+
+impl Load {
+    /// These blobs, each once.
+    pub(crate) fn of<'a>(blobs: impl IntoIterator<Item = &'a Descriptor>) -> Self {
+        let mut blobs: Vec<_> = blobs.into_iter().map(|blob| (blob.digest, blob.size)).collect();
+        blobs.sort_unstable();
+        blobs.dedup();
+        // Whoever calls a blob huge is found out when it is read.
+        let size = blobs.iter().fold(0_u64, |sum, (_, size)| sum.saturating_add(*size));
+        Self { blobs: blobs.len(), size }
+    }
+}
+
+/// What was counted so far.
+#[derive(Default)]
+struct Counts {
+    moved: AtomicU64,
+    /// Bytes of blobs that did not have to be moved.
+    spared: AtomicU64,
+    settled: Mutex<Vec<(Descriptor, Copied)>>,
+}
+
+impl Progress for Counts {
+    fn moved(&self, bytes: u64) {
+        self.moved.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn undone(&self, bytes: u64) {
+        self.moved.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn settled(&self, blob: &Descriptor, how: Copied) {
+        if how != Copied::Copied {
+            self.spared.fetch_add(blob.size, Ordering::Relaxed);
+        }
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).push((blob.clone(), how));
+    }
+}
+
+impl Counts {
+    fn show(&self, show: &Show, size: u64, time: Duration) {
+        let moved = self.moved.load(Ordering::Relaxed);
+        let done = moved.saturating_add(self.spared.load(Ordering::Relaxed));
+        // What was read again after a failure is moved, and no more is done.
+        let done = if size == 0 { done } else { done.min(size) };
+        show.event(Event::Progress { done, size, moved, rate: rate(moved, time) });
+    }
+
+    fn show_blobs(&self, show: &Show) {
+        for (blob, how) in take(&mut *self.settled.lock().unwrap_or_else(PoisonError::into_inner)) {
+            let how = match how {
+                Copied::Present => "present",
+                Copied::Linked => "linked",
+                Copied::Cloned => "cloned",
+                Copied::Copied => "copied",
+                Copied::Absent => "absent",
+            };
+            show.event(Event::Blob { digest: blob.digest.to_string(), size: blob.size, how: how.to_owned() });
+        }
+    }
+}
+
+/// What came of a transfer.
+pub(crate) struct Moved<T> {
+    pub(crate) outcome: T,
+    pub(crate) bytes: u64,
+    pub(crate) time: Duration,
+}
+
+/// Shows a transfer while it goes on.
+pub(crate) fn watch<T>(
+    show: &Show,
+    to: &str,
+    load: &Load,
+    transfer: impl FnOnce(&Arc<dyn Progress>) -> T,
+) -> Moved<T> {
+    show.event(Event::TransferStarted { to: to.to_owned(), blobs: load.blobs, size: load.size });
+    let (start, counts) = (Instant::now(), Arc::new(Counts::default()));
+    let progress: Arc<dyn Progress> = Arc::<Counts>::clone(&counts);
+    let (going, over) = sync_channel::<()>(0);
+    let outcome = thread::scope(|scope| {
+        let counts = &counts;
+        let looking = move || {
+            let mut looked = Instant::now();
+            while over.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
+                counts.show_blobs(show);
+                if looked.elapsed() >= show.pace() {
+                    looked = Instant::now();
+                    counts.show(show, load.size, start.elapsed());
+                }
+            }
+        };
+        scope.spawn(looking);
+        // Dropped even by a panic: nobody looks for ever.
+        let _going = going;
+        transfer(&progress)
+    });
+    counts.show_blobs(show);
+    show.end_transfer();
+    Moved { outcome, bytes: counts.moved.load(Ordering::Relaxed), time: start.elapsed() }
+}
