@@ -13,6 +13,7 @@ mod read;
 mod slices;
 mod source;
 mod tar_writer;
+pub mod unchanged;
 mod unpack;
 mod visit;
 
@@ -21,10 +22,10 @@ pub use pack::{Compression, Packed, diff_id, pack, pack_with};
 pub use pattern::{BadPattern, clean, matches};
 pub use read::{HashWriter, VerifiedReader, VerifyError, open_layer};
 pub use slices::slices;
-pub use source::{Content, GeneratedEntry, Owner, Parent, SliceItem, Source, write_tar};
+pub use source::{Content, GeneratedEntry, Owner, Parent, SliceItem, Source, skeleton, write_tar};
 pub use tar_writer::{MTIME, TarWriter};
 pub use unpack::{
     Member, MemberLimits, Ownership, Times, Trust, UnpackOptions, UnpackStats, Whiteouts, examine, members,
-    unpack,
+    unpack, unpack_and_sum,
 };
 pub use visit::visit_files;

@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use strata_oci::Digest;
+
 use crate::error::LayerError;
+use crate::read::HashWriter;
 use crate::tar_writer::TarWriter;
 
 /// Who owns an entry.
@@ -132,6 +135,41 @@ pub fn write_tar(source: &Source, out: &mut dyn Write) -> Result<(), LayerError>
     let mut buffered = BufWriter::with_capacity(256 * 1024, out);
     write_entries(source, &mut buffered)?;
     buffered.flush().map_err(LayerError::write)
+}
+
+/// Digest of the archive of a [`Source::Dir`] but for the contents of its files, of which none is read: of names, links,
+/// kinds, modes, owners and sizes, and of how they are written. An archive with the same skeleton and the same contents
+/// is the same archive.
+pub fn skeleton(source: &Source) -> Result<Digest, LayerError> {
+    let mut hash = HashWriter::new(std::io::sink());
+    let mut buffered = BufWriter::with_capacity(256 * 1024, &mut hash);
+    let mut tar = TarWriter::new(&mut buffered);
+    if let Source::Dir { dir, as_path, parents, owner } = source {
+        write_parents(&mut tar, parents)?;
+        walk(dir, |relative, meta| {
+            let item = item_meta(meta);
+            if !meta.is_file() {
+                return write_item(&mut tar, dir, as_path, *owner, relative, &item);
+            }
+            tar.hollow_file(&join(OsStr::new(as_path), relative), item.mode & 0o7777, *owner, item.size)
+        })?;
+    }
+    tar.finish()?;
+    buffered.flush().map_err(LayerError::write)?;
+    drop(buffered);
+    Ok(hash.finish().1)
+}
+
+impl Source {
+    /// Digest of what the archive of a [`Source::Dir`] depends on besides the tree: its name, its owner, the folders
+    /// above.
+    pub fn frame(&self) -> Option<Digest> {
+        let Self::Dir { as_path, parents, owner, .. } = self else { return None };
+        let mut tar = TarWriter::new(Vec::new());
+        // What cannot be written is told when the layer is packed.
+        let written = write_parents(&mut tar, parents).and_then(|()| tar.dir(as_path, 0o755, *owner));
+        Some(Digest::of(&written.and_then(|()| tar.finish()).ok()?))
+    }
 }
 
 /// Like [`write_tar`], with many small writes.

@@ -117,6 +117,19 @@ impl<W: Write> TarWriter<W> {
         self.pad(size)
     }
 
+    /// What surrounds the bytes of a file in the archive, without them.
+    pub(crate) fn hollow_file(
+        &mut self,
+        name: &OsStr,
+        mode: u32,
+        owner: Owner,
+        size: u64,
+    ) -> Result<(), LayerError> {
+        let name = name.as_bytes();
+        self.header(&Header { name, link: b"", kind: b'0', mode, owner, size, device: (0, 0) })?;
+        self.pad(size)
+    }
+
     /// Ends the archive with two zero blocks and gives the output back, not flushed.
     pub fn finish(mut self) -> Result<W, LayerError> {
         self.raw(&ZEROS)?;

@@ -9,7 +9,7 @@ mod header;
 mod members;
 mod root;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -21,6 +21,7 @@ use std::rc::Rc;
 
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
+use strata_oci::{Digest, Hasher};
 
 use crate::error::LayerError;
 pub use examine::examine;
@@ -114,7 +115,19 @@ pub struct UnpackStats {
 /// Modes are kept, and modification times if asked; those of directories are set last, so an error leaves them open.
 /// The directory must not be changed by others meanwhile.
 pub fn unpack(tar: &mut dyn Read, dir: &Path, options: &UnpackOptions) -> Result<UnpackStats, LayerError> {
+    unpack_and_sum(tar, dir, options).map(|(stats, _)| stats)
+}
+
+/// Like [`unpack`]; gives the archive's [skeleton](crate::skeleton) as well.
+pub fn unpack_and_sum(
+    tar: &mut dyn Read,
+    dir: &Path,
+    options: &UnpackOptions,
+) -> Result<(UnpackStats, Digest), LayerError> {
     let left = Rc::new(Cell::new(MAX_ENTRY_HEADERS));
+    let bones = Rc::new(RefCell::new(Hasher::new()));
+    let is_content = Rc::new(Cell::new(false));
+    let tar = Bones { inner: tar, hasher: Rc::clone(&bones), is_content: Rc::clone(&is_content) };
     let mut archive = tar::Archive::new(Budget { inner: tar, left: Rc::clone(&left) });
     let mut job = Job {
         root: Root::open(dir)?,
@@ -135,9 +148,11 @@ pub fn unpack(tar: &mut dyn Read, dir: &Path, options: &UnpackOptions) -> Result
             if options.trust == Trust::Data {
                 item.disarm()?;
             }
+            is_content.set(item.kind == Kind::File);
             job.extract(&item, &mut entry)?;
         }
         io::copy(&mut entry, &mut io::sink()).map_err(LayerError::read)?;
+        is_content.set(false);
         left.set(MAX_ENTRY_HEADERS);
     }
     left.set(u64::MAX);
@@ -148,7 +163,25 @@ pub fn unpack(tar: &mut dyn Read, dir: &Path, options: &UnpackOptions) -> Result
     if after == options.max_bytes {
         return Err(LayerError::TooLarge { limit: options.max_bytes, unit: "bytes" });
     }
-    Ok(job.stats)
+    let bones = bones.take().finish();
+    Ok((job.stats, bones))
+}
+
+/// Hashes an archive but for the contents of its files.
+struct Bones<R> {
+    inner: R,
+    hasher: Rc<RefCell<Hasher>>,
+    is_content: Rc<Cell<bool>>,
+}
+
+impl<R: Read> Read for Bones<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        if !self.is_content.get() {
+            self.hasher.borrow_mut().update(&buffer[..count]);
+        }
+        Ok(count)
+    }
 }
 
 /// An extraction under way.

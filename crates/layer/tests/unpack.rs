@@ -7,7 +7,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use strata_layer::{LayerError, Owner, Source, UnpackOptions, UnpackStats, Whiteouts, unpack, write_tar};
+use strata_layer::{
+    LayerError, Owner, Parent, Source, UnpackOptions, UnpackStats, Whiteouts, skeleton, unpack,
+    unpack_and_sum, write_tar,
+};
 use tar::{EntryType, Header};
 
 const OWNER: Owner = Owner { uid: 1000, gid: 1000 };
@@ -311,4 +314,37 @@ fn names_of_megabytes_are_refused_without_being_kept() {
     let refused = unpack(&mut bytes.as_slice(), &fixture.root(), &UnpackOptions::default()).unwrap_err();
     assert!(matches!(refused, LayerError::Read { .. }), "{refused}");
     assert!(refused.to_string().len() < 1000);
+}
+
+#[test]
+fn a_skeleton_is_that_of_the_archive_if_the_tree_is_what_was_packed() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = dir.path().join("tree");
+    fs::create_dir_all(tree.join("sub/empty")).unwrap();
+    fs::write(tree.join("sub/file"), vec![7; 70_000]).unwrap();
+    fs::write(tree.join("n".repeat(120)), "long").unwrap();
+    symlink("t".repeat(150), tree.join("link")).unwrap();
+    let of = |tree: &Path, uid| Source::Dir {
+        dir: tree.to_owned(),
+        as_path: "/layers/x".to_owned(),
+        parents: vec![Parent { path: "/layers".to_owned(), owner: Owner::ROOT, mode: 0o755 }],
+        owner: Owner { uid, gid: 7 },
+    };
+    let source = of(&tree, 1000);
+    let mut tar = Vec::new();
+    write_tar(&source, &mut tar).unwrap();
+    let out = dir.path().join("out");
+    fs::create_dir(&out).unwrap();
+    let (_, bones) = unpack_and_sum(&mut tar.as_slice(), &out, &UnpackOptions::default()).unwrap();
+    let back = out.join("layers/x");
+    assert_eq!(bones, skeleton(&source).unwrap());
+    assert_eq!(bones, skeleton(&of(&back, 1000)).unwrap());
+    assert_ne!(bones, skeleton(&of(&back, 1001)).unwrap());
+    assert_ne!(of(&back, 1000).frame(), of(&back, 1001).frame());
+    assert_eq!(of(&back, 1000).frame(), source.frame());
+    // Contents are not looked at, sizes are.
+    fs::write(back.join("sub/file"), vec![8; 70_000]).unwrap();
+    assert_eq!(bones, skeleton(&of(&back, 1000)).unwrap());
+    fs::write(back.join("sub/file"), vec![7; 70_001]).unwrap();
+    assert_ne!(bones, skeleton(&of(&back, 1000)).unwrap());
 }
