@@ -21,7 +21,8 @@ use std::time::Duration;
 use strata_decide::export as decide;
 use strata_layer::Owner;
 use strata_oci::Reference;
-use strata_phases::export::{Export, Place};
+use strata_phases::export::{Export, Place, Trees};
+use strata_phases::index::Index;
 use strata_phases::{Event, Failure, Observer, export, files, saving};
 use strata_sandbox::{Io, Job, Mount, Root, Sandbox, SandboxError, Spec, WorkDir};
 use strata_spec::PlatformApi;
@@ -426,8 +427,14 @@ fn export_image(
     let is_new = target.layout.dir().symlink_metadata().is_err();
     let layout = Layout::open_or_create(target.layout.dir())
         .map_err(|error| store_failure("cannot make the image's folder", &error))?;
+    let index = Index::open(&work.layers, show);
     let export = Export {
-        layers: Place { real: &work.layers, seen: inside::LAYERS },
+        trees: Trees {
+            layers: Place { real: &work.layers, seen: inside::LAYERS },
+            owner: base.owner,
+            parents: export::Parents::Fixed,
+        },
+        index: &index,
         app: Place { real: &work.app, seen: inside::APP },
         group: &metadata.buildpacks,
         metadata,
@@ -439,14 +446,12 @@ fn export_image(
         annotations: &args.annotation,
         process_type: args.process_type.as_deref(),
         project: &ProjectMetadata::default(),
-        owner: base.owner,
         created,
         exec_env: EXEC_ENV,
         api: PlatformApi::NEWEST,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         cancelled: interrupt.flag(),
         previous: export::Previous::default(),
-        parents: export::Parents::Fixed,
         may_be_sparse: false,
         own_sboms: None,
     };

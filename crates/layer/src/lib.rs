@@ -22,7 +22,7 @@ pub use pack::{Compression, Packed, diff_id, pack, pack_with};
 pub use pattern::{BadPattern, clean, matches};
 pub use read::{HashWriter, VerifiedReader, VerifyError, open_layer};
 pub use slices::slices;
-pub use source::{Content, GeneratedEntry, Owner, Parent, SliceItem, Source, skeleton, write_tar};
+pub use source::{Content, GeneratedEntry, Owner, Parent, Skeleton, SliceItem, Source, skeleton, write_tar};
 pub use tar_writer::{MTIME, TarWriter};
 pub use unpack::{
     Member, MemberLimits, Ownership, Times, Trust, UnpackOptions, UnpackStats, Whiteouts, examine, members,

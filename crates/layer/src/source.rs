@@ -137,10 +137,19 @@ pub fn write_tar(source: &Source, out: &mut dyn Write) -> Result<(), LayerError>
     buffered.flush().map_err(LayerError::write)
 }
 
-/// Digest of the archive of a [`Source::Dir`] but for the contents of its files, of which none is read: of names, links,
-/// kinds, modes, owners and sizes, and of how they are written. An archive with the same skeleton and the same contents
-/// is the same archive.
-pub fn skeleton(source: &Source) -> Result<Digest, LayerError> {
+/// All of an archive but the contents of its files: names, links, kinds, modes, owners and sizes, and how they are
+/// written. Archives with the same skeleton and the same contents are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Skeleton {
+    /// Digest of the archive without the contents of files.
+    pub digest: Digest,
+    /// Size of the whole archive in bytes.
+    pub size: u64,
+}
+
+/// The skeleton of the archive of a [`Source::Dir`]. No file is read.
+pub fn skeleton(source: &Source) -> Result<Skeleton, LayerError> {
+    let mut contents = 0;
     let mut hash = HashWriter::new(std::io::sink());
     let mut buffered = BufWriter::with_capacity(256 * 1024, &mut hash);
     let mut tar = TarWriter::new(&mut buffered);
@@ -151,13 +160,15 @@ pub fn skeleton(source: &Source) -> Result<Digest, LayerError> {
             if !meta.is_file() {
                 return write_item(&mut tar, dir, as_path, *owner, relative, &item);
             }
+            contents += item.size;
             tar.hollow_file(&join(OsStr::new(as_path), relative), item.mode & 0o7777, *owner, item.size)
         })?;
     }
     tar.finish()?;
     buffered.flush().map_err(LayerError::write)?;
     drop(buffered);
-    Ok(hash.finish().1)
+    let (_, digest, bones) = hash.finish();
+    Ok(Skeleton { digest, size: bones + contents })
 }
 
 impl Source {

@@ -21,7 +21,7 @@ use std::rc::Rc;
 
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
-use strata_oci::{Digest, Hasher};
+use strata_oci::Hasher;
 
 use crate::error::LayerError;
 pub use examine::examine;
@@ -29,6 +29,8 @@ use header::{Item, Kind, MAX_ENTRY_HEADERS, split};
 use members::Budget;
 pub use members::{Member, MemberLimits, members};
 use root::{Place, Root};
+
+use crate::source::Skeleton;
 
 /// How deletions of lower layers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,16 +120,22 @@ pub fn unpack(tar: &mut dyn Read, dir: &Path, options: &UnpackOptions) -> Result
     unpack_and_sum(tar, dir, options).map(|(stats, _)| stats)
 }
 
-/// Like [`unpack`]; gives the archive's [skeleton](crate::skeleton) as well.
+/// Like [`unpack`]; gives the archive's skeleton as well.
 pub fn unpack_and_sum(
     tar: &mut dyn Read,
     dir: &Path,
     options: &UnpackOptions,
-) -> Result<(UnpackStats, Digest), LayerError> {
+) -> Result<(UnpackStats, Skeleton), LayerError> {
     let left = Rc::new(Cell::new(MAX_ENTRY_HEADERS));
     let bones = Rc::new(RefCell::new(Hasher::new()));
     let is_content = Rc::new(Cell::new(false));
-    let tar = Bones { inner: tar, hasher: Rc::clone(&bones), is_content: Rc::clone(&is_content) };
+    let size = Rc::new(Cell::new(0));
+    let tar = Bones {
+        inner: tar,
+        hasher: Rc::clone(&bones),
+        is_content: Rc::clone(&is_content),
+        size: Rc::clone(&size),
+    };
     let mut archive = tar::Archive::new(Budget { inner: tar, left: Rc::clone(&left) });
     let mut job = Job {
         root: Root::open(dir)?,
@@ -163,20 +171,21 @@ pub fn unpack_and_sum(
     if after == options.max_bytes {
         return Err(LayerError::TooLarge { limit: options.max_bytes, unit: "bytes" });
     }
-    let bones = bones.take().finish();
-    Ok((job.stats, bones))
+    Ok((job.stats, Skeleton { digest: bones.take().finish(), size: size.get() }))
 }
 
-/// Hashes an archive but for the contents of its files.
+/// Hashes an archive but for the contents of its files, and counts all of it.
 struct Bones<R> {
     inner: R,
     hasher: Rc<RefCell<Hasher>>,
     is_content: Rc<Cell<bool>>,
+    size: Rc<Cell<u64>>,
 }
 
 impl<R: Read> Read for Bones<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
+        self.size.set(self.size.get() + count as u64);
         if !self.is_content.get() {
             self.hasher.borrow_mut().update(&buffer[..count]);
         }

@@ -337,6 +337,7 @@ fn a_skeleton_is_that_of_the_archive_if_the_tree_is_what_was_packed() {
     fs::create_dir(&out).unwrap();
     let (_, bones) = unpack_and_sum(&mut tar.as_slice(), &out, &UnpackOptions::default()).unwrap();
     let back = out.join("layers/x");
+    assert_eq!(bones.size, tar.len() as u64);
     assert_eq!(bones, skeleton(&source).unwrap());
     assert_eq!(bones, skeleton(&of(&back, 1000)).unwrap());
     assert_ne!(bones, skeleton(&of(&back, 1001)).unwrap());

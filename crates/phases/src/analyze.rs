@@ -182,7 +182,7 @@ fn restore_sbom(
         }
     };
     match extract(&mut tar, input.layers_dir, Path::new("sbom/launch"), Limits::Documents) {
-        Ok(()) => Ok(()),
+        Ok(_) => Ok(()),
         Err(error) if error.is_harmless() => {
             lost(Failure::caused(Exit::Analyze, "", &error).causes.join(": "));
             Ok(())
@@ -204,7 +204,7 @@ fn from_launch_cache(
         Ok(None) => return false,
         Ok(Some(mut tar)) => {
             match extract(&mut tar, layers_dir, Path::new("sbom/launch"), Limits::Documents) {
-                Ok(()) => return true,
+                Ok(_) => return true,
                 Err(error) => Failure::caused(Exit::Analyze, "its SBOM layer cannot be used", &error),
             }
         }

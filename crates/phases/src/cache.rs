@@ -4,10 +4,13 @@ use crate::build::{FoundLayer, find_layers};
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
 use crate::files;
+use crate::index::{Index, Known};
 use crate::restore::cache_metadata;
+use crate::trees::Trees;
 use std::path::Path;
 use std::time::Instant;
-use strata_layer::{Owner, Parent, Source};
+use strata_layer::LayerError;
+use strata_oci::Digest;
 use strata_spec::PlatformApi;
 use strata_spec::bom;
 use strata_spec::buildpack::escape_id;
@@ -23,10 +26,10 @@ use strata_store::cache::{Cache, CacheWriter, Reuse};
 pub struct Keep<'a> {
     /// The group.
     pub group: &'a [GroupElement],
-    /// What the buildpacks left.
-    pub layers_dir: &'a Path,
-    /// The owner of layers in the cache.
-    pub owner: Owner,
+    /// What the buildpacks left, and its owner in the cache.
+    pub trees: Trees<'a>,
+    /// What is known of it.
+    pub index: &'a Index,
     /// The platform's API.
     pub api: PlatformApi,
     /// How many threads compress.
@@ -62,6 +65,7 @@ pub fn run(input: &Keep<'_>, cache: &dyn Cache, observer: &dyn Observer) -> Resu
     }
     let json = metadata.to_json().map_err(|error| failed(&error))?;
     filling.writer.commit(&strata_oci::go_json::to_string(&json)).map_err(|error| failed(&error))?;
+    input.index.save(observer);
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "cache".into(), millis });
     Ok(())
@@ -76,13 +80,14 @@ pub fn keep_launch_sbom(input: &Keep<'_>, cache: &dyn Cache, observer: &dyn Obse
     let failed = |error: &dyn std::error::Error| {
         Failure::caused(Exit::Export, format!("failed to fill the launch cache {}", cache.name()), error)
     };
-    let dir = files::below(input.layers_dir, "sbom/launch").map_err(|error| failed(&error))?;
+    let tail = Path::new("sbom/launch");
+    let dir = files::below(input.trees.layers.real, tail).map_err(|error| failed(&error))?;
     if !input.api.has_sbom_layer() || !dir.is_dir() {
         return Ok(());
     }
     let writer = cache.begin().map_err(|error| failed(&error))?;
     let mut filling = Filling { input, writer, before: CacheMetadata::default(), observer };
-    let source = filling.source(&dir).map_err(|error| failed(&error))?;
+    let source = input.trees.source(tail).map_err(|error| failed(&error))?;
     filling.writer.add(&source, input.threads).map_err(|error| failed(&error))?;
     filling.writer.commit("{}").map_err(|error| failed(&error))
 }
@@ -94,7 +99,7 @@ impl Filling<'_> {
             version: buildpack.version.clone(),
             ..BuildpackLayers::default()
         };
-        let found = match find_layers(&self.input.layers_dir.join(escape_id(&buildpack.id))) {
+        let found = match find_layers(&self.input.trees.layers.real.join(escape_id(&buildpack.id))) {
             Ok(found) => found,
             Err(error) => {
                 let cause = Failure::caused(Exit::Export, "cannot read its layers", &error).chain();
@@ -121,7 +126,8 @@ impl Filling<'_> {
             return Ok(None);
         }
         let known = self.before.layer(&buildpack.id, &layer.name).map(|known| known.sha.clone());
-        let Some(Sha { sha }) = self.add(&id, &layer.dir, known.as_deref())? else { return Ok(None) };
+        let tail = Path::new(&escape_id(&buildpack.id)).join(&layer.name);
+        let Some(Sha { sha }) = self.add(&id, &tail, known.as_deref())? else { return Ok(None) };
         let types = layer.toml.types;
         let data = layer.toml.metadata.as_ref().map(values::table_to_json).unwrap_or_default();
         let bom = bom::keep(&layer.toml.bom);
@@ -130,7 +136,8 @@ impl Filling<'_> {
 
     /// SBOM files of cached layers; an empty checksum when there are none.
     fn sbom(&mut self) -> Result<Sha, StoreError> {
-        let dir = match files::below(self.input.layers_dir, "sbom/cache") {
+        let tail = Path::new("sbom/cache");
+        let dir = match files::below(self.input.trees.layers.real, tail) {
             Ok(dir) => dir,
             Err(error) => {
                 self.observer.warn(format!("Failed to cache SBOM files: {error}"));
@@ -141,61 +148,65 @@ impl Filling<'_> {
             return Ok(Sha::default());
         }
         let known = Some(self.before.sbom.sha.clone()).filter(|sha| !sha.is_empty());
-        Ok(self.add("buildpacksio/lifecycle:cache.sbom", &dir, known.as_deref())?.unwrap_or_default())
+        Ok(self.add("buildpacksio/lifecycle:cache.sbom", tail, known.as_deref())?.unwrap_or_default())
     }
 
-    /// Keeps a folder; `known` is what the cache had under its name. `None` when the folder cannot be packed.
-    fn add(&mut self, id: &str, dir: &Path, known: Option<&str>) -> Result<Option<Sha>, StoreError> {
-        let lost = |error: &dyn std::error::Error| {
-            let cause = Failure::caused(Exit::Export, "it cannot be packed", error).chain();
-            self.observer.warn(format!("Failed to cache layer '{id}': {cause}"));
-        };
-        let source = match self.source(dir) {
+    /// Keeps a folder of the layers directory; `known` is what the cache had under its name. `None` when the folder cannot
+    /// be packed.
+    fn add(&mut self, id: &str, tail: &Path, known: Option<&str>) -> Result<Option<Sha>, StoreError> {
+        let source = match self.input.trees.source(tail) {
             Ok(source) => source,
-            Err(error) => {
-                lost(&error);
-                return Ok(None);
-            }
+            Err(error) => return Ok(self.lost(id, &error)),
         };
-        if let Some(known) = known.and_then(|sha| sha.parse().ok()) {
-            match strata_layer::diff_id(&source) {
-                Ok((diff_id, _)) if diff_id == known => match self.writer.reuse(&known)? {
-                    Reuse::Taken => {
-                        self.observer.detail(format!("Reusing cache layer '{id}'"));
-                        self.observer.debug(format!("Layer '{id}' SHA: {known}"));
-                        return Ok(Some(Sha { sha: known.to_string() }));
+        let old: Option<Digest> = known.and_then(|sha| sha.parse().ok());
+        let sight = old.and_then(|_| self.input.index.look(&source));
+        // What has changed is not read twice.
+        let is_other = sight.as_ref().is_some_and(|sight| sight.is_other);
+        if let Some(old) = old.filter(|_| !is_other) {
+            match self.input.index.know(&source, sight.as_ref()) {
+                Ok(Known { diff_id, .. }) if diff_id == old => {
+                    if self.reuse(id, &old)? {
+                        return Ok(Some(Sha { sha: old.to_string() }));
                     }
-                    Reuse::Absent => {}
-                    Reuse::Damaged { found } => self.observer.warn(format!(
-                        "Skipping reuse for layer {id}: expected layer contents to have SHA '{known}'; found '{found}'"
-                    )),
-                },
-                Ok(_) => {}
-                Err(error) => {
-                    lost(&error);
-                    return Ok(None);
                 }
+                Ok(_) => {}
+                Err(error) => return Ok(self.lost(id, &error)),
             }
         }
         match self.writer.add(&source, self.input.threads) {
-            Ok(diff_id) => {
+            Ok(packed) => {
+                self.input.index.record(sight.as_ref(), Known::of(&packed), None);
                 self.observer.detail(format!("Adding cache layer '{id}'"));
-                self.observer.debug(format!("Layer '{id}' SHA: {diff_id}"));
-                Ok(Some(Sha { sha: diff_id.to_string() }))
+                self.observer.debug(format!("Layer '{id}' SHA: {}", packed.diff_id));
+                Ok(Some(Sha { sha: packed.diff_id.to_string() }))
             }
-            // The folder is at fault, not the cache.
-            Err(StoreError::Layer(error)) => {
-                lost(&error);
-                Ok(None)
+            Err(StoreError::CacheLayer { source, .. }) if !matches!(source, LayerError::Write { .. }) => {
+                // The folder is at fault, not the cache.
+                Ok(self.lost(id, &source))
             }
             Err(error) => Err(error),
         }
     }
 
-    fn source(&self, dir: &Path) -> Result<Source, strata_layer::LayerError> {
-        let parents = Parent::ancestors_of(dir)?;
-        let owner = self.input.owner;
-        let as_path = dir.display().to_string();
-        Ok(Source::Dir { dir: dir.to_owned(), as_path, parents, owner })
+    fn lost<T>(&self, id: &str, error: &dyn std::error::Error) -> Option<T> {
+        let cause = Failure::caused(Exit::Export, "it cannot be packed", error).chain();
+        self.observer.warn(format!("Failed to cache layer '{id}': {cause}"));
+        None
+    }
+
+    /// Takes a layer of the cache over; `false` when that is not possible.
+    fn reuse(&mut self, id: &str, known: &Digest) -> Result<bool, StoreError> {
+        let reuse = self.writer.reuse(known)?;
+        match reuse {
+            Reuse::Taken => {
+                self.observer.detail(format!("Reusing cache layer '{id}'"));
+                self.observer.debug(format!("Layer '{id}' SHA: {known}"));
+            }
+            Reuse::Absent => {}
+            Reuse::Damaged { found } => self.observer.warn(format!(
+                "Skipping reuse for layer {id}: expected layer contents to have SHA '{known}'; found '{found}'"
+            )),
+        }
+        Ok(reuse == Reuse::Taken)
     }
 }

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
-use strata_layer::{LayerError, Times, Trust, UnpackOptions, Whiteouts, unpack};
+use strata_layer::{LayerError, Skeleton, Times, Trust, UnpackOptions, Whiteouts, unpack_and_sum};
 
 /// Why a layer was not put back.
 #[derive(Debug, thiserror::Error)]
@@ -44,15 +44,16 @@ pub(crate) fn extract(
     layers_dir: &Path,
     tail: &Path,
     limits: Limits,
-) -> Result<(), ExtractError> {
+) -> Result<Skeleton, ExtractError> {
     let aside = tempfile::Builder::new()
         .prefix(".restore-")
         .tempdir_in(layers_dir)
         .map_err(io_error("make a folder in", layers_dir))?;
     let moved = extract_aside(tar, aside.path(), layers_dir, tail, limits);
     let removed = files::remove(aside.path());
-    moved?;
-    Ok(removed?)
+    let skeleton = moved?;
+    removed?;
+    Ok(skeleton)
 }
 
 /// How large a layer may be.
@@ -70,7 +71,7 @@ fn extract_aside(
     layers_dir: &Path,
     tail: &Path,
     limits: Limits,
-) -> Result<(), ExtractError> {
+) -> Result<Skeleton, ExtractError> {
     let mut options = UnpackOptions {
         whiteouts: Whiteouts::Literal,
         times: Times::Now,
@@ -80,7 +81,7 @@ fn extract_aside(
     if let Limits::Documents = limits {
         (options.max_entries, options.max_bytes) = (100_000, 2 << 30);
     }
-    unpack(tar, aside, &options).map_err(|error| match error {
+    let (_, skeleton) = unpack_and_sum(tar, aside, &options).map_err(|error| match error {
         LayerError::Io { ref source, .. } if is_of_the_disk(source) => ExtractError::Layer(error),
         other => ExtractError::Damaged(other),
     })?;
@@ -93,7 +94,7 @@ fn extract_aside(
         std::fs::create_dir_all(parent).map_err(io_error("create", parent))?;
     }
     from.move_to(&to).map_err(io_error("move a restored layer to", &to))?;
-    Ok(())
+    Ok(skeleton)
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
@@ -196,7 +197,7 @@ mod tests {
         let mut tar = TarWriter::new(Vec::new());
         write(&mut tar);
         let bytes = tar.finish().unwrap();
-        extract(&mut bytes.as_slice(), layers_dir, Path::new("a_b/x"), Limits::Layer)
+        extract(&mut bytes.as_slice(), layers_dir, Path::new("a_b/x"), Limits::Layer).map(drop)
     }
 
     fn chain(tar: &mut TarWriter<Vec<u8>>, dirs: &[&str]) {

@@ -14,11 +14,13 @@ pub mod export;
 mod extract;
 pub mod failure;
 pub mod files;
+pub mod index;
 pub mod process;
 pub mod rebase;
 pub mod restore;
 pub mod saving;
 mod sbom;
+pub mod trees;
 
 pub use event::{Event, Level, Observer};
 pub use failure::Failure;

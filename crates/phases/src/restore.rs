@@ -3,14 +3,17 @@
 
 use crate::event::{Event, Observer};
 use crate::extract::{Limits, extract};
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::files::{self, FileError};
+use crate::index::{Index, Known};
 use crate::sbom;
+use crate::trees::Trees;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 use strata_decide::restore::{self as decide, Contents, From, LayerPlan};
+use strata_layer::Skeleton;
 use strata_oci::Digest;
 use strata_spec::PlatformApi;
 use strata_spec::buildpack::escape_id;
@@ -27,8 +30,8 @@ use strata_store::cache::Cache;
 pub struct Restore<'a> {
     /// The group.
     pub group: &'a [GroupElement],
-    /// Where layers go.
-    pub layers_dir: &'a Path,
+    /// Where layers go, and what export will make of them.
+    pub trees: Trees<'a>,
     /// What the previous image says of its layers.
     pub metadata: &'a LifecycleMetadata,
     /// The cache, if there is one.
@@ -65,7 +68,9 @@ pub fn run(input: &Restore<'_>, observer: &dyn Observer) -> Result<(), Failure> 
     for buildpack in input.group {
         jobs.extend(metadata(input, buildpack, &cached, observer).map_err(failed)?);
     }
-    contents(input, &jobs, observer)?;
+    let index = Index::open(input.trees.layers.real, observer);
+    contents(input, &jobs, &index, observer)?;
+    index.save(observer);
     if input.api.has_sbom_layer() && !input.skip {
         sboms(input, &cached, observer)?;
     }
@@ -99,10 +104,6 @@ pub(crate) fn cache_metadata(cache: Option<&dyn Cache>, observer: &dyn Observer)
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    Failure::caused(Exit::Restore, "", error).causes.join(": ")
-}
-
 /// Writes `store.toml` of every buildpack that had one.
 fn stores(input: &Restore<'_>) -> Result<(), FileError> {
     for buildpack in input.group {
@@ -112,7 +113,7 @@ fn stores(input: &Restore<'_>) -> Result<(), FileError> {
                 Some(toml::Value::Table(table)) => table,
                 _ => toml::Table::new(),
             };
-            let path = files::below(input.layers_dir, escape_id(&buildpack.id))?.join("store.toml");
+            let path = files::below(input.trees.layers.real, escape_id(&buildpack.id))?.join("store.toml");
             files::write(&path, &layer::Store { metadata }.to_toml())?;
         }
     }
@@ -127,7 +128,7 @@ fn metadata(
     observer: &dyn Observer,
 ) -> Result<Vec<Job>, FileError> {
     let folder = escape_id(&buildpack.id);
-    let dir = files::below(input.layers_dir, &folder)?;
+    let dir = files::below(input.trees.layers.real, &folder)?;
     let present = present(&dir)?;
     let mut jobs = Vec::new();
     let plans = decide::layers(&buildpack.id, input.metadata, cached, &present, input.skip, input.api);
@@ -186,17 +187,29 @@ fn remove(layer: &Path) -> Result<(), FileError> {
 
 /// Extracts layers side by side. One that cannot be had is gone, description included: a buildpack that found the
 /// description alone would take the layer for complete.
-fn contents(input: &Restore<'_>, jobs: &[Job], observer: &dyn Observer) -> Result<(), Failure> {
+fn contents(
+    input: &Restore<'_>,
+    jobs: &[Job],
+    index: &Index,
+    observer: &dyn Observer,
+) -> Result<(), Failure> {
     let Some(cache) = input.cache else { return Ok(()) };
     let next = Mutex::new(jobs.iter());
     let work = || -> Result<(), Failure> {
         loop {
             let job = next.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
             let Some(job) = job else { return Ok(()) };
-            if let Some(reason) = restore_one(cache, &job.sha, input.layers_dir, &job.tail, Limits::Layer)? {
-                observer.warn(format!("Skipping restore for layer {}: {reason}", job.id));
-                remove(&input.layers_dir.join(&job.tail))
-                    .map_err(|error| Failure::caused(Exit::Restore, "failed to restore", &error))?;
+            if is_in_place(input, job, index) {
+                observer.debug(format!("Layer '{}' is in its place already", job.id));
+                continue;
+            }
+            match restore_one(cache, &job.sha, input.trees.layers.real, &job.tail, Limits::Layer)? {
+                Ok(restored) => remember(input, job, restored, index),
+                Err(reason) => {
+                    observer.warn(format!("Skipping restore for layer {}: {reason}", job.id));
+                    remove(&input.trees.layers.real.join(&job.tail))
+                        .map_err(|error| Failure::caused(Exit::Restore, "failed to restore", &error))?;
+                }
             }
         }
     };
@@ -211,6 +224,31 @@ fn contents(input: &Restore<'_>, jobs: &[Job], observer: &dyn Observer) -> Resul
     })
 }
 
+/// Whether a layer is what the cache has, as platforms find it that keep the layers directory.
+fn is_in_place(input: &Restore<'_>, job: &Job, index: &Index) -> bool {
+    let source = input.trees.source(&job.tail).ok();
+    let known = source.and_then(|source| index.look(&source)?.known);
+    known.is_some_and(|known| known.diff_id.to_string() == job.sha)
+}
+
+/// Remembers what a restored layer makes when it is packed again: the same archive, if that looks as one that is packed
+/// here and now. It does not if the user of the build is another one by now, or for what cannot be restored as it was.
+fn remember(input: &Restore<'_>, job: &Job, restored: Restored, index: &Index) {
+    // Whatever is the matter with a tree is told when it is read.
+    let Ok(source) = input.trees.source(&job.tail) else { return };
+    let sight = index.look(&source);
+    if strata_layer::skeleton(&source).is_ok_and(|skeleton| skeleton == restored.skeleton) {
+        let known = Known { diff_id: restored.diff_id, size: restored.skeleton.size };
+        index.record(sight.as_ref(), known, Some(restored.skeleton));
+    }
+}
+
+/// An archive that was extracted and verified.
+struct Restored {
+    diff_id: Digest,
+    skeleton: Skeleton,
+}
+
 /// Extracts one layer; a text says why it cannot be had.
 fn restore_one(
     cache: &dyn Cache,
@@ -218,18 +256,18 @@ fn restore_one(
     layers_dir: &Path,
     tail: &Path,
     limits: Limits,
-) -> Result<Option<String>, Failure> {
+) -> Result<Result<Restored, String>, Failure> {
     let Ok(diff_id) = sha.parse::<Digest>() else {
-        return Ok(Some(format!("the cache names it '{sha}', which is no digest")));
+        return Ok(Err(format!("the cache names it '{sha}', which is no digest")));
     };
     let mut tar = match cache.open_layer(&diff_id) {
         Ok(Some(tar)) => tar,
-        Ok(None) => return Ok(Some(format!("the cache does not have {sha}"))),
-        Err(error) => return Ok(Some(chain(&error as &StoreError))),
+        Ok(None) => return Ok(Err(format!("the cache does not have {sha}"))),
+        Err(error) => return Ok(Err(chain(&error as &StoreError))),
     };
     match extract(&mut tar, layers_dir, tail, limits) {
-        Ok(()) => Ok(None),
-        Err(error) if error.is_harmless() => Ok(Some(chain(&error))),
+        Ok(skeleton) => Ok(Ok(Restored { diff_id, skeleton })),
+        Err(error) if error.is_harmless() => Ok(Err(chain(&error))),
         Err(error) => Err(Failure::caused(Exit::Restore, "failed to restore", &error)),
     }
 }
@@ -239,12 +277,12 @@ fn sboms(input: &Restore<'_>, cached: &CacheMetadata, observer: &dyn Observer) -
     let sha = &cached.sbom.sha;
     if let Some(cache) = input.cache.filter(|_| !sha.is_empty()) {
         observer.detail("Restoring data for SBOM from cache".into());
-        if let Some(reason) =
-            restore_one(cache, sha, input.layers_dir, Path::new("sbom/cache"), Limits::Documents)?
+        if let Err(reason) =
+            restore_one(cache, sha, input.trees.layers.real, Path::new("sbom/cache"), Limits::Documents)?
         {
             observer.warn(format!("Skipping restore of SBOM files: {reason}"));
         }
     }
-    sbom::restore(input.layers_dir, input.group)
+    sbom::restore(input.trees.layers.real, input.group)
         .map_err(|error| Failure::caused(Exit::Restore, "failed to restore SBOM files", &error))
 }

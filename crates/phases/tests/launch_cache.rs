@@ -8,6 +8,8 @@ use strata_layer::{Compression, Owner, Parent, Source};
 use strata_oci::{Descriptor, Image, Layer, media_type};
 use strata_phases::analyze::{self, Analyze, Named};
 use strata_phases::cache::{self, Keep};
+use strata_phases::index::Index;
+use strata_phases::trees::{Parents, Place, Trees};
 use strata_phases::{Event, Observer};
 use strata_spec::PlatformApi;
 use strata_spec::labels::LIFECYCLE_METADATA;
@@ -73,10 +75,15 @@ fn sbom_files_come_from_the_launch_cache_and_else_from_the_image() {
     fs::create_dir(dir.path().join("cache")).unwrap();
     let cache = VolumeCache::open(dir.path().join("cache")).unwrap();
     assert_eq!(analyzed(dir.path(), &image, Some(&cache)).as_deref(), Some("{}"), "an empty cache");
+    let layers = dir.path().join("layers");
     let keep = Keep {
         group: &[],
-        layers_dir: &dir.path().join("layers"),
-        owner: OWNER,
+        trees: Trees {
+            layers: Place { real: &layers, seen: layers.to_str().unwrap() },
+            owner: OWNER,
+            parents: Parents::Real,
+        },
+        index: &Index::open(&layers, &Silent),
         api: PlatformApi::NEWEST,
         threads: 1,
     };

@@ -42,7 +42,7 @@ fn read(cache: &dyn Cache, diff_id: &Digest) -> Option<Vec<u8>> {
 /// Commits a generation of these layers.
 fn fill(cache: &dyn Cache, layers: &[&str], metadata: &str) -> Vec<Digest> {
     let mut writer = cache.begin().unwrap();
-    let ids = layers.iter().map(|text| writer.add(&layer(text), 1).unwrap()).collect();
+    let ids = layers.iter().map(|text| writer.add(&layer(text), 1).unwrap().diff_id).collect();
     writer.commit(metadata).unwrap();
     ids
 }
@@ -81,8 +81,8 @@ fn generations_follow_each_other_in_every_kind_of_cache() {
         assert_eq!(writer.reuse(&ids[0]).unwrap(), Reuse::Taken);
         assert_eq!(writer.reuse(&ids[0]).unwrap(), Reuse::Taken);
         assert_eq!(writer.reuse(&Digest::of(b"never")).unwrap(), Reuse::Absent);
-        assert_eq!(writer.add(&layer("a"), 2).unwrap(), ids[0]);
-        let new = writer.add(&layer("c"), 2).unwrap();
+        assert_eq!(writer.add(&layer("a"), 2).unwrap().diff_id, ids[0]);
+        let new = writer.add(&layer("c"), 2).unwrap().diff_id;
         // Nothing is visible before the commit.
         assert_eq!(read(&*open(dir.path()), &new), None);
         writer.commit("{\"n\":2}").unwrap();
@@ -227,7 +227,7 @@ fn a_damaged_layer_costs_itself_only() {
         assert_eq!(read(&*cache, &ids[1]), Some(tar("good")), "{name}");
         let mut writer = cache.begin().unwrap();
         assert!(matches!(writer.reuse(&ids[0]).unwrap(), Reuse::Absent | Reuse::Damaged { .. }), "{name}");
-        assert_eq!(writer.add(&layer("bad"), 1).unwrap(), ids[0], "{name}");
+        assert_eq!(writer.add(&layer("bad"), 1).unwrap().diff_id, ids[0], "{name}");
         writer.commit("{}").unwrap();
         assert_eq!(read(&*cache, &ids[0]), Some(tar("bad")), "{name}");
     }
@@ -284,7 +284,7 @@ fn writers_wait_for_each_other_and_readers_do_not() {
                         let text = format!("{i}/{round}");
                         let mut writer = cache.begin().unwrap();
                         assert_eq!(writer.reuse(&shared).unwrap(), Reuse::Taken);
-                        let id = writer.add(&layer(&text), 1).unwrap();
+                        let id = writer.add(&layer(&text), 1).unwrap().diff_id;
                         writer.commit(&format!("{id}")).unwrap();
                     }
                 })

@@ -6,11 +6,13 @@ use crate::images::Found;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use strata_decide::export as decide;
+use strata_decide::inputs::Inputs;
 use strata_layer::Owner;
 use strata_oci::{Digest, Reference};
 use strata_phases::cache::{self, Keep};
-use strata_phases::export::{self, Export, OwnSboms, Parents, Place, Previous};
+use strata_phases::export::{self, Export, OwnSboms, Parents, Place, Previous, Trees};
 use strata_phases::files::{self, Links};
+use strata_phases::index::Index;
 use strata_phases::{Failure, Observer};
 use strata_spec::analyzed::Analyzed;
 use strata_spec::exit::Exit;
@@ -45,14 +47,9 @@ pub(super) fn export(
     cache: Option<&dyn Cache>,
 ) -> Result<(), Failure> {
     let Context { inputs, log, .. } = context;
-    let owner = Owner { uid: u64::from(inputs.uid), gid: u64::from(inputs.gid) };
-    let keep = Keep {
-        group: &group.group,
-        layers_dir: &inputs.layers_dir,
-        owner,
-        api: context.api,
-        threads: threads(),
-    };
+    let trees = trees(inputs, Exit::Export)?;
+    let index = Index::open(&inputs.layers_dir, *log);
+    let keep = Keep { group: &group.group, trees, index: &index, api: context.api, threads: threads() };
     let launch_cache = context.images()?.launch_cache(inputs)?;
     let fill = || {
         let Some(cache) = cache else { return };
@@ -68,14 +65,14 @@ pub(super) fn export(
     let side_by_side = inputs.parallel_export && cache.is_some();
     if side_by_side {
         std::thread::scope(|scope| {
-            let image = scope.spawn(|| export_image(context, group, analyzed, owner));
+            let image = scope.spawn(|| export_image(context, group, analyzed, trees, &index));
             fill();
             image.join().unwrap_or_else(|_| {
                 Err(Failure::new(Exit::Export, "the exporting thread panicked; please report this"))
             })
         })?;
     } else {
-        export_image(context, group, analyzed, owner)?;
+        export_image(context, group, analyzed, trees, &index)?;
     }
     if let Some(cache) = launch_cache
         && let Err(failure) = cache::keep_launch_sbom(&keep, &cache, *log)
@@ -114,7 +111,8 @@ fn export_image(
     context: &Context<'_>,
     group: &Group,
     analyzed: &Analyzed,
-    owner: Owner,
+    trees: Trees<'_>,
+    index: &Index,
 ) -> Result<(), Failure> {
     let Context { inputs, log, api, .. } = context;
     let images = context.images()?;
@@ -152,8 +150,9 @@ fn export_image(
     }
     let known = run_image_for_export(context, analyzed, &metadata)?;
     let input = Export {
-        layers: place(&inputs.layers_dir)?,
-        app: place(&inputs.app_dir)?,
+        trees,
+        index,
+        app: place(&inputs.app_dir, Exit::Export)?,
         group: &group.group,
         metadata: &metadata,
         base: &base,
@@ -169,7 +168,6 @@ fn export_image(
         annotations: &[],
         process_type: inputs.process_type.as_deref(),
         project: &project,
-        owner,
         created: &created(context),
         exec_env: &inputs.exec_env,
         api: *api,
@@ -179,7 +177,6 @@ fn export_image(
             metadata: Some(&analyzed.metadata),
             image: previous.as_ref().map(|(store, stored)| (stored, store.as_ref())),
         },
-        parents: Parents::Real,
         may_be_sparse: inputs.use_layout,
         own_sboms: Some(OwnSboms {
             lifecycle_dir: Path::new(LIFECYCLE_DIR),
@@ -193,14 +190,21 @@ fn export_image(
     documents::write(inputs, &inputs.report, "export report", &exported.report.to_toml(), Exit::Export)
 }
 
+/// The layers directory, whose layers are those of the reference lifecycle.
+pub(super) fn trees(inputs: &Inputs, exit: Exit) -> Result<Trees<'_>, Failure> {
+    let owner = Owner { uid: u64::from(inputs.uid), gid: u64::from(inputs.gid) };
+    Ok(Trees { layers: place(&inputs.layers_dir, exit)?, owner, parents: Parents::Real })
+}
+
 /// A folder that has the same path in the image as here.
-fn place(dir: &Path) -> Result<Place<'_>, Failure> {
+fn place(dir: &Path, exit: Exit) -> Result<Place<'_>, Failure> {
     let seen = dir.to_str().ok_or_else(|| {
+        let what = if exit == Exit::Restore { "restore" } else { "export" };
         let message = format!(
-            "failed to export: {} is not UTF-8, which the image's configuration must be",
+            "failed to {what}: {} is not UTF-8, which the image's configuration must be",
             dir.display()
         );
-        Failure::new(Exit::Export, message)
+        Failure::new(exit, message)
     })?;
     Ok(Place { real: dir, seen })
 }

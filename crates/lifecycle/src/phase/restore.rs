@@ -50,7 +50,7 @@ pub(super) fn restore(
     let _timer = context.log.timer("Restorer");
     let input = Restore {
         group: &group.group,
-        layers_dir: &context.inputs.layers_dir,
+        trees: export::trees(&context.inputs, Exit::Restore)?,
         metadata,
         cache,
         skip: context.inputs.skip_layers,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -490,8 +490,12 @@ pub(crate) fn user() -> (u32, u32) {
 }
 
 fn give(path: &Path, uid: u32, gid: u32) {
-    lchown(path, Some(uid), Some(gid)).unwrap();
-    if path.symlink_metadata().unwrap().is_dir() {
+    let metadata = path.symlink_metadata().unwrap();
+    // Even to give a file to its owner is a change of it.
+    if (metadata.uid(), metadata.gid()) != (uid, gid) {
+        lchown(path, Some(uid), Some(gid)).unwrap();
+    }
+    if metadata.is_dir() {
         for entry in fs::read_dir(path).unwrap() {
             give(&entry.unwrap().path(), uid, gid);
         }

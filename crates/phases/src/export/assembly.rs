@@ -1,16 +1,17 @@
 //! The image as it grows layer by layer.
 
-use super::{Export, Parents, Place, failed};
+use super::{Export, Place, failed};
 use crate::analyze::find_layer;
 use crate::build::{FoundLayer, find_layers};
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
 use crate::files::{self, FileError};
+use crate::index::Known;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use strata_decide::export as decide;
-use strata_layer::{Compression, Content, GeneratedEntry, LayerError, Owner, Packed, Parent, Source};
+use strata_layer::{Compression, Content, GeneratedEntry, LayerError, Owner, Packed, Source};
 use strata_oci::{Descriptor, Digest, Family, History, Image, Layer};
 use strata_spec::bom;
 use strata_spec::buildpack::escape_id;
@@ -85,10 +86,14 @@ impl<'a> Assembly<'a> {
         known: &[&str],
     ) -> Result<(Sha, bool), Failure> {
         let what = format!("cannot pack layer '{id}'");
-        let mut candidates = known.iter().filter_map(|sha| self.previous_layer(sha)).peekable();
-        if candidates.peek().is_some() {
-            let (diff_id, size) = strata_layer::diff_id(source).map_err(|error| failed(&what, &error))?;
-            let same = candidates.find(|layer| layer.diff_id == diff_id);
+        let candidates: Vec<&Layer> = known.iter().filter_map(|sha| self.previous_layer(sha)).collect();
+        let sight = if candidates.is_empty() { None } else { self.export.index.look(source) };
+        // What has changed is not read twice.
+        let is_other = sight.as_ref().is_some_and(|sight| sight.is_other);
+        if !candidates.is_empty() && !is_other {
+            let known = self.export.index.know(source, sight.as_ref());
+            let Known { diff_id, size } = known.map_err(|error| failed(&what, &error))?;
+            let same = candidates.iter().find(|layer| layer.diff_id == diff_id);
             if let Some(layer) = same
                 && self.take_over(id, layer)?
             {
@@ -102,6 +107,7 @@ impl<'a> Assembly<'a> {
         let packed: Packed = strata_layer::pack(source, compression, self.export.threads, &mut out)
             .map_err(|error: LayerError| failed(&what, &error))?;
         sink.commit(&packed.digest, packed.size).map_err(|error| failed(&what, &error))?;
+        self.export.index.record(sight.as_ref(), Known::of(&packed), None);
         let media_type = match compression {
             Compression::Gzip => self.image.layer_media_type(),
             Compression::None => self.image.family().layer(),
@@ -175,32 +181,15 @@ impl<'a> Assembly<'a> {
         Ok(copied != Copied::Absent)
     }
 
-    /// Folders above `path`.
-    fn parents(&self, place: &Path, seen: &str) -> Result<Vec<Parent>, Failure> {
-        if self.export.parents == Parents::Real {
-            return Parent::ancestors_of(place).map_err(|error| failed("cannot look at a folder", &error));
-        }
-        let above = Path::new(seen).ancestors().skip(1).filter(|p| p.parent().is_some());
-        let mut parents: Vec<Parent> = above
-            .map(|p| Parent { path: p.display().to_string(), owner: self.export.owner, mode: 0o755 })
-            .collect();
-        parents.reverse();
-        Ok(parents)
-    }
-
     /// A folder in the layers directory, by its path in there.
     fn tree(&self, tail: &Path) -> Result<Source, Failure> {
-        let Place { real, seen } = self.export.layers;
-        let dir = files::below(real, tail).map_err(|error| failed("cannot use a folder", &error))?;
-        let as_path = format!("{seen}/{}", tail.display());
-        let parents = self.parents(&dir, &as_path)?;
-        Ok(Source::Dir { dir, as_path, parents, owner: self.export.owner })
+        self.export.trees.source(tail).map_err(|error| failed("cannot use a folder", &error))
     }
 
     /// The launch layers of one buildpack, and its part of the label.
     pub(super) fn buildpack(&mut self, buildpack: &GroupElement) -> Result<BuildpackLayers, Failure> {
         let label = buildpack.label();
-        let dir = files::below(self.export.layers.real, escape_id(&buildpack.id))
+        let dir = files::below(self.export.trees.layers.real, escape_id(&buildpack.id))
             .map_err(|error| failed(&format!("cannot read the layers of {label}"), &error))?;
         let unreadable = |error: FileError| failed(&format!("cannot read the layers of {label}"), &error);
         let store = files::read(&dir.join("store.toml"), StoreToml::parse).map_err(unreadable)?;
@@ -264,7 +253,7 @@ impl<'a> Assembly<'a> {
     /// The SBOM files about what is in the image; `None` when there are none.
     pub(super) fn sbom(&mut self) -> Result<Option<Sha>, Failure> {
         let tail = Path::new("sbom/launch");
-        let dir = files::below(self.export.layers.real, tail)
+        let dir = files::below(self.export.trees.layers.real, tail)
             .map_err(|error| failed("cannot use the SBOM files", &error))?;
         if !dir.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
             return Ok(None);
@@ -279,8 +268,9 @@ impl<'a> Assembly<'a> {
         let Place { real, seen } = self.export.app;
         let patterns: Vec<Vec<String>> =
             self.export.metadata.slices.iter().map(|slice| slice.paths.clone()).collect();
-        let parents = self.parents(real, seen)?;
-        let sources = strata_layer::slices(real, seen, &parents, self.export.owner, &patterns)
+        let trees = &self.export.trees;
+        let parents = trees.parents(real, seen).map_err(|error| failed("cannot look at a folder", &error))?;
+        let sources = strata_layer::slices(real, seen, &parents, trees.owner, &patterns)
             .map_err(|error| failed("cannot slice the app", &error))?;
         let known: Vec<&str> = self
             .export

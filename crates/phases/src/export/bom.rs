@@ -21,7 +21,7 @@ pub(super) fn build_report(export: &Export<'_>) -> Result<Option<report::Build>,
 fn build_bom(export: &Export<'_>) -> Result<Vec<BomEntry>, files::FileError> {
     let mut bom = Vec::new();
     for buildpack in export.group {
-        let dir = files::below(export.layers.real, escape_id(&buildpack.id))?;
+        let dir = files::below(export.trees.layers.real, escape_id(&buildpack.id))?;
         let build = files::read(&dir.join("build.toml"), BuildToml::parse)?.unwrap_or_default();
         bom.extend(build.bom.into_iter().map(|entry| entry.by(&buildpack.id, &buildpack.version)));
         for layer in find_layers(&dir)?.iter().filter(|layer| !layer.toml.bom.is_empty()) {

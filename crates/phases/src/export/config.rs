@@ -38,7 +38,7 @@ pub(super) fn configure(
     if export.api.has_exec_env() && !export.exec_env.is_empty() {
         set_label(labels::EXEC_ENV, export.exec_env);
     }
-    config.set_env("CNB_LAYERS_DIR", export.layers.seen);
+    config.set_env("CNB_LAYERS_DIR", export.trees.layers.seen);
     config.set_env("CNB_APP_DIR", export.app.seen);
     config.set_env("CNB_PLATFORM_API", &export.api.to_string());
     config.set_env("CNB_DEPRECATION_MODE", "quiet");

@@ -7,14 +7,14 @@ mod own_sboms;
 
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
+use crate::index::Index;
 use crate::saving::{self, Output, Saving};
+pub use crate::trees::{Parents, Place, Trees};
 use assembly::Assembly;
 pub use own_sboms::OwnSboms;
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use strata_decide::export as decide;
-use strata_layer::Owner;
 use strata_oci::Encoded;
 use strata_spec::PlatformApi;
 use strata_spec::exit::Exit;
@@ -26,19 +26,12 @@ use strata_spec::project::ProjectMetadata;
 use strata_spec::report::Report;
 use strata_store::{Store, StoredImage};
 
-/// A folder that is somewhere here and has another path in the image.
-#[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
-    /// Where its bytes are.
-    pub real: &'a Path,
-    /// Its path in the image.
-    pub seen: &'a str,
-}
-
 /// Everything that export needs.
 pub struct Export<'a> {
-    /// What the buildpacks left.
-    pub layers: Place<'a>,
+    /// What the buildpacks left, and its owner in the image.
+    pub trees: Trees<'a>,
+    /// What is known of it.
+    pub index: &'a Index,
     /// The app.
     pub app: Place<'a>,
     /// The group.
@@ -61,8 +54,6 @@ pub struct Export<'a> {
     pub process_type: Option<&'a str>,
     /// The source of the app.
     pub project: &'a ProjectMetadata,
-    /// The owner of app and layers in the image.
-    pub owner: Owner,
     /// RFC 3339, for the configuration and its history.
     pub created: &'a str,
     /// `production`, `test`, …
@@ -75,8 +66,6 @@ pub struct Export<'a> {
     pub cancelled: &'a AtomicBool,
     /// What an earlier build left.
     pub previous: Previous<'a>,
-    /// What is written of the folders above a layer.
-    pub parents: Parents,
     /// Whether layers of the run image may be absent, here and in the image.
     pub may_be_sparse: bool,
     /// The SBOMs of lifecycle and launcher, if there are any.
@@ -90,15 +79,6 @@ pub struct Previous<'a> {
     pub metadata: Option<&'a LifecycleMetadata>,
     /// The image, and where it is; `None` when it is gone.
     pub image: Option<(&'a StoredImage, &'a dyn Store)>,
-}
-
-/// Owner and mode of the folders above a layer, as the layer has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parents {
-    /// The app's owner and 0755: the layer does not depend on who built it.
-    Fixed,
-    /// Those that they have here: the layer is that of the reference lifecycle.
-    Real,
 }
 
 /// A complete image.
@@ -125,7 +105,7 @@ pub fn run(export: &Export<'_>, outputs: &[Output], observer: &dyn Observer) -> 
         return Err(Failure::new(Exit::Export, "failed to export: no image is named"));
     };
     if let Some(sboms) = export.own_sboms.filter(|_| export.api.has_own_sboms()) {
-        sboms.copy(export.layers.real, observer)?;
+        sboms.copy(export.trees.layers.real, observer)?;
     }
     let process = decide::default_process(export.metadata, export.process_type)
         .map_err(|message| Failure::new(Exit::Export, format!("failed to export: {message}")))?;
@@ -141,6 +121,7 @@ pub fn run(export: &Export<'_>, outputs: &[Output], observer: &dyn Observer) -> 
     let sources: Vec<&dyn Store> = image.layers().iter().map(|_| first.as_ref()).collect();
     let saving = Saving { image: &image, sources: &sources, outputs, may_be_sparse: export.may_be_sparse };
     let saved = saving::save(&saving, observer).map_err(|error| failed("cannot store the image", &error))?;
+    export.index.save(observer);
     let size = saved.encoded.layers.iter().map(|layer| layer.size).sum();
     let report = Report { build: bom::build_report(export)?, image: saved.report };
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use strata_layer::{Compression, LayerError, Source, pack};
+use strata_layer::{Compression, LayerError, Packed, Source, pack};
 use strata_oci::{Descriptor, Digest, Image, Layer, media_type};
 
 use super::{Cache, CacheWriter, METADATA, Reuse, Verified};
@@ -143,7 +143,7 @@ impl CacheWriter for Writer<'_> {
         Ok(Reuse::Taken)
     }
 
-    fn add(&mut self, source: &Source, threads: usize) -> Result<Digest, StoreError> {
+    fn add(&mut self, source: &Source, threads: usize) -> Result<Packed, StoreError> {
         let mut sink = self.cache.store.begin_blob()?;
         let packed = pack(source, Compression::Gzip, threads, &mut sink)
             .map_err(|source| self.cache.layer_error("pack", source))?;
@@ -152,7 +152,7 @@ impl CacheWriter for Writer<'_> {
             let descriptor = Descriptor::new(media_type::OCI_LAYER_GZIP, packed.digest, packed.size);
             self.layers.push(Layer { descriptor, diff_id: packed.diff_id, history: None });
         }
-        Ok(packed.diff_id)
+        Ok(packed)
     }
 
     fn commit(mut self: Box<Self>, metadata: &str) -> Result<(), StoreError> {

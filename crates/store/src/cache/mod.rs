@@ -9,7 +9,7 @@ mod volume;
 
 use std::io::{self, Read};
 
-use strata_layer::{Source, VerifyError};
+use strata_layer::{Packed, Source, VerifyError};
 use strata_oci::{Digest, Hasher};
 
 use crate::StoreError;
@@ -47,8 +47,8 @@ pub trait CacheWriter: Send {
     /// Takes a layer over from the last generation. Idempotent.
     fn reuse(&mut self, diff_id: &Digest) -> Result<Reuse, StoreError>;
 
-    /// Packs a layer and gives its diffID; at most `threads` threads compress. Idempotent.
-    fn add(&mut self, source: &Source, threads: usize) -> Result<Digest, StoreError>;
+    /// Packs a layer; at most `threads` threads compress. Idempotent.
+    fn add(&mut self, source: &Source, threads: usize) -> Result<Packed, StoreError>;
 
     /// Makes this generation the one that is read; `metadata` is a JSON document. On failure the last one stays.
     fn commit(self: Box<Self>, metadata: &str) -> Result<(), StoreError>;
