@@ -239,6 +239,8 @@ pub struct Inputs {
     pub use_daemon: bool,
     /// Whether images are OCI layouts on disk.
     pub use_layout: bool,
+    /// Whether that is said as the draft of layouts had it, which also named the run image to the exporter.
+    pub use_draft: bool,
 }
 
 /// The names that stand after the flags.
@@ -310,6 +312,7 @@ impl Inputs {
             uid: from.id(&table::UID)?,
             use_daemon: from.bool(&table::DAEMON),
             use_layout: from.use_layout(),
+            use_draft: from.use_layout() && from.bool(&table::OCI),
         })
     }
 }

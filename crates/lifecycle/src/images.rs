@@ -94,6 +94,11 @@ impl Images {
         matches!(self.place, Place::Registries)
     }
 
+    /// Whether images are OCI layouts on disk.
+    pub(crate) fn are_layouts(&self) -> bool {
+        matches!(self.place, Place::Layouts(_))
+    }
+
     /// Where an image is: by its name, or by an identifier that an earlier phase wrote.
     ///
     /// # Errors

@@ -65,6 +65,13 @@ fn find_run_image(
         }
         let run_image = analyzed.and_then(|analyzed| analyzed.run_image);
         let reference = run_image.as_ref().map(|image| image.reference.as_str());
+        if let (true, Some(given), Some(analyzed)) = (inputs.use_draft, &inputs.run_image, reference) {
+            let place = images.shown(given, Exit::InvalidArguments)?;
+            if !analyzed.is_empty() && analyzed.split('@').next() != Some(place.as_str()) {
+                let (given, analyzed) = (given.clone(), analyzed.to_owned());
+                return Err(failed(&InputError::OtherRunImage { given, analyzed }));
+            }
+        }
         return inputs.set_analyzed_run_image(reference).map_err(|e| failed(&e));
     }
     let image = inputs.output_image.as_deref().unwrap_or_default();

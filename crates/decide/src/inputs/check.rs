@@ -60,6 +60,14 @@ pub enum InputError {
     /// The same, by the deprecated flag.
     #[error("-image is unsupported")]
     ImageFlag,
+    /// The draft's exporter is told another run image than the analyzer was.
+    #[error("-run-image is {given}, and {analyzed} was analyzed")]
+    OtherRunImage {
+        /// The flag.
+        given: String,
+        /// What `analyzed.toml` has.
+        analyzed: String,
+    },
     /// `run.toml` has no images.
     #[error("-run-image is required when there is no run metadata available")]
     NoRunImages,
@@ -129,7 +137,9 @@ impl Inputs {
                 self.run_image.clone_from(&self.deprecated_run_image);
                 Ok(RunImageSource::Settled)
             }
-            Phase::Export if self.run_image.is_some() && run_image_by_flag => Err(InputError::RunImageFlag),
+            Phase::Export if self.run_image.is_some() && run_image_by_flag && !self.use_draft => {
+                Err(InputError::RunImageFlag)
+            }
             Phase::Export if self.deprecated_run_image.is_some() => Err(InputError::ImageFlag),
             Phase::Export => Ok(RunImageSource::Analyzed),
             Phase::Analyze | Phase::Create if self.run_image.is_none() => {

@@ -36,6 +36,13 @@ pub(super) fn analyze(context: &Context<'_>) -> Result<Analyzed, Failure> {
     };
     let analyzed = analyze::run(&input, *log)?;
     drop(timer);
+    if let (true, Some((path, _)), Some(found)) = (images.are_layouts(), &run_image, &analyzed.run_image)
+        && found.reference.is_empty()
+    {
+        // No later phase can fetch it.
+        let message = format!("failed to analyze: the run image could not be found at path: {path}");
+        return Err(Failure::new(Exit::Analyze, message));
+    }
     let mut analyzed = analyzed;
     let mut text = analyzed.to_toml();
     if text.len() > MAX_DOCUMENT {

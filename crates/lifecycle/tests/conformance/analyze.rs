@@ -67,15 +67,22 @@ fn a_previous_image_that_cannot_be_used_is_as_good_as_none() {
 }
 
 #[test]
-fn a_run_image_that_is_not_there_is_told_later() {
+fn a_run_image_that_no_layout_has_is_told_with_its_path() {
     for api in PLATFORM {
-        let world = World::new(api);
-        world.run("analyzer", &["-run-image", "elsewhere", "app"]).ok();
-        let run_image = world.toml("layers/analyzed.toml")["run-image"].clone();
-        assert_eq!(run_image["reference"].as_str(), Some(""), "{api}");
+        let mut world = World::new(api);
+        let path = world.path("images/index.docker.io/library/elsewhere/latest");
+        let words = format!("the run image could not be found at path: {}\n", path.display());
+        world.run("analyzer", &["-run-image", "elsewhere", "app"]).fails(32, &[&words]);
+        // Where nobody analyzed it either, it is told when it is needed.
         world.only(&Buildpack::new("a", BUILDPACK));
         world.build().ok();
         world.export(&["app"]).fails(3, &["run image not found in analyzed metadata"]);
+        // The draft has a default for the folder.
+        world.unset("CNB_USE_LAYOUT");
+        world.unset("CNB_LAYOUT_DIR");
+        let words =
+            "the run image could not be found at path: /oci/index.docker.io/library/elsewhere/latest\n";
+        world.run("analyzer", &["-oci", "-run-image", "elsewhere", "app"]).fails(32, &[words]);
     }
 }
 

@@ -19,6 +19,7 @@ mod hostile;
 #[path = "../../../store/tests/support/kill.rs"]
 mod kill;
 mod killed;
+mod layouts;
 mod platform_api;
 mod rebase;
 mod restore;
