@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use strata_phases::{Failure, Observer};
 use strata_spec::exit::Exit;
 
-/// Version control's own folder at the top of an app: it differs between clones of one commit, and may hold secrets.
-const LEFT_OUT: &str = ".git";
+/// Version control's own folders, and the files that stand for them in work trees and submodules: they differ between
+/// clones of one commit, and may hold secrets.
+const LEFT_OUT: [&str; 3] = [".git", ".hg", ".svn"];
 
 pub(crate) struct Copy<'a> {
     /// Folders that are not part of the app although they are inside of it: where images are written.
@@ -29,15 +30,15 @@ impl Copy<'_> {
             return Err(Failure::new(Exit::InvalidArguments, format!("{} is not a folder", app.display()))
                 .hint("name the folder with the application's source"));
         }
-        self.folder(&app, to, true)
+        self.folder(&app, to)
     }
 
-    fn folder(&self, from: &Path, to: &Path, is_top: bool) -> Result<(), Failure> {
+    fn folder(&self, from: &Path, to: &Path) -> Result<(), Failure> {
         fs::set_permissions(to, Permissions::from_mode(0o755)).map_err(|error| failed(to, &error))?;
         for entry in fs::read_dir(from).map_err(|error| failed(from, &error))? {
             let entry = entry.map_err(|error| failed(from, &error))?;
             let (source, name) = (entry.path(), entry.file_name());
-            if (is_top && name == LEFT_OUT) || self.skip.contains(&source) {
+            if LEFT_OUT.iter().any(|own| name == *own) || self.skip.contains(&source) {
                 continue;
             }
             if self.interrupt.asked() {
@@ -47,7 +48,7 @@ impl Copy<'_> {
             let target = to.join(&name);
             if kind.is_dir() {
                 fs::create_dir(&target).map_err(|error| failed(&target, &error))?;
-                self.folder(&source, &target, false)?;
+                self.folder(&source, &target)?;
             } else if kind.is_symlink() {
                 let link = fs::read_link(&source).map_err(|error| failed(&source, &error))?;
                 symlink(link, &target).map_err(|error| failed(&target, &error))?;

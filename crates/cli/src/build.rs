@@ -9,7 +9,7 @@ use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::places::Places;
 use crate::show::{Show, Stream};
-use crate::{Outcome, launcher, user};
+use crate::{Outcome, launcher, source, user};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -29,7 +29,6 @@ use strata_spec::PlatformApi;
 use strata_spec::exit::Exit;
 use strata_spec::labels::RunImage;
 use strata_spec::metadata::Metadata;
-use strata_spec::project::ProjectMetadata;
 use strata_store::source::{Source, Surroundings};
 use strata_store::{Layout, Store, StoreError, StoredImage, scratch};
 
@@ -90,6 +89,18 @@ fn build(
     let work = Work::prepare(work_dir.path(), &variables)?;
     let base = Base::open(args, &kit, &work, &created, &surroundings)?;
     Copy { skip: target.own.clone(), interrupt, observer: show }.run(&args.app, &work.app)?;
+    let search = source::Search {
+        // It was there when it was copied; should it be gone, no repository is found.
+        app: &args.app.canonicalize().unwrap_or_else(|_| places.current.join(&args.app)),
+        copy: &work.app,
+        skip: &target.own,
+        scratch: work_dir.path(),
+        created: places.source_date_epoch.as_ref().map(|_| created.clone()),
+        places,
+        interrupt,
+        observer: show,
+    };
+    let source = source::find(&search)?;
 
     in_sandbox(&kit, &work, &base, places, &target, show, interrupt)?;
 
@@ -98,7 +109,7 @@ fn build(
         .ok_or_else(|| {
             Failure::new(Exit::Export, "failed to export: the build left no config/metadata.toml")
         })?;
-    let exported = export_image(args, &work, &base, &metadata, &target, &created, show, interrupt)?;
+    let exported = export_image(args, &work, &base, &metadata, &source, &target, &created, show, interrupt)?;
     let is_elsewhere = |output: &&Output| output.path() != Some(target.layout.dir());
     if let Some(output) = target.output.as_ref().filter(is_elsewhere) {
         output.write(&target.layout, &exported.encoded, target.name.as_ref(), &surroundings)?;
@@ -419,6 +430,7 @@ fn export_image(
     work: &Work,
     base: &Base,
     metadata: &Metadata,
+    source: &source::Found,
     target: &Target,
     created: &str,
     show: &Show,
@@ -445,7 +457,9 @@ fn export_image(
         launcher_info: launcher::info(),
         annotations: &args.annotation,
         process_type: args.process_type.as_deref(),
-        project: &ProjectMetadata::default(),
+        project: &source.project,
+        app_source_label: true,
+        standard: Some(&source.standard),
         created,
         exec_env: EXEC_ENV,
         api: PlatformApi::NEWEST,

@@ -20,6 +20,7 @@ mod output;
 mod places;
 mod run;
 mod show;
+mod source;
 mod transfer;
 mod user;
 mod validate;

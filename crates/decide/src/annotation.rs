@@ -32,13 +32,17 @@ pub fn parse(text: &str) -> Result<Label, String> {
     Ok(Label { key: key.to_owned(), value: value.to_owned() })
 }
 
-/// The annotations of an image: of equal keys, what was asked for wins over a buildpack's, and the later over the
-/// earlier.
+/// The annotations of an image: of equal keys, what was asked for wins over a buildpack's, that over the standard ones of
+/// the source, and the later over the earlier.
 ///
 /// # Errors
 /// When one of the keys is refused by [`check`].
-pub fn of_image(metadata: &Metadata, asked: &[Label]) -> Result<BTreeMap<String, String>, String> {
-    let all = metadata.annotations.iter().chain(asked);
+pub fn of_image(
+    standard: &[Label],
+    metadata: &Metadata,
+    asked: &[Label],
+) -> Result<BTreeMap<String, String>, String> {
+    let all = standard.iter().chain(&metadata.annotations).chain(asked);
     all.map(|Label { key, value }| check(key).map(|()| (key.clone(), value.clone()))).collect()
 }
 
@@ -70,11 +74,16 @@ mod tests {
         };
         let metadata =
             Metadata { annotations: labels(&[("a", "1"), ("b", "1"), ("a", "2")]), ..Metadata::default() };
-        let found = of_image(&metadata, &labels(&[("b", "3"), ("c", "4"), ("c", "5")])).unwrap();
+        let found = of_image(
+            &labels(&[("a", "0"), ("d", "0")]),
+            &metadata,
+            &labels(&[("b", "3"), ("c", "4"), ("c", "5")]),
+        )
+        .unwrap();
         let pairs: Vec<_> = found.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        assert_eq!(pairs, [("a", "2"), ("b", "3"), ("c", "5")]);
-        assert!(of_image(&metadata, &labels(&[(REF_NAME, "x")])).unwrap_err().contains(REF_NAME));
+        assert_eq!(pairs, [("a", "2"), ("b", "3"), ("c", "5"), ("d", "0")]);
+        assert!(of_image(&[], &metadata, &labels(&[(REF_NAME, "x")])).unwrap_err().contains(REF_NAME));
         let hostile = Metadata { annotations: labels(&[("", "x")]), ..Metadata::default() };
-        assert!(of_image(&hostile, &[]).is_err());
+        assert!(of_image(&[], &hostile, &[]).is_err());
     }
 }

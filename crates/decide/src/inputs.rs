@@ -159,6 +159,8 @@ pub struct Inputs {
     pub analyzed: PathBuf,
     /// The application; absolute.
     pub app_dir: PathBuf,
+    /// Whether the label `io.buildpacks.app.source` is written.
+    pub app_source_label: bool,
     /// The builder's own settings; absolute.
     pub build_config_dir: PathBuf,
     /// The image in which buildpacks run.
@@ -272,6 +274,7 @@ impl Inputs {
         Ok(Self {
             analyzed: below_layers(&table::ANALYZED),
             app_dir: dir(&table::APP),
+            app_source_label: from.bool(&table::APP_SOURCE_LABEL),
             build_config_dir: dir(&table::BUILD_CONFIG),
             build_image: from.optional(&table::BUILD_IMAGE),
             buildpacks_dir: dir(&table::BUILDPACKS),

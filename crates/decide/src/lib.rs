@@ -14,3 +14,4 @@ pub mod plan;
 pub mod rebase;
 pub mod restore;
 pub mod sbom;
+pub mod source;

@@ -5,6 +5,15 @@ use crate::{Descriptor, Document, ManifestError};
 /// The key of the name that an image has in the index of a layout.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
+/// The key of the place where an image's source is, a URL.
+pub const SOURCE: &str = "org.opencontainers.image.source";
+/// The key of the revision of the source.
+pub const REVISION: &str = "org.opencontainers.image.revision";
+/// The key of the version of what is packaged.
+pub const VERSION: &str = "org.opencontainers.image.version";
+/// The key of the date of an image, RFC 3339.
+pub const CREATED: &str = "org.opencontainers.image.created";
+
 /// Starts of keys by which readers of an index are told what an entry is called, and that it is no image.
 const MARKS: [&str; 2] = ["io.containerd.image.", "vnd.docker.reference."];
 

@@ -98,6 +98,8 @@ inputs! {
         [always(Analyze), from(Detect, V0_10), always(Restore), from(Build, V0_12), always(Extend), always(Export)];
     APP: Text "app", ["CNB_APP_DIR"], "/workspace", "directory of the application",
         [always(Detect), always(Build), always(Extend), always(Export), always(Create)];
+    // Strata's own: the draft's label is not in the specification.
+    APP_SOURCE_LABEL: Bool "", ["CNB_APP_SOURCE_LABEL"], "", "write the label io.buildpacks.app.source", [];
     BUILD_CONFIG: Text "build-config", ["CNB_BUILD_CONFIG_DIR"], "/cnb/build-config",
         "directory of the builder's own settings",
         [from(Detect, V0_11), from(Build, V0_11), from(Create, V0_11)];

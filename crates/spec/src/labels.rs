@@ -11,6 +11,8 @@ pub const LIFECYCLE_METADATA: &str = "io.buildpacks.lifecycle.metadata";
 pub const BUILD_METADATA: &str = "io.buildpacks.build.metadata";
 /// Name of the label with the source of the app.
 pub const PROJECT_METADATA: &str = "io.buildpacks.project.metadata";
+/// Name of the label with the source alone, as an early draft of that feature spelled it.
+pub const APP_SOURCE: &str = "io.buildpacks.app.source";
 /// Name of the label with the execution environment (Platform API 0.15).
 pub const EXEC_ENV: &str = "io.buildpacks.exec-env";
 /// Name of the label that says whether the base may be replaced; anything but `false` means yes.

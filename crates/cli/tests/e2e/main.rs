@@ -20,4 +20,5 @@ mod killed;
 mod output;
 mod registry;
 mod run;
+mod source;
 mod transfers;

@@ -168,6 +168,8 @@ fn export_image(
         annotations: &[],
         process_type: inputs.process_type.as_deref(),
         project: &project,
+        app_source_label: inputs.app_source_label,
+        standard: None,
         created: &created(context),
         exec_env: &inputs.exec_env,
         api: *api,

@@ -185,10 +185,12 @@ fn a_layer_without_contents_is_that_of_the_image_before() {
 #[test]
 fn the_labels_say_what_was_built() {
     for api in PLATFORM {
-        let world = World::new(api);
+        let mut world = World::new(api);
+        world.set("CNB_APP_SOURCE_LABEL", "true");
         world.write(
             "layers/project-metadata.toml",
-            "[source]\ntype = \"git\"\n[source.version]\ncommit = \"abc\"\nn = 1\n[source.metadata]\nrefs = [\"main\"]\n",
+            "[source]\ntype = \"git\"\n[source.version]\ncommit = \"abc\"\nn = 1\nreal = 1.5\nflag = true\n\
+             [source.metadata]\nrefs = [\"main\"]\nother = [{ a = \"<b>\" }]\n",
         );
         world.only(&Buildpack::new("a/b", BUILDPACK).key("homepage = \"https://example.com\"").build(
             "mkdir $L/dep; printf '[types]\\nlaunch = true\\n[metadata]\\nn = 1\\ntext = \"<>\"\\n' > $L/dep.toml
@@ -208,11 +210,18 @@ fn the_labels_say_what_was_built() {
         let build = world.build_metadata();
         let expected = serde_json::json!([{"id": "a/b", "version": "1", "homepage": "https://example.com"}]);
         assert_eq!((&build["buildpacks"], &build["processes"]), (&expected, &serde_json::json!([])), "{api}");
-        assert_eq!(
-            world.label("app", "io.buildpacks.project.metadata"),
-            serde_json::json!({"source": {"type": "git", "version": {"commit": "abc", "n": 1}, "metadata": {"refs": ["main"]}}}),
-            "{api}"
-        );
+        let source = serde_json::json!({
+            "type": "git",
+            "version": {"commit": "abc", "n": 1, "real": 1.5, "flag": true},
+            "metadata": {"refs": ["main"], "other": [{"a": "<b>"}]},
+        });
+        let project = serde_json::json!({"source": source});
+        assert_eq!(world.label("app", "io.buildpacks.project.metadata"), project, "{api}");
+        assert_eq!(world.label("app", "io.buildpacks.app.source"), source, "{api}");
+        world.unset("CNB_APP_SOURCE_LABEL");
+        world.export(&["app"]).ok();
+        assert_eq!(world.label("app", "io.buildpacks.project.metadata"), project, "{api}");
+        assert_eq!(world.image("app").image.config().label("io.buildpacks.app.source"), None, "{api}");
     }
 }
 

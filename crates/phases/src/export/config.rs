@@ -3,7 +3,7 @@
 use super::{Export, failed};
 use crate::event::Observer;
 use crate::failure::Failure;
-use strata_decide::{annotation, export as decide};
+use strata_decide::{annotation, export as decide, source};
 use strata_oci::{Family, Image};
 use strata_spec::exit::Exit;
 use strata_spec::labels::{self, LifecycleMetadata};
@@ -25,13 +25,24 @@ pub(super) fn configure(
     };
     let build = decide::build_metadata(export.metadata, export.launcher_info.clone(), export.api);
     let config = image.config_mut();
+    if export.standard.is_some() {
+        // Of the app, not of what it stands on.
+        source::STANDARD.iter().for_each(|key| config.remove_label(key));
+    }
     let mut set_label = |name: &str, value: &str| {
         observer.detail(format!("Adding label '{name}'"));
         config.set_label(name, value);
     };
     set_label(labels::LIFECYCLE_METADATA, &json(serde_json::to_value(lifecycle))?);
     set_label(labels::BUILD_METADATA, &json(serde_json::to_value(&build))?);
-    set_label(labels::PROJECT_METADATA, &json(Ok(project(export.project)))?);
+    let project = project(export.project);
+    set_label(labels::PROJECT_METADATA, &json(Ok(project.clone()))?);
+    if let Some(source) = project.get("source").filter(|_| export.app_source_label) {
+        set_label(labels::APP_SOURCE, &json(Ok(source.clone()))?);
+    }
+    for label in export.standard.unwrap_or_default() {
+        set_label(&label.key, &label.value);
+    }
     for label in &export.metadata.labels {
         set_label(&label.key, &label.value);
     }
@@ -58,11 +69,15 @@ pub(super) fn annotate(
     export: &Export<'_>,
     observer: &dyn Observer,
 ) -> Result<Image, Failure> {
-    let annotations = annotation::of_image(export.metadata, export.annotations)
+    let standard = export.standard.unwrap_or_default();
+    let annotations = annotation::of_image(standard, export.metadata, export.annotations)
         .map_err(|problem| Failure::new(Exit::Export, format!("failed to export: {problem}")))?;
+    if export.standard.is_some() {
+        source::STANDARD.iter().for_each(|key| drop(image.annotations_mut().remove(*key)));
+    }
     match image.family() {
         Family::Oci => image.annotations_mut().extend(annotations),
-        Family::Docker if annotations.is_empty() => {}
+        Family::Docker if export.annotations.is_empty() && export.metadata.annotations.is_empty() => {}
         Family::Docker => {
             let text =
                 "the image gets no annotations: its run image, and so its manifest, is of Docker's kind";

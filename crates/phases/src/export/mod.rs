@@ -54,6 +54,11 @@ pub struct Export<'a> {
     pub process_type: Option<&'a str>,
     /// The source of the app.
     pub project: &'a ProjectMetadata,
+    /// Whether the source has a label of its own besides `io.buildpacks.project.metadata`.
+    pub app_source_label: bool,
+    /// Standard labels and annotations that say what the source is: those of buildpacks win. `None` when the image keeps
+    /// what the run image says.
+    pub standard: Option<&'a [Label]>,
     /// RFC 3339, for the configuration and its history.
     pub created: &'a str,
     /// `production`, `test`, …

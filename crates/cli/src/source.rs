@@ -1,0 +1,108 @@
+//! Finds out what the app's source is: a commit of a Git repository and what was changed since, or else a digest of its
+//! content; and what its `project.toml` says. Nothing that is found here can fail a build.
+
+mod content;
+mod git;
+
+use crate::interrupt::Interrupt;
+use crate::places::Places;
+use std::path::{Path, PathBuf};
+use strata_decide::source::{self, Origin};
+use strata_phases::{Failure, Level, Observer, files};
+use strata_spec::exit::Exit;
+use strata_spec::launch::Label;
+use strata_spec::project::{Declared, ProjectMetadata, Source};
+
+/// The file in which an app says what it is.
+const PROJECT: &str = "project.toml";
+/// Folders of version control that are not read.
+const OTHERS: [(&str, &str); 2] = [(".hg", "Mercurial"), (".svn", "Subversion")];
+
+/// Where to look.
+pub(crate) struct Search<'a> {
+    /// The app's folder.
+    pub(crate) app: &'a Path,
+    /// The copy of it that is built.
+    pub(crate) copy: &'a Path,
+    /// Folders in the app that are not part of it.
+    pub(crate) skip: &'a [PathBuf],
+    /// A folder for what is needed on the way.
+    pub(crate) scratch: &'a Path,
+    /// The date that was asked for, RFC 3339.
+    pub(crate) created: Option<String>,
+    pub(crate) places: &'a Places,
+    pub(crate) interrupt: &'a Interrupt,
+    pub(crate) observer: &'a dyn Observer,
+}
+
+/// The source of an app.
+pub(crate) struct Found {
+    /// For the image.
+    pub(crate) project: ProjectMetadata,
+    /// For the report: what differs between clones of one commit, too.
+    #[expect(dead_code, reason = "the report does not have it yet")]
+    pub(crate) detailed: Source,
+    /// Standard labels and annotations.
+    pub(crate) standard: Vec<Label>,
+}
+
+/// Looks.
+///
+/// # Errors
+/// When the copy cannot be read, or the user wants out.
+pub(crate) fn find(search: &Search<'_>) -> Result<Found, Failure> {
+    let declared = declared(search);
+    let found = git::find(search);
+    if search.interrupt.asked() {
+        return Err(Failure::new(Exit::Interrupted, "interrupted"));
+    }
+    let origin = match found {
+        Ok(Some(git)) => Origin::Git(Box::new(git)),
+        Ok(None) => of_content(search)?,
+        Err(why) => {
+            search.observer.warn(format!("the source is known by its content only: {why}"));
+            of_content(search)?
+        }
+    };
+    search.observer.event(strata_phases::Event::Message { level: Level::Info, text: summary(&origin) });
+    Ok(Found {
+        project: ProjectMetadata { source: Some(source::label(&origin, &declared)) },
+        detailed: source::detailed(&origin, &declared),
+        standard: source::standard(&origin, &declared, search.created.clone()),
+    })
+}
+
+fn of_content(search: &Search<'_>) -> Result<Origin, Failure> {
+    let other = OTHERS.iter().find(|(dir, _)| search.app.ancestors().any(|path| path.join(dir).is_dir()));
+    if let Some((_, name)) = other {
+        search.observer.detail(format!("{name} is not read: the source is known by its content only"));
+    }
+    content::of_all(search).map(Origin::Content)
+}
+
+fn summary(origin: &Origin) -> String {
+    match origin {
+        Origin::Git(git) => {
+            let changes = match git.changes.as_ref().map_or(0, |changes| changes.files.len()) {
+                0 => String::new(),
+                1 => ", and 1 file that is not committed".to_owned(),
+                count => format!(", and {count} files that are not committed"),
+            };
+            format!("Source: commit {}{changes}", git.commit)
+        }
+        Origin::Content(digest) => format!("Source: content {digest}"),
+    }
+}
+
+/// What the app says of itself, if that can be understood.
+fn declared(search: &Search<'_>) -> Declared {
+    match files::read(&search.copy.join(PROJECT), Declared::parse) {
+        Ok(found) => found.unwrap_or_default(),
+        Err(error) => {
+            let failure = Failure::caused(Exit::Other, format!("{PROJECT} is ignored"), &error);
+            let copy = format!("{}/", search.copy.display());
+            search.observer.warn(failure.chain().replace(&copy, ""));
+            Declared::default()
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! The app's source: what the image says of it, and what a repository cannot make the program do.
+
+use crate::bench::{Bench, Buildpack, Done, tool};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Command;
+
+const SECRET: &str = "planted-secret";
+
+/// `git`, whoever runs the test and whenever.
+fn git_command(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new("git");
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", "/nonexistent");
+    for role in ["AUTHOR", "COMMITTER"] {
+        command.env(format!("GIT_{role}_NAME"), "Test").env(format!("GIT_{role}_EMAIL"), "test@example.com");
+        command.env(format!("GIT_{role}_DATE"), "1700000000 +0000");
+    }
+    command.args(["-c", "init.defaultBranch=main", "-c", "protocol.file.allow=always"]);
+    command.arg("-C").arg(dir).args(args);
+    command
+}
+
+pub(crate) fn git(dir: &Path, args: &[&str]) -> String {
+    Done::of(git_command(dir, args)).ok().stdout.trim().to_owned()
+}
+
+/// Makes a folder a repository with one commit of all that is in it, and returns the commit's id.
+pub(crate) fn commit(dir: &Path) -> String {
+    if !dir.join(".git").exists() {
+        git(dir, &["init", "-q"]);
+        let url = format!("https://me:{SECRET}@example.com/team/web.git?token={SECRET}");
+        git(dir, &["remote", "add", "origin", &url]);
+    }
+    git(dir, &["add", "-A"]);
+    git(dir, &["commit", "-q", "-m", "all"]);
+    git(dir, &["rev-parse", "HEAD"])
+}
+
+fn source(bench: &Bench) -> Value {
+    let source = bench.label("io.buildpacks.app.source");
+    assert_eq!(bench.label("io.buildpacks.project.metadata"), json!({"source": source}));
+    source
+}
+
+fn labels(bench: &Bench) -> [Option<String>; 4] {
+    let config = bench.config();
+    ["source", "revision", "version", "created"].map(|key| {
+        let key = format!("org.opencontainers.image.{key}");
+        let label = config["config"]["Labels"][&key].as_str().map(str::to_owned);
+        assert_eq!(bench.inspect()["annotations"][&key].as_str(), label.as_deref());
+        label
+    })
+}
+
+fn some(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+/// Two benches with the same app.
+fn bench() -> (Bench, std::path::PathBuf) {
+    let bench = Bench::new();
+    bench.write("app/marker", "the same everywhere");
+    let buildpack = bench.add(&Buildpack::new("e2e/none"));
+    (bench, buildpack)
+}
+
+#[test]
+fn the_image_names_the_commit_and_no_secret() {
+    let (bench, buildpack) = bench();
+    bench.write("app/.gitignore", "ignored\n");
+    bench.write("app/ignored", "x");
+    bench.write(
+        "app/project.toml",
+        &format!("[_]\nschema-version = \"0.2\"\nid = \"com.example.web\"\nsource-url = \"https://u:{SECRET}@example.com/web\"\n"),
+    );
+    let id = commit(&bench.path("app"));
+    git(&bench.path("app"), &["tag", "v1.2"]);
+    let done = bench.build(&[], std::slice::from_ref(&buildpack)).ok();
+    done.says(&format!("Source: commit {id}\n"));
+    let project = json!({"id": "com.example.web", "source-url": "https://example.com/web"});
+    let metadata = json!({"project": project, "url": "https://example.com/team/web"});
+    assert_eq!(source(&bench), json!({"type": "git", "version": {"commit": id}, "metadata": metadata}));
+    let date = some("2023-11-14T22:13:20Z");
+    assert_eq!(labels(&bench), [some("https://example.com/web"), some(&id), some("v1.2"), date]);
+    assert!(!format!("{done:?}{}", bench.config()).contains(SECRET));
+    let found = Command::new("grep").args(["-rl", SECRET]).arg(bench.path("images")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "", "a secret is in the image's folder");
+}
+
+#[test]
+fn clones_of_a_commit_make_one_image() {
+    let (first, buildpack) = bench();
+    commit(&first.path("app"));
+    let digest = first.build(&[], &[buildpack]).ok().digest();
+    let (second, buildpack) = bench();
+    std::fs::remove_dir_all(second.path("app")).unwrap();
+    let from = first.path("app").display().to_string();
+    git(&second.path(""), &["clone", "-q", "--depth=1", &format!("file://{from}"), "app"]);
+    let app = second.path("app");
+    git(&app, &["checkout", "-q", "-b", "other"]);
+    git(&app, &["remote", "set-url", "origin", "git@example.com:team/web.git"]);
+    assert_eq!(second.build(&[], std::slice::from_ref(&buildpack)).ok().digest(), digest);
+    // A work tree of its own has a file for a repository.
+    git(&app, &["worktree", "add", "-q", "../tree", "HEAD"]);
+    std::fs::rename(second.path("app"), second.path("kept")).unwrap();
+    git(&second.path("kept"), &["worktree", "repair", "../tree"]);
+    std::fs::rename(second.path("tree"), second.path("app")).unwrap();
+    git(&second.path("kept"), &["worktree", "repair", "../app"]);
+    assert_eq!(second.build(&[], &[buildpack]).ok().digest(), digest);
+}
+
+#[test]
+fn what_is_not_committed_is_told_by_a_digest() {
+    let (bench, buildpack) = bench();
+    let id = commit(&bench.path("app"));
+    let mut seen = Vec::new();
+    let change = |what: &str| match what {
+        "changed" => drop(bench.write("app/marker", "changed")),
+        "new" => drop(bench.write("app/new", "new")),
+        "gone" => std::fs::remove_file(bench.path("app/marker")).unwrap(),
+        _ => {}
+    };
+    for (what, files) in [("changed", 1), ("new", 2), ("gone", 2), ("as before", 2)] {
+        change(what);
+        let done = bench.build(&[], std::slice::from_ref(&buildpack)).ok();
+        let files = if files == 1 { "1 file that is" } else { "2 files that are" };
+        done.says(&format!("Source: commit {id}, and {files} not committed"));
+        let source = source(&bench);
+        assert_eq!(source["version"]["commit"], id);
+        seen.push(source["version"]["changes"].as_str().unwrap().to_owned());
+        let dirty = some(&format!("{id}-dirty"));
+        assert_eq!(labels(&bench), [some("https://example.com/team/web"), dirty, None, None]);
+    }
+    assert_eq!(seen[2], seen[3]);
+    seen.pop();
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 3);
+}
+
+#[test]
+fn a_folder_of_a_repository_knows_its_place_and_its_submodules() {
+    let (bench, buildpack) = bench();
+    bench.write("lib/file", "lib");
+    commit(&bench.path("lib"));
+    std::fs::rename(bench.path("app"), bench.path("inner")).unwrap();
+    bench.write("app/outside", "x");
+    std::fs::rename(bench.path("inner"), bench.path("app/inner")).unwrap();
+    commit(&bench.path("app"));
+    git(
+        &bench.path("app"),
+        &["submodule", "--quiet", "add", bench.path("lib").to_str().unwrap(), "inner/lib"],
+    );
+    let id = commit(&bench.path("app"));
+    // What is outside of the app is nothing to it.
+    bench.write("app/outside", "changed");
+    let build = || {
+        let mut command = bench.strata(["build", "app/inner", "-t", "web", "--layout-dir", "images"]);
+        command.arg("--buildpack").arg(&buildpack);
+        Done::of(command).ok()
+    };
+    build().says(&format!("Source: commit {id}\n"));
+    assert_eq!(source(&bench)["metadata"]["path"], "inner");
+    bench.write("app/inner/lib/file", "changed");
+    build().says("1 file that is not committed");
+    git(&bench.path("app/inner/lib"), &["commit", "-q", "-a", "-m", "more"]);
+    build().says("1 file that is not committed");
+}
+
+#[test]
+fn a_repository_runs_no_program() {
+    let (bench, buildpack) = bench();
+    let app = bench.path("app");
+    bench.write("app/.gitattributes", "* filter=evil diff=evil merge=evil\n");
+    let id = commit(&app);
+    let evil = bench.write("evil", &format!("#!/bin/sh\ntouch {}\ncat\n", bench.path("ran").display()));
+    tool("chmod", &["+x", evil.to_str().unwrap()]);
+    let evil = evil.to_str().unwrap();
+    for (key, value) in [
+        ("core.fsmonitor", evil),
+        ("core.hooksPath", bench.path("hooks").to_str().unwrap()),
+        ("core.sshCommand", evil),
+        ("core.pager", evil),
+        ("core.editor", evil),
+        ("core.alternateRefsCommand", evil),
+        ("filter.evil.clean", evil),
+        ("filter.evil.smudge", evil),
+        ("filter.evil.process", evil),
+        ("filter.evil.required", "true"),
+        ("diff.external", evil),
+        ("diff.evil.command", evil),
+        ("diff.evil.textconv", evil),
+        ("gpg.program", evil),
+        ("credential.helper", evil),
+        ("alias.status", &format!("!{evil}")),
+        ("extensions.partialClone", "origin"),
+        ("remote.origin.promisor", "true"),
+        ("remote.origin.uploadpack", evil),
+    ] {
+        git(&app, &["config", "--local", key, value]);
+    }
+    // The trap is one; whether Git likes what the program says is nothing to us.
+    bench.write("app/marker", "changed");
+    Done::of(git_command(&app, &["status", "--short"]));
+    std::fs::remove_file(bench.path("ran")).unwrap();
+    for (key, value) in [("core.worktree", "/"), ("include.path", evil)] {
+        git(&app, &["config", "--local", key, value]);
+    }
+    for hook in ["post-index-change", "post-checkout", "fsmonitor-watchman", "reference-transaction"] {
+        for dir in ["app/.git/hooks", "hooks"] {
+            let hook = bench.write(&format!("{dir}/{hook}"), &std::fs::read_to_string(evil).unwrap());
+            tool("chmod", &["+x", hook.to_str().unwrap()]);
+        }
+    }
+    // Touched, so that the contents have to be looked at.
+    bench.write("app/marker", "the same everywhere");
+    bench.build(&[], &[buildpack]).ok().says(&format!("Source: commit {id}\n"));
+    assert!(!bench.path("ran").exists(), "a program of the repository's choice was run");
+}
+
+#[test]
+fn without_a_repository_there_is_a_digest_of_the_content() {
+    let digest = || {
+        let (bench, buildpack) = bench();
+        bench.build(&[], &[buildpack]).ok().says("Source: content sha256:");
+        let source = source(&bench);
+        assert_eq!(source["type"], "content");
+        assert_eq!(labels(&bench), [None, None, None, None]);
+        source["version"]["digest"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(digest(), digest());
+}
+
+#[test]
+fn broken_repositories_fail_no_build() {
+    for (file, text) in [
+        (".git", "gitdir: ../nowhere"),
+        (".git", "no"),
+        (".git/HEAD", ""),
+        (".git/HEAD", "ref: refs/heads/main\n"),
+        (".git/config", "[[["),
+        ("project.toml", "[_]\nschema-version = 7"),
+    ] {
+        let (bench, buildpack) = bench();
+        bench.write(&format!("app/{file}"), text);
+        let done = bench.build(&[], &[buildpack]).ok();
+        done.says("Source: content sha256:");
+        let said = format!("{}{}", done.stdout, done.stderr);
+        assert!(
+            said.contains("the source is known by its content only")
+                || said.contains("project.toml is ignored"),
+            "{done:#?}"
+        );
+    }
+}

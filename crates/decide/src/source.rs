@@ -1,0 +1,239 @@
+//! What an image says of the source that it was built from.
+//!
+//! The label has only what is the same for everyone who builds one commit: the commit, the folder in the repository, a
+//! digest of what is not committed, and the repository's URL in one spelling. What differs from one clone to the next
+//! (names of branches, the nearest tag, names of changed files) is for the report.
+
+pub mod git;
+mod url;
+
+pub use url::public_url;
+
+use strata_oci::annotation::{CREATED, REVISION, SOURCE, VERSION};
+use strata_oci::{Digest, Hasher};
+use strata_spec::launch::Label;
+use strata_spec::project::{Declared, Source};
+use toml::Value;
+
+/// The keys that [`standard`] may give.
+pub const STANDARD: [&str; 4] = [SOURCE, REVISION, VERSION, CREATED];
+
+/// Names of files that the report has at most.
+const MAX_NAMES: usize = 100;
+/// Longer texts of a `project.toml` are left out, in bytes.
+const MAX_TEXT: usize = 1024;
+
+/// Where an app comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A commit of a Git repository.
+    Git(Box<Git>),
+    /// A folder of which no more is known than what is in it.
+    Content(Digest),
+}
+
+/// A commit, and what was there besides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Git {
+    /// Its id, in hex digits.
+    pub commit: String,
+    /// When it was committed, in seconds since 1970.
+    pub time: Option<i64>,
+    /// The app's folder in the repository; empty for its top.
+    pub path: String,
+    /// Where it was cloned from, as configured: it may hold a secret.
+    pub url: Option<String>,
+    /// Full names of the branches and tags that point to the commit.
+    pub refs: Vec<String>,
+    /// The nearest tag, as `git describe` has it.
+    pub describe: Option<String>,
+    /// Whether older commits are missing.
+    pub is_shallow: bool,
+    /// Submodules in the app's folder.
+    pub submodules: Vec<Submodule>,
+    /// What is not committed.
+    pub changes: Option<Changes>,
+    /// Paths that Git is told to ignore, below the app's folder; they are built all the same.
+    pub ignored: Vec<String>,
+}
+
+/// A repository within the app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submodule {
+    /// Its folder, below the app's.
+    pub path: String,
+    /// The commit that the outer repository names.
+    pub commit: String,
+    /// Whether its files are there.
+    pub is_checked_out: bool,
+}
+
+/// What is not committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// Of the changed files' names and contents.
+    pub digest: Digest,
+    /// Their names, below the app's folder.
+    pub files: Vec<String>,
+}
+
+/// What the label says.
+pub fn label(origin: &Origin, declared: &Declared) -> Source {
+    let mut source = Source::default();
+    match origin {
+        Origin::Git(git) => {
+            source.kind = "git".into();
+            put(&mut source.version, "commit", Some(git.commit.clone()));
+            put(
+                &mut source.version,
+                "changes",
+                git.changes.as_ref().map(|changes| changes.digest.to_string()),
+            );
+            put(&mut source.metadata, "path", Some(git.path.clone()).filter(|path| !path.is_empty()));
+            put(&mut source.metadata, "url", git.url.as_deref().and_then(public_url));
+        }
+        Origin::Content(digest) => {
+            source.kind = "content".into();
+            put(&mut source.version, "digest", Some(digest.to_string()));
+        }
+    }
+    let project = project(declared);
+    if !project.is_empty() {
+        source.metadata.insert("project".into(), project.into());
+    }
+    source
+}
+
+/// What the report says: all that the label says, and what differs between two clones.
+pub fn detailed(origin: &Origin, declared: &Declared) -> Source {
+    let mut source = label(origin, declared);
+    let Origin::Git(git) = origin else { return source };
+    let metadata = &mut source.metadata;
+    let names = |names: &[String]| -> Value {
+        names.iter().take(MAX_NAMES).cloned().map(Value::from).collect::<Vec<_>>().into()
+    };
+    put(metadata, "describe", git.describe.clone());
+    if !git.refs.is_empty() {
+        metadata.insert("refs".into(), names(&git.refs));
+    }
+    if git.is_shallow {
+        metadata.insert("shallow".into(), true.into());
+    }
+    for (key, files) in
+        [("changed", git.changes.as_ref().map(|changes| &changes.files)), ("ignored", Some(&git.ignored))]
+    {
+        let Some(files) = files.filter(|files| !files.is_empty()) else { continue };
+        metadata.insert(format!("{key}-count"), Value::from(i64::try_from(files.len()).unwrap_or(i64::MAX)));
+        metadata.insert(format!("{key}-files"), names(files));
+    }
+    let submodules: Vec<Value> = git.submodules.iter().take(MAX_NAMES).map(submodule).collect();
+    if !submodules.is_empty() {
+        metadata.insert("submodules".into(), submodules.into());
+    }
+    source
+}
+
+fn submodule(submodule: &Submodule) -> Value {
+    let mut table = toml::Table::new();
+    put(&mut table, "path", Some(submodule.path.clone()));
+    put(&mut table, "commit", Some(submodule.commit.clone()));
+    table.insert("checked-out".into(), submodule.is_checked_out.into());
+    table.into()
+}
+
+fn project(declared: &Declared) -> toml::Table {
+    let mut table = toml::Table::new();
+    put(&mut table, "id", declared.id.clone().and_then(short));
+    put(&mut table, "name", declared.name.clone().and_then(short));
+    put(&mut table, "version", declared.version.clone().and_then(short));
+    put(&mut table, "source-url", declared.source_url.as_deref().and_then(public_url));
+    let licenses: Vec<Value> = declared.licenses.iter().cloned().filter_map(short).map(Value::from).collect();
+    if !licenses.is_empty() {
+        table.insert("licenses".into(), licenses.into());
+    }
+    table
+}
+
+/// The standard labels and annotations (OCI image specification, "Pre-Defined Annotation Keys"). `created` is the date
+/// that was asked for, RFC 3339; without one it is that of the commit, if that is all that was built.
+pub fn standard(origin: &Origin, declared: &Declared, created: Option<String>) -> Vec<Label> {
+    let git = match origin {
+        Origin::Git(git) => Some(git),
+        Origin::Content(_) => None,
+    };
+    let clean = git.filter(|git| git.changes.is_none());
+    let url = declared.source_url.as_deref().or(git.and_then(|git| git.url.as_deref())).and_then(public_url);
+    let dirty = |git: &Git| if git.changes.is_some() { "-dirty" } else { "" };
+    let revision = git.map(|git| format!("{}{}", git.commit, dirty(git)));
+    let version =
+        declared.version.clone().and_then(short).or_else(|| clean.and_then(|git| git::tag(&git.refs)));
+    let of_commit = || clean?.time.and_then(|time| crate::export::created(&time.to_string()));
+    let created = created.or_else(of_commit);
+    [(SOURCE, url), (REVISION, revision), (VERSION, version), (CREATED, created)]
+        .into_iter()
+        .filter_map(|(key, value)| Some(Label { key: key.to_owned(), value: value? }))
+        .collect()
+}
+
+/// A text that is fit to be shown.
+fn short(text: String) -> Option<String> {
+    Some(text).filter(|text| text.len() <= MAX_TEXT && !text.contains(char::is_control))
+}
+
+fn put(table: &mut toml::Table, key: &str, value: Option<String>) {
+    if let Some(value) = value {
+        table.insert(key.to_owned(), value.into());
+    }
+}
+
+/// What a path of the app is, for the digest of its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A file.
+    File,
+    /// A file that can be executed.
+    Program,
+    /// A symbolic link; its content is what it says.
+    Link,
+    /// A folder without anything in it.
+    EmptyDir,
+    /// It was there and is not any more.
+    Gone,
+}
+
+/// The digest of files by their names and contents. They have to come in the order of their names, as bytes; of each
+/// it takes in its mode as Git has it, the digest of its content, its name and a zero byte:
+/// `100644 sha256:… name\0`, `100755`, `120000` for a link, `040000 -` for an empty folder and `000000 -` for what is gone.
+#[derive(Default)]
+pub struct ContentDigest(Hasher);
+
+impl ContentDigest {
+    /// Adds a path; `content` is none for those that have no content.
+    pub fn add(&mut self, kind: Kind, name: &[u8], content: Option<&Digest>) {
+        let mode = match kind {
+            Kind::File => "100644",
+            Kind::Program => "100755",
+            Kind::Link => "120000",
+            Kind::EmptyDir => "040000",
+            Kind::Gone => "000000",
+        };
+        let content = content.map_or_else(|| "-".to_owned(), Digest::to_string);
+        self.0.update(format!("{mode} {content} ").as_bytes());
+        self.0.update(name);
+        self.0.update(b"\0");
+    }
+
+    /// The digest of all.
+    pub fn finish(self) -> Digest {
+        self.0.finish()
+    }
+}
+
+impl std::fmt::Debug for ContentDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ContentDigest").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+use super::*;
+use serde_json::json;
+use strata_spec::values::table_to_json;
+
+fn git() -> Git {
+    Git {
+        commit: "c".repeat(40),
+        time: Some(951_782_400),
+        path: "apps/web".into(),
+        url: Some("https://me:planted-secret@example.com/web.git".into()),
+        refs: vec!["refs/heads/main".into(), "refs/tags/v1.2".into()],
+        describe: Some("v1.2".into()),
+        ..Git::default()
+    }
+}
+
+fn dirty() -> Git {
+    let changes = Changes { digest: Digest::of(b"x"), files: vec!["new\nline".into()] };
+    let submodules = vec![Submodule { path: "lib".into(), commit: "d".repeat(40), is_checked_out: false }];
+    Git { changes: Some(changes), ignored: vec!["target/".into()], submodules, is_shallow: true, ..git() }
+}
+
+fn declared() -> Declared {
+    Declared {
+        version: Some("3.0".into()),
+        source_url: Some("https://me:planted-secret@example.com/declared?key=planted-secret".into()),
+        name: Some("bad\u{1b}[31m".into()),
+        ..Declared::default()
+    }
+}
+
+#[test]
+fn the_label_says_what_every_clone_of_a_commit_says() {
+    let source = label(&Origin::Git(Box::new(git())), &Declared::default());
+    assert_eq!(source.kind, "git");
+    assert_eq!(table_to_json(&source.version), json!({"commit": "c".repeat(40)}));
+    assert_eq!(
+        table_to_json(&source.metadata),
+        json!({"path": "apps/web", "url": "https://example.com/web"})
+    );
+    let other = Git {
+        refs: vec!["refs/heads/other".into()],
+        describe: None,
+        url: Some("git@example.com:web".into()),
+        ..git()
+    };
+    assert_eq!(label(&Origin::Git(Box::new(other)), &Declared::default()), source);
+    let source = label(&Origin::Git(Box::new(dirty())), &declared());
+    assert_eq!(source.version["changes"].as_str(), Some(Digest::of(b"x").to_string().as_str()));
+    let project = json!({"source-url": "https://example.com/declared", "version": "3.0"});
+    assert_eq!(table_to_json(&source.metadata)["project"], project);
+}
+
+#[test]
+fn the_report_says_more() {
+    let source = detailed(&Origin::Git(Box::new(dirty())), &Declared::default());
+    let expected = json!({
+        "path": "apps/web", "url": "https://example.com/web", "describe": "v1.2", "shallow": true,
+        "refs": ["refs/heads/main", "refs/tags/v1.2"],
+        "changed-count": 1, "changed-files": ["new\nline"], "ignored-count": 1, "ignored-files": ["target/"],
+        "submodules": [{"path": "lib", "commit": "d".repeat(40), "checked-out": false}],
+    });
+    let mut expected = expected;
+    strata_oci::go_json::sort_keys(&mut expected);
+    assert_eq!(table_to_json(&source.metadata).to_string(), expected.to_string());
+    let many = Changes { files: (0..1000).map(|n| n.to_string()).collect(), ..dirty().changes.unwrap() };
+    let source = detailed(&Origin::Git(Box::new(Git { changes: Some(many), ..git() })), &Declared::default());
+    assert_eq!(source.metadata["changed-count"].as_integer(), Some(1000));
+    assert_eq!(source.metadata["changed-files"].as_array().map(Vec::len), Some(100));
+}
+
+#[test]
+fn standard_keys_say_no_more_than_is_true() {
+    let clean = Origin::Git(Box::new(git()));
+    let dirty = Origin::Git(Box::new(dirty()));
+    let content = Origin::Content(Digest::of(b"x"));
+    let commit = "c".repeat(40);
+    let changed = format!("{commit}-dirty");
+    let date = "2000-02-29T00:00:00Z";
+    for (origin, declared, created, expected) in [
+        (&clean, Declared::default(), None, vec!["https://example.com/web", &commit, "v1.2", date]),
+        (&clean, declared(), Some("asked"), vec!["https://example.com/declared", &commit, "3.0", "asked"]),
+        (&dirty, Declared::default(), None, vec!["https://example.com/web", &changed]),
+        (&dirty, declared(), Some("asked"), vec!["https://example.com/declared", &changed, "3.0", "asked"]),
+        (&content, Declared::default(), None, vec![]),
+        (&content, declared(), None, vec!["https://example.com/declared", "3.0"]),
+    ] {
+        let found = standard(origin, &declared, created.map(str::to_owned));
+        let values: Vec<_> = found.iter().map(|label| label.value.as_str()).collect();
+        assert_eq!(values, expected, "{origin:?}");
+        assert!(found.iter().all(|label| STANDARD.contains(&label.key.as_str())));
+    }
+}
+
+#[test]
+fn no_secret_is_said() {
+    for origin in [Origin::Git(Box::new(dirty())), Origin::Content(Digest::of(b"x"))] {
+        let said = format!("{:?}{:?}", detailed(&origin, &declared()), standard(&origin, &declared(), None));
+        assert!(!said.contains("planted"), "{said}");
+    }
+}
+
+#[test]
+fn the_digest_of_content_is_that_of_a_list() {
+    let content = Digest::of(b"hello");
+    let mut digest = ContentDigest::default();
+    digest.add(Kind::File, b"a", Some(&content));
+    digest.add(Kind::EmptyDir, b"b", None);
+    assert_eq!(digest.finish(), Digest::of(format!("100644 {content} a\0040000 - b\0").as_bytes()));
+}
