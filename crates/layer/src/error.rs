@@ -66,12 +66,6 @@ pub enum LayerError {
         /// What is wrong with it.
         source: BadPattern,
     },
-    /// The compressor refused its input.
-    #[error("cannot compress the layer")]
-    Compress {
-        /// Why it failed.
-        source: flate2::CompressError,
-    },
     /// A thread of the pipeline ended without a result.
     #[error("a thread that compresses the layer stopped early")]
     Stopped,

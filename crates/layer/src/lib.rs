@@ -6,9 +6,14 @@
 //!
 //! Nothing here knows of images or registries, and nothing here decides which files a layer holds.
 
+mod ahead;
+mod buffers;
+mod codec;
+mod deflate;
 mod error;
 mod pack;
 mod pattern;
+mod pool;
 mod read;
 mod slices;
 mod source;
@@ -17,8 +22,9 @@ pub mod unchanged;
 mod unpack;
 mod visit;
 
+pub use codec::Compression;
 pub use error::LayerError;
-pub use pack::{Compression, Packed, diff_id, pack, pack_with};
+pub use pack::{Packed, Packer, diff_id, pack, pack_with};
 pub use pattern::{BadPattern, clean, matches};
 pub use read::{HashWriter, VerifiedReader, VerifyError, open_layer};
 pub use slices::slices;

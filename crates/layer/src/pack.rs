@@ -1,35 +1,25 @@
-//! One pass from a tree to a blob: tar, its digest, gzip, the digest of that.
+//! One pass from a tree to a blob: tar, its digest, compressed, the digest of that.
 //!
-//! The gzip is one member made of chunks that are compressed apart, each with the end of the chunk before it as
-//! dictionary, so its bytes depend neither on the number of threads nor on the sizes of writes. Memory is bounded by
-//! the chunks under way.
+//! The archive is cut into chunks that are compressed apart, each with the end of the chunk before it as dictionary, so the
+//! bytes depend neither on the number of threads nor on the sizes of writes. Memory is bounded by the chunks under
+//! way, of all layers together.
 
 use std::io::{self, Write};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use flate2::{Compress, CompressError, Crc, FlushCompress, Status};
+use crossbeam_channel::unbounded;
+use flate2::Crc;
 use strata_oci::{Digest, Hasher};
 
+use crate::ahead::write_entries_ahead;
+use crate::buffers::{Buffers, CHUNK, Loan};
+use crate::codec::{Codecs, Compression};
 use crate::error::LayerError;
+use crate::pool::{Pool, Promise};
 use crate::read::HashWriter;
 use crate::source::{Source, is_smaller_than, write_entries, write_tar};
 
-/// Uncompressed bytes per chunk. Changing it, like the level, changes every compressed digest.
-const CHUNK: usize = 1 << 20;
-const DICTIONARY: usize = 32 << 10;
-/// The fastest level whose output is smaller than that of Go's fastest.
-const LEVEL: u32 = 2;
-/// No time, the mark for a fast level, no operating system.
-const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255];
-
-/// How a layer is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// As one gzip member.
-    Gzip,
-    /// As the tar archive it is.
-    None,
-}
+/// Threads that read files which lie next to each other; more than cores, since they wait for the disk.
+const READERS: usize = 8;
 
 /// What is known of a layer once it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +34,75 @@ pub struct Packed {
     pub uncompressed_size: u64,
 }
 
-/// Writes `source` as a layer blob to `out`, with at most `threads` threads that compress.
+/// Makes blobs of trees. All that it makes at the same time share its threads and its memory.
 ///
-/// The tar is read and hashed on a thread of its own unless the layer is small or `threads` is below two; `out` is
-/// always written from the calling thread. The first error stops everything; `out` then holds a part of a blob.
+/// Several threads may call it at once; which of them do, and how many threads it has, does not show in the bytes.
+pub struct Packer {
+    /// Absent: everything is done by the thread that calls.
+    pools: Option<Pools>,
+}
+
+struct Pools {
+    readers: Pool<()>,
+    compressors: Pool<Codecs>,
+    buffers: Buffers,
+}
+
+impl Packer {
+    /// One that compresses with so many threads; below two it has none of its own.
+    pub fn new(threads: usize) -> Self {
+        // Without threads it goes on more slowly.
+        Self { pools: if threads < 2 { None } else { Pools::new(threads).ok() } }
+    }
+
+    /// Writes `source` as a layer blob to `out`, which is written from the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// The first error stops everything; `out` then holds a part of a blob.
+    pub fn pack(
+        &self,
+        source: &Source,
+        compression: Compression,
+        out: &mut dyn Write,
+    ) -> Result<Packed, LayerError> {
+        match &self.pools {
+            Some(pools) if !is_smaller_than(source, CHUNK as u64) => {
+                pools.pack(|tar| write_entries_ahead(source, &pools.readers, tar), compression, out)
+            }
+            _ => pack_here(|tar| write_entries(source, tar), compression, out),
+        }
+    }
+
+    /// Like [`pack`](Self::pack) for a tar archive that `fill` writes, in writes of any size.
+    ///
+    /// # Errors
+    ///
+    /// As there, and those of `fill`.
+    pub fn pack_with(
+        &self,
+        fill: impl FnOnce(&mut dyn Write) -> Result<(), LayerError> + Send,
+        compression: Compression,
+        out: &mut dyn Write,
+    ) -> Result<Packed, LayerError> {
+        match &self.pools {
+            Some(pools) => pools.pack(fill, compression, out),
+            None => pack_here(fill, compression, out),
+        }
+    }
+}
+
+impl std::fmt::Debug for Packer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Packer").field("has_threads", &self.pools.is_some()).finish()
+    }
+}
+
+/// Writes a single layer, with a [`Packer`] of its own.
+///
+/// # Errors
+///
+/// As [`Packer::pack`].
 pub fn pack(
     source: &Source,
     compression: Compression,
@@ -55,35 +110,28 @@ pub fn pack(
     out: &mut dyn Write,
 ) -> Result<Packed, LayerError> {
     let threads = if is_smaller_than(source, CHUNK as u64) { 1 } else { threads };
-    pack_with(|tar| write_entries(source, tar), compression, threads, out)
+    Packer::new(threads).pack(source, compression, out)
 }
 
 /// Like [`pack()`] for a tar archive that `fill` writes, in writes of any size.
+///
+/// # Errors
+///
+/// As [`Packer::pack_with`].
 pub fn pack_with(
     fill: impl FnOnce(&mut dyn Write) -> Result<(), LayerError> + Send,
     compression: Compression,
     threads: usize,
     out: &mut dyn Write,
 ) -> Result<Packed, LayerError> {
-    let mut out = HashWriter::new(out);
-    let (diff_id, uncompressed_size) = match compression {
-        Compression::None => {
-            let mut buffered = io::BufWriter::with_capacity(CHUNK, &mut out);
-            fill(&mut buffered)?;
-            buffered.flush().map_err(LayerError::write)?;
-            drop(buffered);
-            let (_, digest, size) = out.finish();
-            return Ok(Packed { diff_id: digest, digest, size, uncompressed_size: size });
-        }
-        Compression::Gzip if threads < 2 => gzip_here(fill, &mut out)?,
-        Compression::Gzip => gzip_threaded(fill, threads, &mut out)?,
-    };
-    out.flush().map_err(LayerError::write)?;
-    let (_, digest, size) = out.finish();
-    Ok(Packed { diff_id, digest, size, uncompressed_size })
+    Packer::new(threads).pack_with(fill, compression, out)
 }
 
 /// Digest and size of the tar archive of `source`, which is not kept.
+///
+/// # Errors
+///
+/// When the tree cannot be read.
 pub fn diff_id(source: &Source) -> Result<(Digest, u64), LayerError> {
     let mut hash = HashWriter::new(io::sink());
     write_tar(source, &mut hash)?;
@@ -91,60 +139,130 @@ pub fn diff_id(source: &Source) -> Result<(Digest, u64), LayerError> {
     Ok((digest, size))
 }
 
-/// A part of the archive on its way through the compressor.
-struct Chunk {
-    data: Vec<u8>,
-    dictionary: Vec<u8>,
-    is_last: bool,
+fn pack_here(
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), LayerError>,
+    compression: Compression,
+    out: &mut dyn Write,
+) -> Result<Packed, LayerError> {
+    let mut codecs = Codecs::default();
+    let buffers = Buffers::new(1);
+    let mut blob = Blob::start(compression, out)?;
+    let mut failed = None;
+    let mut chunker = Chunker::new(&buffers, compression, |mut loan: Loan| {
+        codecs.compress(compression, &mut loan.room);
+        blob.add(&loan).map_err(|error| {
+            failed = Some(error);
+            LayerError::Stopped
+        })
+    });
+    let filled = fill(&mut chunker).and_then(|()| chunker.finish());
+    // What stopped the output is the reason, not that the archive could not be written on.
+    match failed {
+        Some(error) => Err(error),
+        None => filled.and_then(|known| blob.finish(known)),
+    }
 }
 
-/// A chunk after it; `data` is only kept to be used again.
-struct Deflated {
-    data: Vec<u8>,
-    bytes: Vec<u8>,
-    crc: Crc,
+impl Pools {
+    fn new(threads: usize) -> io::Result<Self> {
+        Ok(Self {
+            readers: Pool::new("read", READERS, || ())?,
+            compressors: Pool::new("compress", threads, Codecs::default)?,
+            // Each compressor has one and finds the next; one is being filled and one written, for several layers.
+            buffers: Buffers::new(3 * threads + 4),
+        })
+    }
+
+    /// A producer writes the archive and sends each chunk to the compressors, the promise of it to the calling thread. Whoever
+    /// fails drops its end of the channel, and the other then finds it closed.
+    fn pack(
+        &self,
+        fill: impl FnOnce(&mut dyn Write) -> Result<(), LayerError> + Send,
+        compression: Compression,
+        out: &mut dyn Write,
+    ) -> Result<Packed, LayerError> {
+        // Bounded by the rooms that are lent.
+        let (promises, promised) = unbounded();
+        std::thread::scope(|scope| {
+            let producer = scope.spawn(move || {
+                let mut chunker = Chunker::new(&self.buffers, compression, |loan| {
+                    let is_taken = promises.send(self.compressed(compression, loan)).is_ok();
+                    if is_taken { Ok(()) } else { Err(LayerError::Stopped) }
+                });
+                fill(&mut chunker).and_then(|()| chunker.finish())
+            });
+            let written = (|| {
+                let mut blob = Blob::start(compression, out)?;
+                promised.into_iter().try_for_each(|promise: Promise<Loan>| blob.add(&promise.wait()?))?;
+                Ok(blob)
+            })();
+            let filled = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            match written {
+                // The output stopped because the producer did, or the producer because the output did.
+                Err(LayerError::Stopped) => filled.and(Err(LayerError::Stopped)),
+                Err(error) => Err(error),
+                Ok(blob) => blob.finish(filled?),
+            }
+        })
+    }
+
+    fn compressed(&self, compression: Compression, mut loan: Loan) -> Promise<Loan> {
+        if compression == Compression::None {
+            return Promise::kept(loan);
+        }
+        self.compressors.run(move |codecs| {
+            codecs.compress(compression, &mut loan.room);
+            loan
+        })
+    }
 }
 
 /// Cuts a stream into chunks and hashes it.
-struct Chunker<F> {
-    data: Vec<u8>,
-    dictionary: Vec<u8>,
+struct Chunker<'a, F> {
+    buffers: &'a Buffers,
+    /// The chunk that has begun.
+    loan: Option<Loan>,
+    /// The end of the one before.
+    tail: Vec<u8>,
+    window: usize,
     hasher: Hasher,
     count: u64,
-    /// Takes a chunk and gives an empty buffer for the next.
     send: F,
 }
 
-impl<F: FnMut(Chunk) -> Result<Vec<u8>, LayerError>> Chunker<F> {
-    fn new(send: F) -> Self {
-        let data = Vec::with_capacity(CHUNK);
-        Self { data, dictionary: Vec::new(), hasher: Hasher::new(), count: 0, send }
+impl<'a, F: FnMut(Loan) -> Result<(), LayerError>> Chunker<'a, F> {
+    fn new(buffers: &'a Buffers, compression: Compression, send: F) -> Self {
+        let (window, hasher) = (compression.window(), Hasher::new());
+        Self { buffers, loan: None, tail: Vec::new(), window, hasher, count: 0, send }
     }
 
-    fn emit(&mut self, is_last: bool) -> Result<(), LayerError> {
-        self.hasher.update(&self.data);
-        self.count += self.data.len() as u64;
-        let tail = self.data[self.data.len().saturating_sub(DICTIONARY)..].to_vec();
-        let dictionary = std::mem::replace(&mut self.dictionary, tail);
-        let data = std::mem::take(&mut self.data);
-        self.data = (self.send)(Chunk { data, dictionary, is_last })?;
-        Ok(())
+    fn emit(&mut self) -> Result<(), LayerError> {
+        let Some(loan) = self.loan.take() else { return Ok(()) };
+        let (bytes, chunk) = (&loan.room.bytes, loan.room.chunk());
+        self.hasher.update(chunk);
+        self.count += chunk.len() as u64;
+        self.tail.clear();
+        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(self.window)..]);
+        (self.send)(loan)
     }
 
     fn finish(mut self) -> Result<(Digest, u64), LayerError> {
-        self.emit(true)?;
+        self.emit()?;
         Ok((self.hasher.finish(), self.count))
     }
 }
 
-impl<F: FnMut(Chunk) -> Result<Vec<u8>, LayerError>> Write for Chunker<F> {
+impl<F: FnMut(Loan) -> Result<(), LayerError>> Write for Chunker<'_, F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // A full chunk waits for the next byte: only then it is known not to be the last.
-        if self.data.len() == CHUNK && !bytes.is_empty() {
-            self.emit(false).map_err(io::Error::other)?;
+        if bytes.is_empty() {
+            return Ok(0);
         }
-        let taken = bytes.len().min(CHUNK - self.data.len());
-        self.data.extend_from_slice(&bytes[..taken]);
+        let room = &mut self.loan.get_or_insert_with(|| self.buffers.lend(&self.tail)).room;
+        let taken = bytes.len().min(CHUNK - room.chunk().len());
+        room.bytes.extend_from_slice(&bytes[..taken]);
+        if room.chunk().len() == CHUNK {
+            self.emit().map_err(io::Error::other)?;
+        }
         Ok(taken)
     }
 
@@ -153,168 +271,45 @@ impl<F: FnMut(Chunk) -> Result<Vec<u8>, LayerError>> Write for Chunker<F> {
     }
 }
 
-/// Writes deflated chunks, in order, as one gzip member.
-struct Member<W> {
-    out: W,
+/// Writes chunks, in order, as a blob.
+struct Blob<'a> {
+    out: &'a mut dyn Write,
+    compression: Compression,
+    hasher: Hasher,
+    size: u64,
     crc: Crc,
 }
 
-impl<W: Write> Member<W> {
-    fn start(mut out: W) -> Result<Self, LayerError> {
-        out.write_all(&GZIP_HEADER).map_err(LayerError::write)?;
-        Ok(Self { out, crc: Crc::new() })
+impl<'a> Blob<'a> {
+    fn start(compression: Compression, out: &'a mut dyn Write) -> Result<Self, LayerError> {
+        let mut blob = Self { out, compression, hasher: Hasher::new(), size: 0, crc: Crc::new() };
+        blob.put(compression.start())?;
+        Ok(blob)
     }
 
-    fn add(&mut self, chunk: &Deflated) -> Result<(), LayerError> {
-        self.crc.combine(&chunk.crc);
-        self.out.write_all(&chunk.bytes).map_err(LayerError::write)
-    }
-
-    fn finish(mut self) -> Result<(), LayerError> {
-        self.out.write_all(&self.crc.sum().to_le_bytes()).map_err(LayerError::write)?;
-        // The format keeps the size modulo 2^32.
-        self.out.write_all(&self.crc.amount().to_le_bytes()).map_err(LayerError::write)
-    }
-}
-
-fn gzip_here(
-    fill: impl FnOnce(&mut dyn Write) -> Result<(), LayerError>,
-    out: impl Write,
-) -> Result<(Digest, u64), LayerError> {
-    let mut member = Member::start(out)?;
-    let mut deflate = new_deflate();
-    let mut bytes = Vec::new();
-    let mut failed = None;
-    let mut chunker = Chunker::new(|chunk| {
-        let done = deflate_chunk(&mut deflate, chunk, std::mem::take(&mut bytes))
-            .and_then(|done| member.add(&done).map(|()| done));
-        match done {
-            Ok(done) => {
-                bytes = emptied(done.bytes);
-                Ok(emptied(done.data))
-            }
-            Err(error) => {
-                failed = Some(error);
-                Err(LayerError::Stopped)
-            }
+    fn put(&mut self, bytes: &[u8]) -> Result<(), LayerError> {
+        self.out.write_all(bytes).map_err(LayerError::write)?;
+        self.size += bytes.len() as u64;
+        // What is not compressed has been hashed before it came here.
+        if self.compression != Compression::None {
+            self.hasher.update(bytes);
         }
-    });
-    let filled = fill(&mut chunker).and_then(|()| chunker.finish());
-    // What stopped the output is the reason, not that the archive could not be written on.
-    if let Some(error) = failed {
-        return Err(error);
+        Ok(())
     }
-    let known = filled?;
-    member.finish()?;
-    Ok(known)
-}
 
-/// A chunk and where its result goes.
-type Job = (Chunk, Sender<Result<Deflated, LayerError>>);
-
-/// The producer puts each chunk into `jobs` and the promise of its result into `promises`, whose bound limits the chunks
-/// under way; the calling thread takes the promises in order. Whoever fails drops its end of a channel, and the others
-/// then find theirs closed: nobody waits for a thread that is gone.
-fn gzip_threaded(
-    fill: impl FnOnce(&mut dyn Write) -> Result<(), LayerError> + Send,
-    threads: usize,
-    out: impl Write,
-) -> Result<(Digest, u64), LayerError> {
-    let (job_in, job_out) = bounded::<Job>(threads);
-    let (promise_in, promise_out) = bounded(2 * threads);
-    let (bytes_in, bytes_out) = bounded::<Vec<u8>>(2 * threads + 2);
-    let (data_in, data_out) = bounded::<Vec<u8>>(2 * threads + 2);
-    std::thread::scope(|scope| {
-        let producer = scope.spawn(move || {
-            let mut chunker = Chunker::new(|chunk| {
-                let (reply_in, reply_out) = bounded(1);
-                let gone = promise_in.send(reply_out).is_err() || job_in.send((chunk, reply_in)).is_err();
-                if gone { Err(LayerError::Stopped) } else { Ok(data_out.try_recv().unwrap_or_default()) }
-            });
-            fill(&mut chunker).and_then(|()| chunker.finish())
-        });
-        for _ in 0..threads {
-            let (jobs, spare) = (job_out.clone(), bytes_out.clone());
-            scope.spawn(move || compress_jobs(&jobs, &spare));
+    fn add(&mut self, loan: &Loan) -> Result<(), LayerError> {
+        if self.compression == Compression::None {
+            return self.put(loan.room.chunk());
         }
-        drop((job_out, bytes_out));
-        let written = write_promised(out, promise_out, |done| {
-            // A full box means enough buffers are about; this one is freed.
-            drop(data_in.try_send(emptied(done.data)));
-            drop(bytes_in.try_send(emptied(done.bytes)));
-        });
-        let filled = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        match (written, filled) {
-            // The output stopped because the producer did, or the producer because the output did.
-            (Err(LayerError::Stopped), Err(error)) => Err(error),
-            (Err(error), _) => Err(error),
-            (Ok(member), filled) => {
-                let known = filled?;
-                member.finish()?;
-                Ok(known)
-            }
-        }
-    })
-}
-
-fn compress_jobs(jobs: &Receiver<Job>, spare: &Receiver<Vec<u8>>) {
-    let mut deflate = new_deflate();
-    for (chunk, reply) in jobs {
-        let bytes = spare.try_recv().unwrap_or_default();
-        // Nobody waits for the result if the output failed.
-        drop(reply.send(deflate_chunk(&mut deflate, chunk, bytes)));
+        self.crc.combine(&loan.room.crc);
+        self.put(&loan.room.packed)
     }
-}
 
-fn write_promised<W: Write>(
-    out: W,
-    promises: Receiver<Receiver<Result<Deflated, LayerError>>>,
-    mut recycle: impl FnMut(Deflated),
-) -> Result<Member<W>, LayerError> {
-    let mut member = Member::start(out)?;
-    for promise in promises {
-        // A promise is broken when the producer or a compressor ended before its chunk was done.
-        let done = promise.recv().unwrap_or(Err(LayerError::Stopped))?;
-        member.add(&done)?;
-        recycle(done);
+    fn finish(mut self, (diff_id, uncompressed_size): (Digest, u64)) -> Result<Packed, LayerError> {
+        let end = self.compression.end(&self.crc);
+        self.put(&end)?;
+        self.out.flush().map_err(LayerError::write)?;
+        let digest = if self.compression == Compression::None { diff_id } else { self.hasher.finish() };
+        Ok(Packed { diff_id, digest, size: self.size, uncompressed_size })
     }
-    Ok(member)
-}
-
-fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
-    buffer.clear();
-    buffer
-}
-
-fn new_deflate() -> Compress {
-    Compress::new(flate2::Compression::new(LEVEL), false)
-}
-
-/// Deflates one chunk so that it ends at a byte; the output is appended to `bytes`, which is empty.
-fn deflate_chunk(deflate: &mut Compress, chunk: Chunk, mut bytes: Vec<u8>) -> Result<Deflated, LayerError> {
-    let failed = |source: CompressError| LayerError::Compress { source };
-    deflate.reset();
-    if !chunk.dictionary.is_empty() {
-        deflate.set_dictionary(&chunk.dictionary).map_err(failed)?;
-    }
-    let flush = if chunk.is_last { FlushCompress::Finish } else { FlushCompress::Sync };
-    // Never full, since a flush that just fits is marked twice, and then the bytes would depend on the buffer.
-    bytes.reserve(chunk.data.len() + chunk.data.len() / 8 + 1024);
-    loop {
-        let consumed = usize::try_from(deflate.total_in()).unwrap_or(usize::MAX).min(chunk.data.len());
-        let status = deflate.compress_vec(&chunk.data[consumed..], &mut bytes, flush).map_err(failed)?;
-        let is_done = if chunk.is_last {
-            status == Status::StreamEnd
-        } else {
-            // Room left over means that the flush is complete.
-            bytes.len() < bytes.capacity() && deflate.total_in() >= chunk.data.len() as u64
-        };
-        if is_done {
-            break;
-        }
-        bytes.reserve(chunk.data.len() / 4 + 1024);
-    }
-    let mut crc = Crc::new();
-    crc.update(&chunk.data);
-    Ok(Deflated { data: chunk.data, bytes, crc })
 }

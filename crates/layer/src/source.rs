@@ -273,11 +273,11 @@ fn owner_of(meta: &fs::Metadata) -> Owner {
     Owner { uid: u64::from(meta.uid()), gid: u64::from(meta.gid()) }
 }
 
-fn write_parents<W: Write>(tar: &mut TarWriter<W>, parents: &[Parent]) -> Result<(), LayerError> {
+pub(crate) fn write_parents<W: Write>(tar: &mut TarWriter<W>, parents: &[Parent]) -> Result<(), LayerError> {
     parents.iter().try_for_each(|parent| tar.dir(&parent.path, parent.mode, parent.owner))
 }
 
-fn write_item<W: Write>(
+pub(crate) fn write_item<W: Write>(
     tar: &mut TarWriter<W>,
     dir: &Path,
     as_path: &str,

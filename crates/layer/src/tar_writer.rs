@@ -172,12 +172,13 @@ impl<W: Write> TarWriter<W> {
         data: &mut dyn Read,
         origin: &dyn Fn() -> PathBuf,
     ) -> Result<(), LayerError> {
-        self.buffer.resize(COPY, 0);
+        let room = usize::try_from(size.saturating_add(1)).map_or(COPY, |all| all.min(COPY));
+        self.buffer.resize(room.max(self.buffer.len()), 0);
         let mut left = size;
         // One byte more than expected is asked for, so that a grown file shows without another read.
         let mut asked_beyond = false;
         while left > 0 || !asked_beyond {
-            let want = usize::try_from(left.saturating_add(1)).map_or(COPY, |more| more.min(COPY));
+            let want = usize::try_from(left.saturating_add(1)).map_or(room, |more| more.min(room));
             asked_beyond = want as u64 > left;
             let got = match data.read(&mut self.buffer[..want]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

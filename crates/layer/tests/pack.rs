@@ -5,7 +5,7 @@
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
 
-use strata_layer::{Compression, LayerError, VerifiedReader, open_layer, pack_with};
+use strata_layer::{Compression, LayerError, Packer, VerifiedReader, open_layer, pack_with};
 use strata_oci::Digest;
 
 /// Half noise, half text of few letters.
@@ -45,7 +45,7 @@ fn bytes_depend_on_nothing_but_the_input() {
     }
 }
 
-const GOLDEN: &str = "sha256:9dfdd11aeae169aae743b4de56ea38410c2cd4f366237ef5e4929bbd4aa01e64";
+const GOLDEN: &str = "sha256:f1e0bd486127044d5b6a4752675e8e4da594de3201e364ff5bb856e42c069428";
 
 #[test]
 fn gzip_reads_it_back() {
@@ -134,4 +134,54 @@ fn zstd_is_refused_by_name() {
     let blob = io::Cursor::new(b"\x28\xb5\x2f\xfd rest".to_vec());
     let Err(error) = open_layer(blob) else { panic!("zstd was taken") };
     assert_eq!(error.to_string(), "cannot read the layer: zstd compression is not supported");
+}
+
+#[test]
+fn layers_are_no_larger_than_those_of_the_fastest_gzip() {
+    let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    let mut text = Vec::new();
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            text.extend(std::fs::read(path).unwrap());
+        }
+    }
+    for (what, bytes) in [("program", program), ("text", text), ("noise and letters", sample(3 << 20))] {
+        let mut child =
+            Command::new("gzip").arg("-1").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let ours = gzip(&bytes, 1 << 16, 2);
+        let writer = std::thread::spawn(move || input.write_all(&bytes));
+        let theirs = child.wait_with_output().unwrap().stdout.len();
+        writer.join().unwrap().unwrap();
+        assert!(ours.len() <= theirs, "{what}: {} > {theirs}", ours.len());
+    }
+}
+
+#[test]
+fn layers_packed_at_the_same_time_are_what_they_are_alone() {
+    let packer = Packer::new(2);
+    let samples: Vec<Vec<u8>> = (1..9).map(|i| sample(i * 400_000)).collect();
+    let together: Vec<Vec<u8>> = std::thread::scope(|scope| {
+        let packed = |bytes| {
+            let mut out = Vec::new();
+            let fill =
+                |tar: &mut dyn Write| tar.write_all(bytes).map_err(|source| LayerError::Write { source });
+            packer.pack_with(fill, Compression::Gzip, &mut out).unwrap();
+            out
+        };
+        // One that fails in their midst takes nothing from them.
+        let failing = scope.spawn(|| {
+            let fill = |tar: &mut dyn Write| {
+                tar.write_all(&samples[7]).map_err(|source| LayerError::Write { source })
+            };
+            packer.pack_with(fill, Compression::Gzip, &mut Full(300_000)).unwrap_err()
+        });
+        let running: Vec<_> = samples.iter().map(|bytes| scope.spawn(move || packed(bytes))).collect();
+        assert!(matches!(failing.join().unwrap(), LayerError::Write { .. }));
+        running.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for (bytes, packed) in samples.iter().zip(&together) {
+        assert!(gzip(bytes, 1 << 16, 1) == *packed, "{} bytes", bytes.len());
+    }
 }
