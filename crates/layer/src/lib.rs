@@ -21,12 +21,13 @@ mod tar_writer;
 pub mod unchanged;
 mod unpack;
 mod visit;
+mod zstd;
 
 pub use codec::Compression;
 pub use error::LayerError;
 pub use pack::{Packed, Packer, diff_id, pack, pack_with};
 pub use pattern::{BadPattern, clean, matches};
-pub use read::{HashWriter, VerifiedReader, VerifyError, open_layer};
+pub use read::{HashWriter, VerifiedReader, VerifyError, is_compressed, open_layer};
 pub use slices::slices;
 pub use source::{Content, GeneratedEntry, Owner, Parent, Skeleton, SliceItem, Source, skeleton, write_tar};
 pub use tar_writer::{MTIME, TarWriter};

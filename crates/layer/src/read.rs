@@ -7,6 +7,9 @@ use flate2::bufread::MultiGzDecoder;
 use strata_oci::{Digest, Hasher};
 
 use crate::error::LayerError;
+use crate::zstd::{self, ZstdReader};
+
+const GZIP_MAGIC: &[u8] = b"\x1f\x8b";
 
 /// Passes bytes on while it counts and hashes them.
 pub struct HashWriter<W> {
@@ -150,24 +153,30 @@ impl<R: fmt::Debug> fmt::Debug for VerifiedReader<R> {
     }
 }
 
-/// The tar archive in a layer blob, which is plain or gzip of any number of members.
+/// Whether bytes that start like this are compressed in a way that [`open_layer`] understands. Four are enough.
+#[must_use]
+pub fn is_compressed(start: &[u8]) -> bool {
+    start.starts_with(GZIP_MAGIC) || start.starts_with(zstd::MAGIC)
+}
+
+/// The tar archive in a layer blob, which is plain, or gzip of any number of members, or zstd of any number of frames.
 ///
 /// Other compressions are [`LayerError::UnsupportedCompression`]. No digest is verified: wrap `blob` in a
 /// [`VerifiedReader`] and read to the end.
 pub fn open_layer(blob: impl Read + Send + 'static) -> Result<Box<dyn Read + Send>, LayerError> {
-    const UNSUPPORTED: [(&[u8], &str); 3] =
-        [(b"\x28\xb5\x2f\xfd", "zstd"), (b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2")];
+    const UNSUPPORTED: [(&[u8], &str); 2] = [(b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2")];
     let mut blob = blob;
     let mut start = Vec::new();
     (&mut blob).take(6).read_to_end(&mut start).map_err(LayerError::read)?;
     if let Some((_, format)) = UNSUPPORTED.into_iter().find(|(magic, _)| start.starts_with(magic)) {
         return Err(LayerError::UnsupportedCompression { format });
     }
-    let is_gzip = start.starts_with(b"\x1f\x8b");
+    let (is_gzip, is_zstd) = (start.starts_with(GZIP_MAGIC), start.starts_with(zstd::MAGIC));
     let whole = Cursor::new(start).chain(blob);
-    Ok(if is_gzip {
-        Box::new(MultiGzDecoder::new(BufReader::with_capacity(64 * 1024, whole)))
-    } else {
-        Box::new(whole)
+    let buffered = |whole| BufReader::with_capacity(64 * 1024, whole);
+    Ok(match (is_gzip, is_zstd) {
+        (true, _) => Box::new(MultiGzDecoder::new(buffered(whole))),
+        (_, true) => Box::new(ZstdReader::new(buffered(whole))),
+        _ => Box::new(whole),
     })
 }

@@ -130,10 +130,84 @@ fn verified_reader_tells_long_short_and_other_bytes() {
 }
 
 #[test]
-fn zstd_is_refused_by_name() {
-    let blob = io::Cursor::new(b"\x28\xb5\x2f\xfd rest".to_vec());
-    let Err(error) = open_layer(blob) else { panic!("zstd was taken") };
-    assert_eq!(error.to_string(), "cannot read the layer: zstd compression is not supported");
+fn what_is_not_understood_is_refused_by_name() {
+    for (magic, name) in [(&b"\xfd7zXZ\0"[..], "xz"), (b"BZh9", "bzip2")] {
+        let blob = io::Cursor::new([magic, b" rest"].concat());
+        let Err(error) = open_layer(blob) else { panic!("{name} was taken") };
+        let expected = format!("cannot read the layer: {name} compression is not supported");
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+/// Compressed by zstd's own program.
+fn zstd(bytes: &[u8], args: &[&str]) -> Vec<u8> {
+    let mut child = Command::new("zstd")
+        .args(["--quiet", "--stdout"])
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("this test needs zstd: {error}"));
+    let mut input = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || input.write_all(bytes).unwrap());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        output.stdout
+    })
+}
+
+fn opened(blob: Vec<u8>) -> io::Result<Vec<u8>> {
+    let mut back = Vec::new();
+    open_layer(io::Cursor::new(blob)).unwrap().read_to_end(&mut back).map(|_count| back)
+}
+
+/// A frame that says nothing (RFC 8878, section 3.1.2).
+const SKIPPED: &[u8] = b"\x5a\x2a\x4d\x18\x03\0\0\0abc";
+
+#[test]
+fn zstd_is_read_frame_by_frame() {
+    for length in [0, 1, 100_000, 700_000] {
+        let bytes = sample(length);
+        for args in [&["-1"][..], &["-19", "--no-check"], &["-3", "--long=27"], &["-1", "-T2"]] {
+            assert!(opened(zstd(&bytes, args)).unwrap() == bytes, "{length} bytes, {args:?}");
+        }
+        let (one, two) = bytes.split_at(length / 3);
+        let frames = [&zstd(one, &[]), SKIPPED, &zstd(two, &[]), SKIPPED].concat();
+        assert!(opened(frames).unwrap() == bytes, "{length} bytes");
+    }
+}
+
+#[test]
+fn damaged_zstd_is_refused() {
+    let bytes = sample(30_000);
+    let packed = [&zstd(&bytes, &["--check"]), SKIPPED].concat();
+    let end = packed.len() - SKIPPED.len();
+    for length in (4..end).step_by(37).chain(end - 5..end).chain(end + 1..packed.len()) {
+        assert!(opened(packed[..length].to_vec()).is_err(), "{length} of {end}");
+    }
+    for at in (4..end).step_by(11) {
+        let mut damaged = packed.clone();
+        damaged[at] ^= 0x10;
+        // Some bits of the header mean nothing for these bytes; no other bytes come out.
+        assert!(opened(damaged).map_or(true, |found| found == bytes), "{at}");
+    }
+    let mut wrong_sum = packed.clone();
+    wrong_sum[end - 1] ^= 1;
+    assert!(opened(wrong_sum).unwrap_err().to_string().contains("checksum"));
+    assert!(opened([&packed[..end], b"more"].concat()).is_err());
+    // A gigabyte of memory for ten bytes.
+    let greedy = zstd(b"0123456789", &["--ultra", "--long=30"]);
+    assert!(opened(greedy).unwrap_err().to_string().contains("window"));
+}
+
+#[test]
+fn what_fails_below_zstd_is_the_error() {
+    let packed = zstd(&sample(300_000), &[]);
+    let (digest, size) = (Digest::of(b"other"), packed.len() as u64);
+    let mut layer = open_layer(VerifiedReader::new(io::Cursor::new(packed), digest, size)).unwrap();
+    let error = io::copy(&mut layer, &mut io::sink()).unwrap_err();
+    assert!(error.to_string().contains("have the digest"), "{error}");
 }
 
 #[test]

@@ -336,7 +336,7 @@ fn layers_may_be_links_or_compressed_as_some_programs_write_them() {
     });
     let config = config.to_string();
     let manifest = br#"[{"Config":"c.json","RepoTags":null,"Layers":["a/layer.tar","b/layer.tar"]}]"#;
-    for (name, bytes) in [("plain", &plain), ("packed", &packed)] {
+    for (name, bytes) in [("plain", &plain), ("packed", &packed), ("zstd", &support::zstd(&plain))] {
         let path = bench.archive(
             name,
             &[

@@ -9,7 +9,7 @@ use strata_store::archive::{DockerArchive, Format, OciArchive, Writer};
 use strata_store::validate::{Report, Severity, prove};
 use strata_store::{Layout, Store, Tree, convert_image, copy_image, copy_tree};
 use support::docker_registry::DockerRegistry;
-use support::{hasty_client, put_blob, run};
+use support::{hasty_client, put_blob, run, zstd};
 
 fn tar(name: &str, compression: Compression) -> (Vec<u8>, Layer) {
     let content = Content::Bytes(name.as_bytes().to_vec());
@@ -49,7 +49,10 @@ fn layout(
 }
 
 fn good() -> Vec<(Vec<u8>, Layer)> {
-    vec![tar("/one", Compression::Gzip), tar("/two", Compression::None)]
+    let (plain, mut layer) = tar("/three", Compression::None);
+    let blob = zstd(&plain);
+    layer.descriptor = Descriptor::of(media_type::OCI_LAYER_ZSTD, &blob);
+    vec![tar("/one", Compression::Gzip), tar("/two", Compression::None), (blob, layer)]
 }
 
 fn problems(report: &Report) -> String {
@@ -78,7 +81,7 @@ fn a_good_image_is_good_wherever_it_is() {
     for place in places {
         let report = proven(place);
         assert_eq!(problems(&report), "", "{:?}", place.medium());
-        assert_eq!((report.images.len(), report.images[0].layers), (1, 2));
+        assert_eq!((report.images.len(), report.images[0].layers), (1, 3));
         assert_eq!(report.images[0].platform, "linux/amd64");
     }
     // What has no manifest is given one where that is needed, and is good there.
@@ -238,11 +241,8 @@ fn images_that_never_were_right_are_found_out() {
             Severity::Error,
             "cannot read the layer",
         ),
-        (
-            vec![of_bytes(b"\x28\xb5\x2f\xfd packed".to_vec())],
-            Severity::Warning,
-            "zstd compression is not supported",
-        ),
+        (vec![of_bytes(b"\x28\xb5\x2f\xfd packed".to_vec())], Severity::Error, "cannot read the layer"),
+        (vec![of_bytes(b"\xfd7zXZ\0 packed".to_vec())], Severity::Warning, "xz compression is not supported"),
     ] {
         let (_dir, layout, _) = layout(layers, |_| {});
         let report = proven(&layout);

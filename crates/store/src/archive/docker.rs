@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use serde::Deserialize;
-use strata_layer::{HashWriter, UnpackOptions, VerifiedReader, open_layer};
+use strata_layer::{HashWriter, UnpackOptions, VerifiedReader, is_compressed, open_layer};
 use strata_oci::config::MAX_CONFIG_SIZE;
 use strata_oci::manifest::MAX_MANIFEST_SIZE;
 use strata_oci::{
@@ -208,7 +208,7 @@ impl DockerArchive {
             let (expected, expected_size) = (diff_id, size);
             return Err(StoreError::Corrupt { path, expected, expected_size, found, found_size: size });
         }
-        Ok(Plain { span, size, is_compressed: start.starts_with(&[0x1f, 0x8b]) })
+        Ok(Plain { span, size, is_compressed: is_compressed(&start) })
     }
 
     fn layer(&self, digest: &Digest) -> Result<Option<Plain>, StoreError> {

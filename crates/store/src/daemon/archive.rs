@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use serde_json::json;
-use strata_layer::{LayerError, Owner, TarWriter, open_layer, visit_files};
+use strata_layer::{LayerError, Owner, TarWriter, is_compressed, open_layer, visit_files};
 use strata_oci::Digest;
 
 use super::Error;
@@ -131,9 +131,9 @@ pub(super) fn read(
 /// supported.
 fn unpacked(blob: &Spooled, dir: &Path) -> Result<Unpacked, Trouble> {
     let mut start = Vec::new();
-    blob.reader().take(2).read_to_end(&mut start).map_err(|source| LayerError::Read { source })?;
+    blob.reader().take(4).read_to_end(&mut start).map_err(|source| LayerError::Read { source })?;
     match open_layer(blob.reader()) {
-        Ok(mut plain) if start == b"\x1f\x8b" => {
+        Ok(mut plain) if is_compressed(&start) => {
             let mut writer = SpoolWriter::create(dir).map_err(Trouble::Disk)?;
             writer.fill(&mut plain)?;
             let (digest, blob) = writer.finish();

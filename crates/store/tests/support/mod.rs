@@ -98,3 +98,13 @@ pub fn run(program: &str, args: &[&str]) -> String {
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
+
+/// Compressed by zstd's own program.
+pub fn zstd(bytes: &[u8]) -> Vec<u8> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    let output = Command::new("zstd").args(["--quiet", "--stdout"]).arg(file.path()).output();
+    let output = output.unwrap_or_else(|error| panic!("this test needs zstd: {error}"));
+    assert!(output.status.success());
+    output.stdout
+}
