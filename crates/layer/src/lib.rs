@@ -32,7 +32,7 @@ pub use slices::slices;
 pub use source::{Content, GeneratedEntry, Owner, Parent, Skeleton, SliceItem, Source, skeleton, write_tar};
 pub use tar_writer::{MTIME, TarWriter};
 pub use unpack::{
-    Member, MemberLimits, Ownership, Times, Trust, UnpackOptions, UnpackStats, Whiteouts, examine, members,
-    unpack, unpack_and_sum,
+    Member, MemberLimits, Ownership, Times, Trust, UnpackOptions, UnpackStats, Whiteouts, examine,
+    layer_files, members, unpack, unpack_and_sum,
 };
 pub use visit::visit_files;

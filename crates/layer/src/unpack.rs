@@ -8,6 +8,7 @@ mod examine;
 mod header;
 mod members;
 mod root;
+mod walk;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ use header::{Item, Kind, MAX_ENTRY_HEADERS, split};
 use members::Budget;
 pub use members::{Member, MemberLimits, members};
 use root::{Place, Root};
+pub use walk::layer_files;
 
 use crate::source::Skeleton;
 
