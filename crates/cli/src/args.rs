@@ -46,7 +46,8 @@ const PLACES: &str = "Images are named by:\n  \
     strata build . -t web --builder builders/rust\n  \
     strata build ./app -t web --buildpack buildpacks/node --run-image oci:images/run\n  \
     strata build ./app -o image --builder builders/rust --env NODE_ENV=production\n  \
-    strata build ./app -t web --builder builders/rust -o - | docker load\n\n\
+    strata build ./app -t web --builder builders/rust -o - | docker load\n  \
+    strata build ./app -o registry:example.com/team/web:1.0 --builder builders/rust\n\n\
 Exit codes: 20 no group passed detection, 21 the same and a buildpack erred, 51 a bin/build failed,\n\
 52 a buildpack left broken files, 62 export failed, 12 unsupported buildpack API, 130 interrupted.")]
 pub(crate) struct Build {
@@ -65,8 +66,9 @@ pub(crate) struct Build {
     /// The image to build on: scratch, or any that `strata copy` takes, except from a Docker daemon
     #[arg(long, value_name = "REF")]
     pub(crate) run_image: Option<String>,
-    /// Also write the image to this folder as an OCI layout of its own, to a FILE.tar, or with - to standard output
-    #[arg(short, long, value_name = "DIR|FILE.tar|-")]
+    /// Also write the image to this folder as an OCI layout of its own, to a FILE.tar, with - to standard output, or to any
+    /// place that `strata copy` takes by its prefix
+    #[arg(short, long, value_name = "DIR|FILE.tar|-|PLACE")]
     pub(crate) output: Option<PathBuf>,
     /// What an archive is like [default: oci]
     #[arg(long, value_name = "FORMAT", requires = "output")]

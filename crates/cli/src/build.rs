@@ -38,7 +38,7 @@ const EXEC_ENV: &str = "production";
 
 /// Runs the command.
 pub(crate) fn run(args: &args::Build, places: &Places) -> Outcome {
-    let output = Output::of(args, places);
+    let output = Output::of(args, places)?;
     let show = Show::new(&args.show, Output::stream(output.as_ref()));
     let interrupt = Interrupt::listen()
         .map_err(|error| Failure::caused(Exit::Other, "cannot listen for signals", &error))?;
@@ -85,7 +85,7 @@ fn build(
     let parent = Path::new(WorkDir::DEFAULT_PARENT);
     WorkDir::sweep(parent).map_err(sandbox_failure)?;
     let work_dir = WorkDir::new(parent).map_err(sandbox_failure)?;
-    let target = target(args, places, output, work_dir.path())?;
+    let target = target(args, places, output, work_dir.path(), &surroundings)?;
     let work = Work::prepare(work_dir.path(), &variables)?;
     let base = Base::open(args, &kit, &work, &created, &surroundings)?;
     Copy { skip: target.own.clone(), interrupt, observer: show }.run(&args.app, &work.app)?;
@@ -112,7 +112,7 @@ fn build(
     let exported = export_image(args, &work, &base, &metadata, &source, &target, &created, show, interrupt)?;
     let is_elsewhere = |output: &&Output| output.path() != Some(target.layout.dir());
     if let Some(output) = target.output.as_ref().filter(is_elsewhere) {
-        output.write(&target.layout, &exported.encoded, target.name.as_ref(), &surroundings)?;
+        output.write(&target.layout, &exported.encoded, target.name.as_ref(), &surroundings, show)?;
     }
     let kept = target.name.iter().map(Reference::to_string);
     let names = kept.chain(target.output.as_ref().and_then(Output::name)).collect();
@@ -153,10 +153,11 @@ fn target(
     places: &Places,
     output: Option<Output>,
     work: &Path,
+    surroundings: &Surroundings<'_>,
 ) -> Result<Target, Failure> {
     let images = places.images(args.store.layout_dir.as_deref());
     let name = args.tag.as_ref().map(|tag| name(tag)).transpose()?;
-    output.as_ref().map_or(Ok(()), Output::check)?;
+    output.as_ref().map_or(Ok(()), |output| output.check(surroundings))?;
     let (dir, output) = match (&name, output) {
         (Some(name), output) => {
             let dir = images.join(name.layout_path());

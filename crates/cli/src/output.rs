@@ -3,14 +3,15 @@
 use crate::args::{self, OutputFormat};
 use crate::images::failure;
 use crate::places::Places;
-use crate::show::Stream;
+use crate::show::{Show, Stream};
+use crate::transfer::{Load, watch};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use strata_oci::{Encoded, Reference};
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
 use strata_store::source::{Source, Surroundings};
-use strata_store::{Layout, copy_image};
+use strata_store::{Layout, Medium, Transfer};
 
 /// A copy of the image, besides the one that is kept.
 #[derive(Debug)]
@@ -19,72 +20,121 @@ pub(crate) enum Output {
     Layout(PathBuf),
     /// An archive in a file, or on standard output.
     Archive(Source),
+    /// A registry, a daemon, or a tag of a layout that may have other images.
+    Place {
+        /// The place.
+        source: Source,
+        /// As it was given.
+        written: String,
+    },
 }
 
 impl Output {
-    /// What the arguments ask for: an archive on `-`, in a file `….tar`, or wherever a format is asked for.
-    pub(crate) fn of(args: &args::Build, places: &Places) -> Option<Self> {
-        let output = args.output.as_ref()?;
+    /// What the arguments ask for: a place by its prefix; an archive on `-`, in a file `….tar`, or wherever a format is
+    /// asked for; else a folder.
+    pub(crate) fn of(args: &args::Build, places: &Places) -> Result<Option<Self>, Failure> {
+        let Some(output) = &args.output else { return Ok(None) };
         let is_pipe = output == Path::new("-");
         let file = if is_pipe { output.clone() } else { places.current.join(output) };
         let is_tar = file.extension().is_some_and(|extension| extension == "tar") && !file.is_dir();
-        Some(match args.output_format {
+        if let Some(written) = output.to_str().filter(|text| Source::has_prefix(text)) {
+            return Self::place(written, args.output_format.is_some()).map(Some);
+        }
+        Ok(Some(match args.output_format {
             Some(OutputFormat::Docker) => Self::Archive(Source::DockerArchive { file, name: None }),
             Some(OutputFormat::Oci) => Self::Archive(Source::OciArchive { file, tag: None }),
             None if is_pipe || is_tar => Self::Archive(Source::OciArchive { file, tag: None }),
             None => Self::Layout(file),
+        }))
+    }
+
+    fn place(written: &str, has_format: bool) -> Result<Self, Failure> {
+        let what = format!("cannot write the image to '{written}'");
+        if has_format {
+            let message = format!("{what}: its prefix says what it is, and --output-format says it again");
+            return Err(Failure::new(Exit::InvalidArguments, message));
+        }
+        let source =
+            Source::parse(written).map_err(|error| failure(Exit::InvalidArguments, &what, &error))?;
+        Ok(match source {
+            Source::OciArchive { .. } | Source::DockerArchive { .. } => Self::Archive(source),
+            source => Self::Place { source, written: written.to_owned() },
         })
     }
 
-    /// The folder or the file; none for standard output.
+    /// The folder or the file; none for standard output and what is no file.
     pub(crate) fn path(&self) -> Option<&Path> {
         let path = match self {
             Self::Layout(path) => path,
             Self::Archive(Source::OciArchive { file, .. } | Source::DockerArchive { file, .. }) => file,
-            Self::Archive(_) => return None,
+            Self::Place { source: Source::Layout { dir, .. }, .. } => dir,
+            Self::Archive(_) | Self::Place { .. } => return None,
         };
         Some(path.as_path()).filter(|path| *path != Path::new("-"))
     }
 
     /// Where is shown what happens.
     pub(crate) fn stream(this: Option<&Self>) -> Stream {
-        if this.is_some_and(|output| output.path().is_none()) { Stream::Err } else { Stream::Out }
+        let is_pipe = |output: &Self| matches!(output, Self::Archive(_)) && output.path().is_none();
+        if this.is_some_and(is_pipe) { Stream::Err } else { Stream::Out }
     }
 
     /// The name of the copy, for people.
     pub(crate) fn name(&self) -> Option<String> {
+        if let Self::Place { written, .. } = self {
+            return Some(written.clone());
+        }
         let path = self.path()?.display().to_string();
         Some(match self {
             Self::Archive(Source::DockerArchive { .. }) => format!("docker-archive:{path}"),
             Self::Archive(_) => format!("oci-archive:{path}"),
-            Self::Layout(_) => format!("oci:{path}"),
+            Self::Layout(_) | Self::Place { .. } => format!("oci:{path}"),
         })
     }
 
     /// Finds out whether it can be written, before anything is built.
-    pub(crate) fn check(&self) -> Result<(), Failure> {
+    pub(crate) fn check(&self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
         match (self, self.path()) {
-            (_, None) => check_pipe(),
-            (Self::Layout(_), Some(dir)) => crate::build::check_writable(dir),
+            (Self::Archive(_), None) => check_pipe(),
             (Self::Archive(_), Some(file)) => check_file(file),
+            (Self::Layout(_) | Self::Place { .. }, Some(dir)) => crate::build::check_writable(dir),
+            (Self::Place { source, written }, None) => {
+                let target = source.create(surroundings, None);
+                let checked = target.and_then(|target| match target.store().medium() {
+                    Medium::Registry(image) => image.check_write(),
+                    // Whether it answers at all.
+                    _ => target.store().read_image().map(drop),
+                });
+                let what = format!("cannot write the image to '{written}'");
+                checked.map_err(|error| failure(Exit::Export, &what, &error))
+            }
+            (Self::Layout(_), None) => Ok(()),
         }
     }
 
-    /// Writes it.
+    /// Writes it, and shows how that goes on.
     pub(crate) fn write(
         &self,
         from: &Layout,
         image: &Encoded,
         name: Option<&Reference>,
         surroundings: &Surroundings<'_>,
+        show: &Show,
     ) -> Result<(), Failure> {
-        let written = match self {
-            Self::Layout(dir) => Layout::open_or_create(dir).and_then(|to| copy_image(&to, from, image, &[])),
-            Self::Archive(source) => source.create(surroundings, name).and_then(|target| {
-                copy_image(target.store(), from, image, &[])?;
-                target.finish()
-            }),
+        let target = match self {
+            Self::Layout(dir) => Source::Layout { dir: dir.clone(), tag: None }.create(surroundings, None),
+            Self::Archive(source) | Self::Place { source, .. } => source.create(surroundings, name),
         };
+        let shown = self.name().unwrap_or_else(|| "standard output".to_owned());
+        let written = target.and_then(|target| {
+            let moved = watch(show, &shown, &Load::of(&image.layers), |progress| {
+                Transfer::new(target.store(), from).watched(progress).image(image, &[])
+            });
+            match moved.outcome {
+                Ok(()) => target.finish(),
+                Err(error) => target.give_up().and(Err(error)),
+            }
+        });
         written.map_err(|error| failure(Exit::Export, "cannot write the image to the output", &error))
     }
 }
@@ -105,7 +155,7 @@ fn check_file(file: &Path) -> Result<(), Failure> {
     if file.is_dir() {
         return Err(refuse("it is a folder".to_owned()));
     }
-    let dir = file.parent().unwrap_or(Path::new("/"));
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     rustix::fs::access(dir, rustix::fs::Access::WRITE_OK)
         .map_err(|error| refuse(std::io::Error::from(error).to_string()))
 }

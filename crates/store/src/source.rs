@@ -147,6 +147,21 @@ impl fmt::Debug for Target {
 }
 
 impl Source {
+    /// Whether the text starts with the name of a kind of place; else it is the name of an image.
+    #[must_use]
+    pub fn has_prefix(text: &str) -> bool {
+        const PREFIXES: [&str; 7] = [
+            "oci:",
+            "oci-archive:",
+            "docker-archive:",
+            "docker://",
+            "registry:",
+            "docker-daemon:",
+            "docker:",
+        ];
+        PREFIXES.iter().any(|prefix| text.starts_with(prefix))
+    }
+
     /// Understands what a user wrote. A directory or a file that exists under the whole text after the prefix wins over
     /// one with a tag.
     ///
@@ -419,6 +434,7 @@ mod tests {
             ("docker:web:1", Source::Daemon("web:1".to_owned())),
             ("docker-daemon:web:1", Source::Daemon("web:1".to_owned())),
         ] {
+            assert_eq!(Source::has_prefix(text), !matches!(expected, Source::Named { .. }), "{text}");
             assert_eq!(Source::parse(text).unwrap(), expected, "{text}");
         }
         for bad in

@@ -211,3 +211,38 @@ fn what_cannot_be_attached_or_printed_is_said() {
         assert!(done.stderr.contains(expected), "{expected}: {done:#?}");
     }
 }
+
+#[test]
+fn a_build_goes_straight_to_where_it_is_wanted() {
+    let bench = Bench::new();
+    let buildpacks = [bench.add(&probing())];
+    let registry = Registry::start(&bench);
+    let there = format!("registry:{}/team/web:v1", registry.host);
+    let build = |output: &str| Done::of(bench.build_command(&["-o", output], &buildpacks));
+    let digest = build(&there).ok().digest();
+    for output in
+        ["oci:many:v1", "oci:many:v2", "oci-archive:web.tar:v1", "docker-archive:web.docker.tar:web"]
+    {
+        let done = build(output).ok();
+        assert_eq!(done.digest(), digest, "{output}");
+        assert!(done.stderr.starts_with("Copying "), "{done:#?}");
+        done.says(output.trim_end_matches(":v1").trim_end_matches(":v2").split(':').next().unwrap());
+    }
+    for place in [&there, "oci:many:v1", "oci:many:v2", "oci-archive:web.tar:v1"] {
+        assert_eq!(json(strata(&bench, &["inspect", place, "--json"]))["digest"], digest.as_str(), "{place}");
+        strata(&bench, &["validate", place]).ok().says("0 errors");
+    }
+    strata(&bench, &["validate", "docker-archive:web.docker.tar:web"]).ok();
+    // It is found out before anything is built.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nowhere = format!("registry:127.0.0.1:{port}/web");
+    for (output, code, expected) in [
+        (nowhere.as_str(), 62, "cannot write the image to 'registry:127.0.0.1:"),
+        ("registry:UPPER", 3, "cannot write the image to 'registry:UPPER'"),
+        ("oci:app:v1", 62, "neither empty nor an OCI layout"),
+    ] {
+        let done = build(output);
+        assert_eq!(done.code, code, "{output}: {done:#?}");
+        assert!(done.stderr.contains(expected) && !done.stdout.contains("DETECTING"), "{output}: {done:#?}");
+    }
+}
