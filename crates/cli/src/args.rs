@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use strata_decide::annotation;
 use strata_oci::Platform;
 use strata_spec::launch::Label;
+use strata_spec::sealed::Policy;
 
 /// Builds OCI images with Cloud Native Buildpacks, without Docker and without root.
 #[derive(Debug, Parser)]
@@ -82,6 +83,10 @@ pub(crate) struct Build {
     /// The process type that the image starts by default
     #[arg(long, alias = "default-process", value_name = "TYPE")]
     pub(crate) process_type: Option<String>,
+    /// What becomes of changes that a buildpack makes to the layers of others: off, warn or error
+    /// [default: the builder's choice, or else warn]
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) sealed_layers: Option<Policy>,
     /// Annotate the image's manifest; wins over the annotations of buildpacks
     #[arg(long, value_name = "KEY=VALUE", value_parser = annotation::parse)]
     pub(crate) annotation: Vec<Label>,

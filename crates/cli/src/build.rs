@@ -29,6 +29,7 @@ use strata_spec::PlatformApi;
 use strata_spec::exit::Exit;
 use strata_spec::labels::RunImage;
 use strata_spec::metadata::Metadata;
+use strata_spec::sealed::Policy;
 use strata_store::source::{Source, Surroundings};
 use strata_store::{Layout, Store, StoreError, StoredImage, scratch};
 
@@ -102,7 +103,7 @@ fn build(
     };
     let source = source::find(&search)?;
 
-    in_sandbox(&kit, &work, &base, places, &target, show, interrupt)?;
+    in_sandbox(args.sealed_layers, &kit, &work, &base, places, &target, show, interrupt)?;
 
     let metadata = files::read(&work.layers.join("config/metadata.toml"), Metadata::parse)
         .map_err(|error| Failure::caused(Exit::Export, "failed to export", &error))?
@@ -307,7 +308,9 @@ fn scratch_layout(dir: &Path, created: &str) -> Result<Layout, StoreError> {
 }
 
 /// Runs detection and build in a sandbox, and shows what happens.
+#[expect(clippy::too_many_arguments, reason = "each is one input of the build, none belongs to another")]
 fn in_sandbox(
+    sealed_layers: Option<Policy>,
     kit: &Kit,
     work: &Work,
     base: &Base,
@@ -318,7 +321,7 @@ fn in_sandbox(
 ) -> Result<(), Failure> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
         .map_err(|error| Failure::caused(Exit::Other, "cannot make a pipe", &std::io::Error::from(error)))?;
-    let spec = spec(kit, work, base, places, target)?;
+    let spec = spec(sealed_layers, kit, work, base, places, target)?;
     let io =
         Io { stdin: Stdio::null(), stdout: stdout(target)?, stderr: Stdio::inherit(), events: Some(writer) };
     let mut child = Sandbox::spawn(&spec, io).map_err(|error| sandbox_failure(&error))?;
@@ -371,7 +374,14 @@ fn stdout(target: &Target) -> Result<Stdio, Failure> {
     }
 }
 
-fn spec(kit: &Kit, work: &Work, base: &Base, places: &Places, target: &Target) -> Result<Spec, Failure> {
+fn spec(
+    sealed_layers: Option<Policy>,
+    kit: &Kit,
+    work: &Work,
+    base: &Base,
+    places: &Places,
+    target: &Target,
+) -> Result<Spec, Failure> {
     let config = base.stored.image.config();
     let distro =
         (config.label("io.buildpacks.base.distro.name"), config.label("io.buildpacks.base.distro.version"));
@@ -396,6 +406,8 @@ fn spec(kit: &Kit, work: &Work, base: &Base, places: &Places, target: &Target) -
         variables: passed_on
             .filter_map(|name| Some(((*name).to_owned(), places.variable(name)?.to_owned())))
             .collect(),
+        sealed_layers,
+        operator: kit.sealed_layers.clone(),
     };
     let mount = |source: &Path, target: &str, writable| Mount {
         source: source.to_owned(),

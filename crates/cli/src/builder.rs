@@ -8,6 +8,7 @@ use strata_spec::builder::Builder;
 use strata_spec::buildpack::{Descriptor, escape_id};
 use strata_spec::exit::Exit;
 use strata_spec::order::{Order, OrderElement, OrderGroup};
+use strata_spec::sealed::SealedLayers;
 
 /// Everything a build needs besides the app.
 #[derive(Debug)]
@@ -17,13 +18,17 @@ pub(crate) struct Kit {
     pub(crate) buildpacks: BTreeMap<PathBuf, PathBuf>,
     /// The run image that the builder names.
     pub(crate) run_image: Option<String>,
+    /// What its operator says of sealed layers.
+    pub(crate) sealed_layers: Option<SealedLayers>,
 }
 
 /// Reads the builder and the buildpacks that the command line names.
 pub(crate) fn load(args: &args::Build) -> Result<Kit, Failure> {
     let mut kit = match &args.builder {
         Some(dir) => from_builder(dir)?,
-        None => Kit { order: Order::new(), buildpacks: BTreeMap::new(), run_image: None },
+        None => {
+            Kit { order: Order::new(), buildpacks: BTreeMap::new(), run_image: None, sealed_layers: None }
+        }
     };
     if !args.buildpack.is_empty() {
         let mut group = OrderGroup::default();
@@ -53,7 +58,12 @@ fn from_builder(dir: &Path) -> Result<Kit, Failure> {
     }
     let base = path.parent().unwrap_or(Path::new("."));
     let run_image = builder.run.images.first().map(|run| run.image.clone());
-    let mut kit = Kit { order: builder.order, buildpacks: BTreeMap::new(), run_image };
+    let mut kit = Kit {
+        order: builder.order,
+        buildpacks: BTreeMap::new(),
+        run_image,
+        sealed_layers: builder.sealed_layers,
+    };
     for source in &builder.buildpacks {
         let uri = source.uri.strip_prefix("file://").unwrap_or(&source.uri);
         let descriptor = add(&mut kit, &base.join(uri))?;

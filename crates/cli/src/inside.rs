@@ -8,12 +8,14 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
 use strata_decide::detect::{BuildTarget, os_release};
+use strata_decide::seal::Choice;
 use strata_phases::detect::Surroundings;
-use strata_phases::{Event, Failure, Observer, build, detect, files};
+use strata_phases::{Event, Failure, Observer, build, detect, files, seal};
 use strata_sandbox::Call;
 use strata_spec::PlatformApi;
 use strata_spec::exit::Exit;
 use strata_spec::order::{Order, OrderElement, OrderGroup};
+use strata_spec::sealed::{Policy, SealedLayers};
 
 /// The app, inside.
 pub(crate) const APP: &str = "/workspace";
@@ -35,6 +37,10 @@ pub(crate) struct Task {
     pub(crate) distro: Option<(String, String)>,
     pub(crate) exec_env: String,
     pub(crate) variables: Vec<(String, String)>,
+    /// What was asked for on the command line.
+    pub(crate) sealed_layers: Option<Policy>,
+    /// What the builder's operator says, when that is known outside.
+    pub(crate) operator: Option<SealedLayers>,
 }
 
 struct Pipe(Mutex<File>);
@@ -115,6 +121,11 @@ fn phases(task: &Task, observer: &dyn Observer) -> Result<(), Failure> {
     files::write(&layers.join("group.toml"), &detected.group.to_toml())
         .and_then(|()| files::write(&layers.join("plan.toml"), &detected.plan.to_toml()))
         .map_err(|error| Failure::caused(Exit::Other, "failed to write the outcome of detection", &error))?;
-    build::run(&detected, &around, &strata_sandbox::kill_leftovers, observer)?;
+    let operator = match &task.operator {
+        Some(operator) => operator.clone(),
+        None => seal::operators_word(around.build_config_dir)?,
+    };
+    let sealed = Choice { asked: task.sealed_layers, default: Policy::Warn, operator };
+    build::run(&detected, &around, &sealed, &strata_sandbox::kill_leftovers, observer)?;
     Ok(())
 }

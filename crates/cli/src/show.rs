@@ -176,7 +176,8 @@ impl Observer for Show {
                     self.line(Detail::Normal, &format!("{:width$} {}", b.id, b.version));
                 }
             }
-            Event::BuildpackStarted { .. } | Event::NothingDetected { .. } => {}
+            // What was changed comes as a message, too.
+            Event::BuildpackStarted { .. } | Event::NothingDetected { .. } | Event::Changed { .. } => {}
             Event::BuildpackFinished { buildpack, millis } => {
                 self.line(Detail::Verbose, &format!("{DIM}{buildpack} took {}{DIM:#}", duration(millis)));
             }

@@ -227,6 +227,8 @@ pub struct Inputs {
     pub run_image_of_env: Option<String>,
     /// `run.toml`.
     pub run: PathBuf,
+    /// What becomes of changes to the layers of other buildpacks.
+    pub sealed_layers: Option<String>,
     /// Whether layers of earlier builds stay where they are.
     pub skip_layers: bool,
     /// `stack.toml`.
@@ -308,6 +310,7 @@ impl Inputs {
             run_image: from.optional(&table::RUN_IMAGE),
             run_image_of_env: without_flags.optional(&table::RUN_IMAGE),
             run: from.path(&table::RUN),
+            sealed_layers: from.optional(&table::SEALED_LAYERS),
             skip_layers: from.skip_layers(),
             stack: from.path(&table::STACK),
             system: from.path(&table::SYSTEM),

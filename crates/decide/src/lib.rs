@@ -14,4 +14,5 @@ pub mod plan;
 pub mod rebase;
 pub mod restore;
 pub mod sbom;
+pub mod seal;
 pub mod source;

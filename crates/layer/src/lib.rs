@@ -11,6 +11,7 @@ mod buffers;
 mod codec;
 mod deflate;
 mod error;
+mod listing;
 mod pack;
 mod pattern;
 mod pool;
@@ -25,6 +26,7 @@ mod zstd;
 
 pub use codec::Compression;
 pub use error::LayerError;
+pub use listing::{Change, ChangeKind, Listing};
 pub use pack::{Packed, Packer, diff_id, pack, pack_with};
 pub use pattern::{BadPattern, clean, matches};
 pub use read::{HashWriter, VerifiedReader, VerifyError, is_compressed, open_layer};

@@ -7,10 +7,12 @@ use crate::failure::Failure;
 use crate::files::{self, FileError};
 use crate::process::{self, Ended, Invocation, Lines};
 use crate::sbom;
+use crate::seal::{self, Watch};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use strata_decide::build::merge_launch;
 use strata_decide::sbom::About;
+use strata_decide::seal::Choice;
 use strata_decide::{annotation, bom, plan};
 use strata_launch::env::Env;
 use strata_spec::BuildpackApi;
@@ -40,14 +42,16 @@ pub struct FoundLayer {
 
 /// Runs the phase and writes `config/metadata.toml` and `sbom/`.
 ///
-/// `between` is called after each buildpack: it ends what the buildpack left running and says how many processes
+/// `sealed` says what becomes of changes to the layers of other buildpacks. `between` is called after each buildpack: it ends what the buildpack left running and says how many processes
 /// that were.
 ///
 /// # Errors
-/// [`Exit::BuildpackBuild`] when a `bin/build` fails, [`Exit::Build`] when what it leaves is not valid.
+/// [`Exit::BuildpackBuild`] when a `bin/build` fails, [`Exit::Build`] when what it leaves is not valid, or it changed
+/// what it must not change.
 pub fn run(
     detected: &Detected,
     around: &Surroundings<'_>,
+    sealed: &Choice,
     between: &dyn Fn() -> usize,
     observer: &dyn Observer,
 ) -> Result<Metadata, Failure> {
@@ -58,6 +62,8 @@ pub fn run(
     };
     let layers_dir = around.layers_dir;
     files::remove(&layers_dir.join("sbom")).map_err(|error| failed("clean the SBOM folder", &error))?;
+    seal::forget(layers_dir).map_err(|error| failed("forget what an earlier build changed", &error))?;
+    let mut watch = Watch::begin(sealed, around.app_dir)?;
     let mut outcome = Outcome {
         metadata: Metadata {
             buildpacks: detected.group.group.clone(),
@@ -72,10 +78,14 @@ pub fn run(
     for buildpack in &detected.group.group {
         let began = Instant::now();
         observer.event(Event::BuildpackStarted { buildpack: buildpack.label() });
-        outcome.add(buildpack, around, between, observer)?;
+        let layers = outcome.add(buildpack, around, between, observer)?;
+        if let Some(watch) = &mut watch {
+            watch.after(buildpack, &layers_dir.join(escape_id(&buildpack.id)), &layers, observer)?;
+        }
         let millis = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
         observer.event(Event::BuildpackFinished { buildpack: buildpack.label(), millis });
     }
+    watch.map_or(Ok(()), |watch| watch.finish(layers_dir))?;
     if around.api.has_sbom_layer() {
         sbom::collect(&outcome.sboms, layers_dir).map_err(|error| failed("gather SBOM files", &error))?;
     }
@@ -105,14 +115,14 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Runs one buildpack and takes over what it leaves.
+    /// Runs one buildpack and takes over what it leaves. Gives its layers.
     fn add(
         &mut self,
         buildpack: &GroupElement,
         around: &Surroundings<'_>,
         between: &dyn Fn() -> usize,
         observer: &dyn Observer,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<FoundLayer>, Failure> {
         let label = buildpack.label();
         let api = buildpack_api(&label, &buildpack.api)?;
         let dir = around.layers_dir.join(escape_id(&buildpack.id));
@@ -162,7 +172,7 @@ impl Outcome {
         }
         self.metadata.bom.extend(layer_bom.launch);
         self.build_bom.extend(layer_bom.build);
-        Ok(())
+        Ok(layers)
     }
 
     /// Puts layers without a type aside, and build layers into the environment of the buildpacks that follow.

@@ -71,6 +71,11 @@ pub enum Event {
         /// One line, without its end.
         line: String,
     },
+    /// A buildpack changed what another one made.
+    Changed {
+        /// What, and what becomes of it.
+        changes: strata_spec::sealed::Changes,
+    },
     /// A layer is in the image.
     Layer {
         /// `<buildpack>:<layer>` or a name of Strata's own.

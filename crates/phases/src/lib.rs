@@ -20,6 +20,7 @@ pub mod rebase;
 pub mod restore;
 pub mod saving;
 mod sbom;
+pub mod seal;
 pub mod trees;
 
 pub use event::{Event, Level, Observer};

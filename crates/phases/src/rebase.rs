@@ -51,7 +51,7 @@ pub fn run(rebase: &Rebase<'_>, observer: &dyn Observer) -> Result<Report, Failu
     let saved = saving::save(&saving, observer).map_err(|error| failed(&error))?;
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "rebase".into(), millis });
-    Ok(Report { build: None, image: saved.report })
+    Ok(Report { image: saved.report, ..Report::default() })
 }
 
 fn failed(error: &dyn std::error::Error) -> Failure {

@@ -2,6 +2,7 @@
 
 use crate::doc::{DocError, from_toml};
 use crate::order::Order;
+use crate::sealed::SealedLayers;
 use serde::Deserialize;
 
 /// A builder: buildpacks, the orders in which they are tried, and the images they build in and on.
@@ -19,6 +20,9 @@ pub struct Builder {
     /// The image that buildpacks run in.
     #[serde(default)]
     pub build: BuildImage,
+    /// What becomes of changes to the layers of other buildpacks: Strata's own table.
+    #[serde(default, rename = "sealed-layers")]
+    pub sealed_layers: Option<SealedLayers>,
     /// The images that apps are built on.
     #[serde(default)]
     pub run: RunImages,

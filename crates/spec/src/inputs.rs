@@ -175,6 +175,10 @@ inputs! {
         [from(Analyze, V0_12), from(Detect, V0_12), from(Restore, V0_14), from(Export, V0_12), from(Create, V0_12)];
     RUN_IMAGE: Text "run-image", ["CNB_RUN_IMAGE"], "", "name of the run image",
         [always(Analyze), always(Export), always(Create), always(Rebase)];
+    // Strata's own.
+    SEALED_LAYERS: Text "sealed-layers", ["CNB_SEALED_LAYERS"], "",
+        "what becomes of changes to the layers of other buildpacks: off, warn, discard or error",
+        [always(Build), always(Create)];
     SKIP_LAYERS: Bool "skip-layers", ["CNB_SKIP_LAYERS", "CNB_SKIP_RESTORE"], "",
         "do not bring back layers of an earlier build", [from(Analyze, V0_9), always(Restore)];
     SKIP_RESTORE: Bool "skip-restore", ["CNB_SKIP_LAYERS", "CNB_SKIP_RESTORE"], "",
@@ -197,7 +201,7 @@ mod tests {
     type Change = (PlatformApi, &'static str);
 
     /// The flags of each phase: always, and what a version adds (`+`) or takes away (`-`). `layout` and
-    /// `layout-dir` of the rebaser, and `oci` and `oci-dir` everywhere, are Strata's own additions.
+    /// `layout-dir` of the rebaser, `sealed-layers`, and `oci` and `oci-dir` everywhere, are Strata's own additions.
     const EXPECTED: &[(Phase, &str, &[Change])] = &[
         (
             Analyze,
@@ -231,7 +235,7 @@ mod tests {
         ),
         (
             Build,
-            "app buildpacks group layers log-level no-color plan platform",
+            "app buildpacks group layers log-level no-color plan platform sealed-layers",
             &[(V0_11, "build-config"), (V0_12, "analyzed")],
         ),
         (
@@ -253,7 +257,7 @@ mod tests {
             Create,
             "app buildpacks cache-dir cache-image daemon gid launch-cache launcher layers log-level no-color oci \
              oci-dir order parallel platform previous-image process-type project-metadata report run-image \
-             skip-restore stack tag uid",
+             sealed-layers skip-restore stack tag uid",
             &[
                 (V0_11, "build-config launcher-sbom"),
                 (V0_12, "layout layout-dir run"),

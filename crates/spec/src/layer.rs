@@ -10,6 +10,8 @@ use serde::Deserialize;
 pub struct LayerToml {
     /// What the layer is for.
     pub types: Types,
+    /// Whether later buildpacks cannot change it: `types.sealed`, Strata's own key. `None` when it does not say.
+    pub sealed: Option<bool>,
     /// The buildpack's own data.
     pub metadata: Option<toml::Table>,
     /// What is in the layer; beyond the specification. It lives as long as the layer does.
@@ -40,7 +42,7 @@ impl Types {
 #[derive(Deserialize)]
 struct Raw {
     #[serde(default)]
-    types: Types,
+    types: RawTypes,
     metadata: Option<toml::Table>,
     #[serde(default)]
     bom: Vec<BomEntry>,
@@ -48,6 +50,19 @@ struct Raw {
     launch: Option<toml::Value>,
     build: Option<toml::Value>,
     cache: Option<toml::Value>,
+}
+
+/// The table, with the key that is no type. Other lifecycles skip it, and libraries that write the table keep to the three
+/// flags, so that it stands where it disturbs nobody.
+#[derive(Default, Deserialize)]
+struct RawTypes {
+    #[serde(default)]
+    launch: bool,
+    #[serde(default)]
+    build: bool,
+    #[serde(default)]
+    cache: bool,
+    sealed: Option<bool>,
 }
 
 impl LayerToml {
@@ -62,7 +77,9 @@ impl LayerToml {
             return Err(DocError::whole("the launch, cache and build flags should be in the types table"));
         }
         bom::check_of_layer(&raw.bom)?;
-        Ok(Self { types: raw.types, metadata: raw.metadata, bom: raw.bom })
+        let RawTypes { launch, build, cache, sealed } = raw.types;
+        let types = Types { launch, build, cache };
+        Ok(Self { types, sealed, metadata: raw.metadata, bom: raw.bom })
     }
 }
 
@@ -149,6 +166,22 @@ mod tests {
         ] {
             let error = LayerToml::parse(text).unwrap_err();
             assert!(error.message.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_layer_may_say_whether_it_is_sealed() {
+        for (text, expected) in [
+            ("[types]\nlaunch = true\nsealed = false\n", Some(Some(false))),
+            ("[types]\nlaunch = true\nsealed = true\n", Some(Some(true))),
+            ("[types]\nlaunch = true\nother = 1\n", Some(None)),
+            ("", Some(None)),
+            ("[types]\nsealed = \"no\"\n", None),
+            ("[types]\nlaunch = 1\n", None),
+        ] {
+            let layer = LayerToml::parse(text).ok();
+            assert_eq!(layer.as_ref().map(|layer| layer.sealed), expected, "{text}");
+            assert!(layer.is_none_or(|layer| layer.types.launch == text.contains("launch")));
         }
     }
 

@@ -29,6 +29,7 @@ pub mod project;
 pub mod raw_object;
 pub mod report;
 pub mod run;
+pub mod sealed;
 pub mod system;
 pub mod toml_writer;
 pub mod values;

@@ -2,6 +2,7 @@
 
 use crate::bom::BomEntry;
 use crate::doc::{DocError, from_toml};
+use crate::sealed::Changes;
 use crate::toml_writer;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,9 @@ pub struct Report {
     /// The image.
     #[serde(default)]
     pub image: Image,
+    /// What buildpacks changed that others made; Strata's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Changes>,
 }
 
 /// `[build]`.
@@ -77,7 +81,7 @@ mod tests {
         for (image, expected) in
             [(digest, "digest = \"sha256:12ab\"\n  manifest-size = 1234\n"), (id, "image-id = \"12ab\"\n")]
         {
-            let report = Report { image, build: None };
+            let report = Report { image, ..Report::default() };
             let text = report.to_toml();
             assert_eq!(text, format!("[image]\n  tags = [\"a/b\", \"r.io/c:1\"]\n  {expected}"));
             assert_eq!(Report::parse(&text).unwrap(), report);
@@ -86,7 +90,8 @@ mod tests {
 
     #[test]
     fn platforms_find_the_checksum_by_the_only_line_with_that_word() {
-        let text = Report { image: Image { digest: "sha256:0".into(), ..image() }, build: None }.to_toml();
+        let text =
+            Report { image: Image { digest: "sha256:0".into(), ..image() }, ..Report::default() }.to_toml();
         let lines: Vec<_> = text.lines().filter(|line| line.contains("digest")).collect();
         assert_eq!(lines, ["  digest = \"sha256:0\""]);
     }
@@ -94,7 +99,7 @@ mod tests {
     #[test]
     fn an_old_platform_gets_the_bill_of_materials() {
         let entry = BomEntry { name: "jdk".into(), ..BomEntry::default() }.by("a/b", "1");
-        let report = Report { build: Some(Build { bom: vec![entry] }), image: image() };
+        let report = Report { build: Some(Build { bom: vec![entry] }), image: image(), ..Report::default() };
         let text = report.to_toml();
         assert_eq!(
             text,

@@ -7,6 +7,7 @@ use strata_oci::{Reference, ReferenceError};
 use strata_spec::PlatformApi;
 use strata_spec::phase::Phase;
 use strata_spec::run::RunImage;
+use strata_spec::sealed::{BadPolicy, Policy};
 
 /// The names after the flags are too many or too few.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +78,9 @@ pub enum InputError {
     /// No candidate can be read.
     #[error("failed to find accessible run image")]
     NoAccessibleRunImage,
+    /// The policy for sealed layers is none.
+    #[error(transparent)]
+    Policy(#[from] BadPolicy),
     /// `analyzed.toml` does not say which run image there is.
     #[error("run image not found in analyzed metadata")]
     NotAnalyzed,
@@ -116,11 +120,22 @@ pub enum RunImageSource {
 }
 
 impl Inputs {
+    /// The policy for sealed layers that was asked for.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn sealed_policy(&self) -> Result<Option<Policy>, BadPolicy> {
+        self.sealed_layers.as_deref().map(str::parse).transpose()
+    }
+
     /// Fills in what follows from other inputs, and says where the run image is to be looked up.
     ///
     /// # Errors
     /// When the image has no name, or the run image is given in a way that the phase does not take.
     pub fn complete(&mut self, phase: Phase, api: PlatformApi) -> Result<RunImageSource, InputError> {
+        if matches!(phase, Phase::Build | Phase::Create) {
+            self.sealed_policy()?;
+        }
         let makes_image = matches!(phase, Phase::Analyze | Phase::Create | Phase::Export | Phase::Rebase);
         if makes_image && self.output_image.is_none() {
             return Err(InputError::NoImage);

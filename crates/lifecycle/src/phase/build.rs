@@ -3,12 +3,14 @@
 use super::{Context, detect};
 use crate::documents;
 use crate::leftovers;
-use strata_phases::build;
+use strata_decide::seal::Choice;
 use strata_phases::detect::Detected;
 use strata_phases::{Failure, Observer};
+use strata_phases::{build, seal};
 use strata_spec::analyzed::Analyzed;
 use strata_spec::exit::Exit;
 use strata_spec::plan::Plan;
+use strata_spec::sealed::Policy;
 
 pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let Context { inputs, log, .. } = context;
@@ -23,11 +25,16 @@ pub(super) fn build(context: &Context<'_>, detected: &Detected, analyzed: &Analy
     let target = detect::target(context, analyzed);
     let variables = context.variables();
     let around = detect::surroundings(context, &target, &variables);
+    let asked = context.inputs.sealed_policy().map_err(|error| {
+        Failure::caused(Exit::InvalidArguments, "failed to build: cannot seal layers", &error)
+    })?;
+    let operator = seal::operators_word(&context.inputs.build_config_dir)?;
+    let sealed = Choice { asked, default: Policy::Warn, operator };
     leftovers::adopt()
         .map_err(|error| Failure::caused(Exit::Build, "failed to build: cannot adopt processes", &error))?;
     let _timer = context.log.timer("Builder");
     // A buildpack may count on what an earlier one left running; the image must not.
-    let outcome = build::run(detected, &around, &|| 0, context.log);
+    let outcome = build::run(detected, &around, &sealed, &|| 0, context.log);
     let left_over = leftovers::end().map_err(|error| {
         Failure::caused(Exit::Build, "failed to build: cannot end leftover processes", &error)
     })?;

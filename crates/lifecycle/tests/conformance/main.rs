@@ -23,4 +23,5 @@ mod layouts;
 mod platform_api;
 mod rebase;
 mod restore;
+mod sealed;
 mod world;

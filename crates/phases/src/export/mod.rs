@@ -9,6 +9,7 @@ use crate::event::{Event, Observer};
 use crate::failure::Failure;
 use crate::index::Index;
 use crate::saving::{self, Output, Saving};
+use crate::seal;
 pub use crate::trees::{Parents, Place, Trees};
 use assembly::Assembly;
 pub use own_sboms::OwnSboms;
@@ -128,7 +129,8 @@ pub fn run(export: &Export<'_>, outputs: &[Output], observer: &dyn Observer) -> 
     let saved = saving::save(&saving, observer).map_err(|error| failed("cannot store the image", &error))?;
     export.index.save(observer);
     let size = saved.encoded.layers.iter().map(|layer| layer.size).sum();
-    let report = Report { build: bom::build_report(export)?, image: saved.report };
+    let changes = seal::found_changes(export.trees.layers.real, observer);
+    let report = Report { build: bom::build_report(export)?, image: saved.report, changes };
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "export".into(), millis });
     Ok(Exported { encoded: saved.encoded, process, size, report })

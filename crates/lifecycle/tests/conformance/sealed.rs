@@ -1,0 +1,237 @@
+//! Sealed layers: Strata's own; see `docs/sealed-layers.md`.
+
+use crate::world::{Buildpack, Outcome, World};
+use std::fs;
+use strata_spec::{BuildpackApi, PlatformApi};
+
+const API: PlatformApi = PlatformApi::V0_15;
+const BUILDPACK: BuildpackApi = BuildpackApi::V0_12;
+
+/// What the first buildpack makes: a layer for all purposes.
+const MAKE: &str = r#"
+mkdir -p $L/tool/bin $L/tool/lib/sub; echo tool > $L/tool/bin/tool; echo lib > $L/tool/lib/lib; echo sub > $L/tool/lib/sub/sub
+ln -s bin/tool $L/tool/link
+printf '[types]\nbuild = true\nlaunch = true\ncache = true\n' > $L/tool.toml
+mkdir -p $L/other; echo other > $L/other/file
+printf '[types]\nlaunch = true\n' > $L/other.toml
+sleep 0.02
+"#;
+
+/// A place with `a`, which makes layers, and `b`, which does something to them; `$T` is the layer `a:tool`.
+fn world(script: &str) -> World {
+    let world = World::new(API);
+    world.add(&Buildpack::new("a", BUILDPACK).build(MAKE));
+    world.add(&Buildpack::new("b", BUILDPACK).build(&format!("A=${{L%/*}}/a T=${{L%/*}}/a/tool\n{script}")));
+    world.order(&[&["a", "b"]]);
+    world
+}
+
+/// Builds and exports under a policy; the log of the builder.
+#[track_caller]
+fn build(world: &World, policy: &str) -> String {
+    world.run("analyzer", &["app"]).ok();
+    world.run("detector", &[]).ok();
+    world.run("restorer", &[]).ok();
+    let log = world.run("builder", &["-sealed-layers", policy]).ok().to_owned();
+    world.export(&["app"]).ok();
+    log
+}
+
+/// What the report says: `by of outcome: kind path, …`.
+fn told(world: &World) -> Vec<String> {
+    let report = world.toml("layers/report.toml");
+    let Some(changes) = report.get("changes") else { return Vec::new() };
+    let text = |value: &toml::Value, key: &str| value[key].as_str().unwrap().to_owned();
+    let file = |file: &toml::Value| format!("{} {}", text(file, "kind"), text(file, "path"));
+    let line = |change: &toml::Value| {
+        let files: Vec<_> = change["files"].as_array().unwrap().iter().map(file).collect();
+        format!(
+            "{} {} {}: {}",
+            text(change, "by"),
+            text(change, "of"),
+            text(change, "outcome"),
+            files.join(", ")
+        )
+    };
+    changes.as_array().unwrap().iter().map(line).collect()
+}
+
+/// Nothing can be exported after it, unless the layer is sealed.
+const GONE: &str = "rm -r $T";
+
+/// What a buildpack can do to the layers of another, and what is told of it.
+const DEEDS: &[(&str, &[&str])] = &[
+    ("", &[]),
+    ("cat $T/bin/tool; ls -R $T", &[]),
+    ("echo more >> $T/bin/tool", &["a:tool: changed bin/tool"]),
+    ("mkdir $T/cache; echo x > $T/cache/x", &["a:tool: created cache, created cache/x"]),
+    ("rm $T/lib/lib", &["a:tool: deleted lib/lib"]),
+    ("chmod 755 $T/bin/tool", &["a:tool: chmod bin/tool"]),
+    (GONE, &["a:tool: deleted "]),
+    ("rm -r $T $T.toml", &["a:tool: deleted tool.toml, deleted "]),
+    ("echo x > $T/x; rm $T/x", &[]),
+    // Through a link of one's own that leads into the layer, and through one of the layer's.
+    ("ln -s $T $L/into; echo more >> $L/into/lib/lib", &["a:tool: changed lib/lib"]),
+    ("echo more >> $T/link", &["a:tool: changed bin/tool"]),
+    ("ln -sfn lib $T/link", &["a:tool: changed link"]),
+    // A link to a file of the layer is nothing; to write through it is.
+    ("mkdir $L/own; ln $T/lib/lib $L/own/lib", &[]),
+    ("mkdir $L/own; ln $T/lib/lib $L/own/lib; echo more >> $L/own/lib", &["a:tool: changed lib/lib"]),
+    ("mv $T/lib/lib $A/other/lib", &["a:other: created lib", "a:tool: deleted lib/lib"]),
+    ("mkdir $L/own; mv $T/lib $L/own/lib", &["a:tool: deleted lib"]),
+    ("printf '[types]\\nlaunch = true\\n' > $T.toml", &["a:tool: changed tool.toml"]),
+    ("mkdir $A/new; printf '[types]\\nlaunch = true\\n' > $A/new.toml", &["a:new: created new.toml"]),
+    (
+        "touch -r $T/lib/lib t; echo bil > $T/lib/lib; touch -r t $T/lib/lib; rm t",
+        &["a:tool: touched lib/lib"],
+    ),
+];
+
+#[test]
+fn what_is_changed_is_told_and_kept_under_warn() {
+    for (deed, expected) in DEEDS.iter().filter(|(deed, _)| *deed != GONE) {
+        let world = world(deed);
+        let log = build(&world, "warn");
+        let expected: Vec<_> = expected.iter().map(|line| line.replacen(": ", " kept: ", 1)).collect();
+        let expected: Vec<_> = expected.iter().map(|line| format!("b@1 {line}")).collect();
+        assert_eq!(told(&world), expected, "{deed}");
+        assert_eq!(
+            log.matches("Warning: buildpack b@1 changed layer").count(),
+            expected.len(),
+            "{deed}: {log}"
+        );
+    }
+}
+
+#[test]
+fn a_layer_that_is_gone_is_gone_unless_it_is_sealed() {
+    for policy in ["off", "warn"] {
+        let world = world(GONE);
+        world.run("analyzer", &["app"]).ok();
+        world.run("detector", &[]).ok();
+        world.run("builder", &["-sealed-layers", policy]).ok();
+        world.export(&["app"]).fails(62, &["'a:tool'", "has no contents"]);
+    }
+}
+
+#[test]
+fn nobody_looks_under_off() {
+    for (deed, _) in DEEDS.iter().filter(|(deed, _)| *deed != GONE) {
+        let world = world(deed);
+        let log = build(&world, "off");
+        assert!(told(&world).is_empty() && !log.contains("changed"), "{deed}: {log}");
+    }
+}
+
+#[test]
+fn what_is_changed_ends_the_build_under_error() {
+    for (deed, expected) in DEEDS {
+        let world = world(deed);
+        world.run("detector", &[]).ok();
+        let outcome = world.run("builder", &["-sealed-layers", "error"]);
+        let Some(first) = expected.first() else {
+            outcome.ok();
+            continue;
+        };
+        let (layer, files) = first.split_once(": ").unwrap();
+        let files =
+            if files == "deleted " { "deleted its folder" } else { files.trim_end_matches(", deleted ") };
+        outcome.fails(
+            52,
+            &[
+                "failed to build",
+                "buildpack b@1 changed",
+                &format!("'{layer}'"),
+                files,
+                "Hint: layers are sealed",
+            ],
+        );
+        assert!(!world.has("layers/config"), "{deed}");
+    }
+}
+
+#[test]
+fn the_last_word_is_the_one_of_whoever_knows_most() {
+    // The platform's variable, the operator's document, what stands in the description; whether the build goes on.
+    for (variable, document, description, is_ok) in [
+        ("", "", "", true),
+        ("error", "", "", false),
+        ("", "policy = \"error\"", "", false),
+        ("off", "policy = \"error\"", "", true),
+        ("error", "", "sealed = false", true),
+        ("error", "", "sealed = true", false),
+        ("off", "", "sealed = true", true),
+        ("error", "[[buildpacks]]\nid = \"a\"\npolicy = \"warn\"", "", true),
+        ("error", "[[buildpacks]]\nid = \"b\"\npolicy = \"off\"", "", false),
+        ("off", "[[buildpacks]]\nid = \"a\"\npolicy = \"error\"", "sealed = false", false),
+    ] {
+        let mut world = world("echo more >> $T/bin/tool");
+        world.add(
+            &Buildpack::new("a", BUILDPACK).build(&format!("{MAKE}\necho '{description}' >> $L/tool.toml")),
+        );
+        world.set("CNB_SEALED_LAYERS", variable);
+        world.write("build-config/sealed-layers.toml", document);
+        world.run("detector", &[]).ok();
+        let outcome = world.run("builder", &[]);
+        assert_eq!(
+            outcome.code,
+            if is_ok { 0 } else { 52 },
+            "{variable} {document} {description}: {}",
+            outcome.out
+        );
+    }
+}
+
+#[test]
+fn a_word_that_is_no_policy_is_refused_by_the_phases_that_take_it() {
+    let mut world = world("");
+    world.run("detector", &[]).ok();
+    world.run("builder", &["-sealed-layers", "on"]).fails(3, &["'on' is no policy for sealed layers"]);
+    world.write("build-config/sealed-layers.toml", "polcy = \"off\"\n");
+    world.run("builder", &[]).fails(52, &["cannot read the policy for sealed layers", "polcy"]);
+    world.set("CNB_SEALED_LAYERS", "on");
+    world.run("detector", &[]).ok();
+    world.run("creator", &["-launcher", "launcher", "app"]).fails(3, &["'on' is no policy"]);
+}
+
+#[test]
+fn a_layer_that_its_own_buildpack_changes_in_a_later_build_is_no_change() {
+    let world = world("");
+    world.add(&Buildpack::new("a", BUILDPACK).build(
+        "mkdir -p $L/x; date +%N >> $L/x/file; printf '[types]\\nlaunch = true\\ncache = true\\n' > $L/x.toml",
+    ));
+    for _ in 0..2 {
+        build(&world, "error");
+        assert!(told(&world).is_empty());
+    }
+    assert_eq!(world.read("layers/a/x/file").lines().count(), 2);
+}
+
+#[test]
+fn changes_to_the_app_are_told_and_never_refused() {
+    let world = world("echo more >> file; echo x > new");
+    build(&world, "error");
+    assert_eq!(told(&world), ["b@1 app kept: changed file, created new"]);
+}
+
+#[test]
+fn each_change_is_the_one_of_the_buildpack_that_made_it() {
+    let world = world("echo b >> $T/b");
+    let c = "A=${L%/*}/a\necho c >> $A/tool/b; echo c >> $A/other/file";
+    world.add(&Buildpack::new("c", BUILDPACK).build(c));
+    world.order(&[&["a", "b", "c"]]);
+    build(&world, "warn");
+    let expected =
+        ["b@1 a:tool kept: created b", "c@1 a:other kept: changed file", "c@1 a:tool kept: changed b"];
+    assert_eq!(told(&world), expected);
+}
+
+#[test]
+fn what_a_buildpack_leaves_in_the_place_of_the_record_is_not_followed() {
+    let world = world("ln -s ../outside ${L%/*}/@strata; echo more >> $T/bin/tool");
+    world.write("outside/changes.json", "kept");
+    world.run("detector", &[]).ok();
+    let outcome: Outcome = world.run("builder", &[]);
+    outcome.fails(52, &["cannot write the changes to layers", "symbolic link"]);
+    assert_eq!(fs::read_to_string(world.path("outside/changes.json")).unwrap(), "kept");
+}
