@@ -91,9 +91,32 @@ pub(crate) struct Build {
     #[arg(long, value_name = "KEY=VALUE", value_parser = annotation::parse)]
     pub(crate) annotation: Vec<Label>,
     #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+    #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
+}
+
+/// What earlier builds left.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "What earlier builds left")]
+pub(crate) struct CacheArgs {
+    /// Keep the cache in this folder [default: one for each app in $XDG_CACHE_HOME/strata/apps]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["cache_image", "no_cache"])]
+    pub(crate) cache: Option<PathBuf>,
+    /// Keep the cache in an image: in a registry, or in a folder as oci:DIR
+    #[arg(long, value_name = "REF", conflicts_with = "no_cache")]
+    pub(crate) cache_image: Option<String>,
+    /// Empty the cache first, and restore nothing of the previous image
+    #[arg(long)]
+    pub(crate) clear_cache: bool,
+    /// Neither use nor fill a cache
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// The image whose layers are used again [default: the one that is replaced]
+    #[arg(long, value_name = "REF")]
+    pub(crate) previous_image: Option<String>,
 }
 
 /// Run an image in a sandbox

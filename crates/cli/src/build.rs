@@ -3,8 +3,9 @@
 use crate::app::Copy;
 use crate::args;
 use crate::builder::{self, Kit};
+use crate::earlier::{Earlier, Finder, threads};
 use crate::images::{self, surroundings};
-use crate::inside::{self, Task};
+use crate::inside::{self, Said, Task};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::places::Places;
@@ -12,7 +13,7 @@ use crate::show::{Show, Stream};
 use crate::{Outcome, launcher, source, user};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use strata_decide::export as decide;
 use strata_layer::Owner;
 use strata_oci::Reference;
+use strata_phases::cache::Keep;
 use strata_phases::export::{Export, Place, Trees};
 use strata_phases::index::Index;
 use strata_phases::{Event, Failure, Observer, export, files, saving};
@@ -86,9 +88,19 @@ fn build(
     let parent = Path::new(WorkDir::DEFAULT_PARENT);
     WorkDir::sweep(parent).map_err(sandbox_failure)?;
     let work_dir = WorkDir::new(parent).map_err(sandbox_failure)?;
-    let target = target(args, places, output, work_dir.path(), &surroundings)?;
+    let mut target = target(args, places, output, work_dir.path(), &surroundings)?;
     let work = Work::prepare(work_dir.path(), &variables)?;
     let base = Base::open(args, &kit, &work, &created, &surroundings)?;
+    let finder = Finder {
+        args,
+        places,
+        surroundings: &surroundings,
+        name: target.name.as_ref(),
+        layout: &target.layout,
+        layers_dir: &work.layers,
+    };
+    let earlier = finder.find(show)?;
+    target.own.extend(earlier.folder().and_then(|dir| dir.canonicalize().ok()));
     Copy { skip: target.own.clone(), interrupt, observer: show }.run(&args.app, &work.app)?;
     let search = source::Search {
         // It was there when it was copied; should it be gone, no repository is found.
@@ -103,27 +115,38 @@ fn build(
     };
     let source = source::find(&search)?;
 
-    in_sandbox(args.sealed_layers, &kit, &work, &base, places, &target, show, interrupt)?;
+    in_sandbox(args.sealed_layers, &kit, &work, &base, places, &target, &earlier, show, interrupt)?;
 
     let metadata = files::read(&work.layers.join("config/metadata.toml"), Metadata::parse)
         .map_err(|error| Failure::caused(Exit::Export, "failed to export", &error))?
         .ok_or_else(|| {
             Failure::new(Exit::Export, "failed to export: the build left no config/metadata.toml")
         })?;
-    let exported = export_image(args, &work, &base, &metadata, &source, &target, &created, show, interrupt)?;
+    let index = Index::open(&work.layers, show);
+    let exported = export_image(
+        args, &work, &base, &metadata, &source, &target, &created, &index, &earlier, show, interrupt,
+    )?;
     let is_elsewhere = |output: &&Output| output.path() != Some(target.layout.dir());
     if let Some(output) = target.output.as_ref().filter(is_elsewhere) {
         output.write(&target.layout, &exported.encoded, target.name.as_ref(), &surroundings, show)?;
     }
     let kept = target.name.iter().map(Reference::to_string);
     let names = kept.chain(target.output.as_ref().and_then(Output::name)).collect();
-    work_dir.close().map_err(sandbox_failure)?;
     show.event(Event::Image {
         names,
         digest: exported.encoded.manifest_digest.to_string(),
         size: exported.size,
         process: exported.process,
     });
+    let keep = Keep {
+        group: &metadata.buildpacks,
+        trees: work.trees(base.owner),
+        index: &index,
+        api: PlatformApi::NEWEST,
+        threads: threads(),
+    };
+    earlier.keep(&keep, show);
+    work_dir.close().map_err(sandbox_failure)?;
     Ok(0)
 }
 
@@ -239,6 +262,14 @@ impl Work {
     }
 }
 
+impl Work {
+    /// The layers directory as it becomes layers, which do not depend on where it is.
+    fn trees(&self, owner: Owner) -> Trees<'_> {
+        let layers = Place { real: &self.layers, seen: inside::LAYERS };
+        Trees { layers, owner, parents: export::Parents::Fixed }
+    }
+}
+
 /// The run image that is made here.
 const SCRATCH: &str = "scratch";
 
@@ -307,7 +338,7 @@ fn scratch_layout(dir: &Path, created: &str) -> Result<Layout, StoreError> {
     Ok(layout)
 }
 
-/// Runs detection and build in a sandbox, and shows what happens.
+/// Runs detection and build in a sandbox, and shows what happens. In between, what earlier builds left is brought in.
 #[expect(clippy::too_many_arguments, reason = "each is one input of the build, none belongs to another")]
 fn in_sandbox(
     sealed_layers: Option<Policy>,
@@ -316,15 +347,17 @@ fn in_sandbox(
     base: &Base,
     places: &Places,
     target: &Target,
+    earlier: &Earlier<'_>,
     show: &Show,
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
         .map_err(|error| Failure::caused(Exit::Other, "cannot make a pipe", &std::io::Error::from(error)))?;
-    let spec = spec(sealed_layers, kit, work, base, places, target)?;
+    let spec = spec(sealed_layers, kit, work, base, places, target, earlier.folder())?;
     let io =
-        Io { stdin: Stdio::null(), stdout: stdout(target)?, stderr: Stdio::inherit(), events: Some(writer) };
+        Io { stdin: Stdio::piped(), stdout: stdout(target)?, stderr: Stdio::inherit(), events: Some(writer) };
     let mut child = Sandbox::spawn(&spec, io).map_err(|error| sandbox_failure(&error))?;
+    let mut answer = child.take_stdin();
     // Bounded: whoever reads slowly slows the buildpacks down instead of filling the memory.
     let (sender, events) = sync_channel(1024);
     // Detached on purpose: it ends when the last holder of the pipe does.
@@ -339,8 +372,13 @@ fn in_sandbox(
     loop {
         match events.recv_timeout(Duration::from_millis(30)) {
             Ok(line) => match serde_json::from_str(&line) {
-                Ok(Event::Failed(value)) => failure = Some(value),
-                Ok(event) => show.event(event),
+                Ok(Said::Event(Event::Failed(value))) => failure = Some(value),
+                Ok(Said::Event(event)) => show.event(event),
+                Ok(Said::Waiting(group)) => {
+                    earlier.restore(&group, work.trees(base.owner), show)?;
+                    // One that died meanwhile is found out below.
+                    answer.take().map_or(Ok(()), |mut pipe| pipe.write_all(b"\n")).unwrap_or_default();
+                }
                 Err(error) => {
                     return Err(Failure::caused(Exit::Other, "the sandbox said something unknown", &error));
                 }
@@ -381,6 +419,7 @@ fn spec(
     base: &Base,
     places: &Places,
     target: &Target,
+    cache: Option<&Path>,
 ) -> Result<Spec, Failure> {
     let config = base.stored.image.config();
     let distro =
@@ -431,7 +470,10 @@ fn spec(
         uid: id(base.owner.uid),
         gid: id(base.owner.gid),
         hostname: "strata".into(),
-        root: Root::Host { hide: places.hidden(&target.images), scratch: work.scratch.clone() },
+        root: Root::Host {
+            hide: places.hidden([Some(target.images.as_path()), cache].into_iter().flatten()),
+            scratch: work.scratch.clone(),
+        },
         mounts,
         job: Job::Call { payload },
     })
@@ -446,20 +488,17 @@ fn export_image(
     source: &source::Found,
     target: &Target,
     created: &str,
+    index: &Index,
+    earlier: &Earlier<'_>,
     show: &Show,
     interrupt: &Interrupt,
 ) -> Result<export::Exported, Failure> {
     let is_new = target.layout.dir().symlink_metadata().is_err();
     let layout = Layout::open_or_create(target.layout.dir())
         .map_err(|error| store_failure("cannot make the image's folder", &error))?;
-    let index = Index::open(&work.layers, show);
     let export = Export {
-        trees: Trees {
-            layers: Place { real: &work.layers, seen: inside::LAYERS },
-            owner: base.owner,
-            parents: export::Parents::Fixed,
-        },
-        index: &index,
+        trees: work.trees(base.owner),
+        index,
         app: Place { real: &work.app, seen: inside::APP },
         group: &metadata.buildpacks,
         metadata,
@@ -476,9 +515,9 @@ fn export_image(
         created,
         exec_env: EXEC_ENV,
         api: PlatformApi::NEWEST,
-        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        threads: threads(),
         cancelled: interrupt.flag(),
-        previous: export::Previous::default(),
+        previous: earlier.previous(),
         may_be_sparse: false,
         own_sboms: None,
     };

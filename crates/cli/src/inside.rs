@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Mutex;
 use strata_decide::detect::{BuildTarget, os_release};
@@ -14,6 +14,7 @@ use strata_phases::{Event, Failure, Observer, build, detect, files, seal};
 use strata_sandbox::Call;
 use strata_spec::PlatformApi;
 use strata_spec::exit::Exit;
+use strata_spec::group::GroupElement;
 use strata_spec::order::{Order, OrderElement, OrderGroup};
 use strata_spec::sealed::{Policy, SealedLayers};
 
@@ -43,15 +44,31 @@ pub(crate) struct Task {
     pub(crate) operator: Option<SealedLayers>,
 }
 
+/// What process 1 tells the program outside.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Said {
+    /// Something happened.
+    Event(Event),
+    /// This group builds; no process of detection is left. The layers of earlier builds are to be brought now, and a
+    /// byte on standard input says that they are there.
+    Waiting(Vec<GroupElement>),
+}
+
 struct Pipe(Mutex<File>);
 
-impl Observer for Pipe {
-    fn event(&self, event: Event) {
-        let Ok(mut line) = serde_json::to_vec(&event) else { return };
+impl Pipe {
+    fn say(&self, said: &Said) {
+        let Ok(mut line) = serde_json::to_vec(said) else { return };
         line.push(b'\n');
         let mut pipe = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // When nobody listens any more, this process is about to be killed.
         pipe.write_all(&line).unwrap_or_default();
+    }
+}
+
+impl Observer for Pipe {
+    fn event(&self, event: Event) {
+        self.say(&Said::Event(event));
     }
 }
 
@@ -80,7 +97,15 @@ fn host_distro() -> Result<Option<(String, String)>, Failure> {
     Ok(bytes.and_then(|bytes| os_release(&String::from_utf8_lossy(&bytes))))
 }
 
-fn phases(task: &Task, observer: &dyn Observer) -> Result<(), Failure> {
+/// Has the program outside bring what earlier builds left.
+fn wait_for_layers(group: &[GroupElement], pipe: &Pipe) -> Result<(), Failure> {
+    pipe.say(&Said::Waiting(group.to_vec()));
+    std::io::stdin().lock().read_exact(&mut [0]).map_err(|error| {
+        Failure::caused(Exit::Other, "the program outside the sandbox does not answer", &error)
+    })
+}
+
+fn phases(task: &Task, observer: &Pipe) -> Result<(), Failure> {
     let element = |(id, version, optional): &(String, String, bool)| OrderElement {
         id: id.clone(),
         version: version.clone(),
@@ -121,6 +146,7 @@ fn phases(task: &Task, observer: &dyn Observer) -> Result<(), Failure> {
     files::write(&layers.join("group.toml"), &detected.group.to_toml())
         .and_then(|()| files::write(&layers.join("plan.toml"), &detected.plan.to_toml()))
         .map_err(|error| Failure::caused(Exit::Other, "failed to write the outcome of detection", &error))?;
+    wait_for_layers(&detected.group.group, observer)?;
     let operator = match &task.operator {
         Some(operator) => operator.clone(),
         None => seal::operators_word(around.build_config_dir)?,

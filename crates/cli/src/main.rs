@@ -11,6 +11,7 @@ mod attach;
 mod build;
 mod builder;
 mod copy;
+mod earlier;
 mod images;
 mod inside;
 mod inspect;

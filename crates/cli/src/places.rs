@@ -51,12 +51,17 @@ impl Places {
         self.cache.join("layers")
     }
 
+    /// Caches of builds, one folder for each app.
+    pub(crate) fn caches(&self) -> PathBuf {
+        self.cache.join("apps")
+    }
+
     pub(crate) fn variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
     }
 
-    /// What buildpacks must not see of this machine: Strata's own images, and where people keep secrets.
-    pub(crate) fn hidden(&self, images: &Path) -> Vec<PathBuf> {
+    /// What buildpacks must not see of this machine: Strata's own images and caches, and where people keep secrets.
+    pub(crate) fn hidden<'a>(&self, others: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
         const SECRETS: &[&str] = &[
             ".ssh",
             ".gnupg",
@@ -86,7 +91,8 @@ impl Places {
             ".bash_history",
             ".zsh_history",
         ];
-        let mut hidden = vec![self.data.clone(), self.cache.clone(), images.to_owned()];
+        let mut hidden = vec![self.data.clone(), self.cache.clone()];
+        hidden.extend(others.map(Path::to_owned));
         if let Some(home) = &self.home {
             hidden.extend(SECRETS.iter().map(|name| home.join(name)));
         }

@@ -153,9 +153,12 @@ impl Observer for Show {
         match event {
             Event::PhaseStarted { phase } => {
                 let banner = match phase.as_str() {
+                    "analyze" => "ANALYZING",
                     "detect" => "DETECTING",
+                    "restore" => "RESTORING",
                     "build" => "BUILDING",
                     "export" => "EXPORTING",
+                    "cache" => "CACHING",
                     other => other,
                 };
                 self.line(Detail::Normal, &format!("{HEADING}===> {banner}{HEADING:#}"));

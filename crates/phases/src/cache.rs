@@ -20,7 +20,7 @@ use strata_spec::group::GroupElement;
 use strata_spec::labels::{BuildpackLayers, LayerEntry, Sha};
 use strata_spec::values;
 use strata_store::StoreError;
-use strata_store::cache::{Cache, CacheWriter, Reuse};
+use strata_store::cache::{Cache, CacheWriter, Check, Reuse};
 
 /// Everything that is needed to fill a cache.
 pub struct Keep<'a> {
@@ -164,8 +164,11 @@ impl Filling<'_> {
         let is_other = sight.as_ref().is_some_and(|sight| sight.is_other);
         if let Some(old) = old.filter(|_| !is_other) {
             match self.input.index.know(&source, sight.as_ref()) {
-                Ok(Known { diff_id, .. }) if diff_id == old => {
-                    if self.reuse(id, &old)? {
+                Ok(Known { diff_id, size }) if diff_id == old => {
+                    // What was restored from the cache was verified then; what was packed is to replace what is damaged.
+                    let is_known = sight.as_ref().is_some_and(|sight| sight.known.is_some());
+                    let check = if is_known { Check::Size(size) } else { Check::Contents };
+                    if self.reuse(id, &old, check)? {
                         return Ok(Some(Sha { sha: old.to_string() }));
                     }
                 }
@@ -195,8 +198,8 @@ impl Filling<'_> {
     }
 
     /// Takes a layer of the cache over; `false` when that is not possible.
-    fn reuse(&mut self, id: &str, known: &Digest) -> Result<bool, StoreError> {
-        let reuse = self.writer.reuse(known)?;
+    fn reuse(&mut self, id: &str, known: &Digest, check: Check) -> Result<bool, StoreError> {
+        let reuse = self.writer.reuse(known, check)?;
         match reuse {
             Reuse::Taken => {
                 self.observer.detail(format!("Reusing cache layer '{id}'"));

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use strata_layer::{Compression, Content, GeneratedEntry, Owner, Source};
 use strata_oci::{Digest, Image, Layer, media_type};
-use strata_store::cache::{Cache, ImageCache, METADATA, Reuse, VolumeCache};
+use strata_store::cache::{Cache, Check, ImageCache, METADATA, Reuse, VolumeCache};
 use strata_store::{Layout, Store};
 
 /// A layer with one file.
@@ -78,9 +78,9 @@ fn generations_follow_each_other_in_every_kind_of_cache() {
         assert_eq!(cache.metadata().unwrap().unwrap().trim_end(), "{\"n\":1}");
         assert_eq!(read(&*cache, &ids[1]), Some(tar("b")));
         let mut writer = cache.begin().unwrap();
-        assert_eq!(writer.reuse(&ids[0]).unwrap(), Reuse::Taken);
-        assert_eq!(writer.reuse(&ids[0]).unwrap(), Reuse::Taken);
-        assert_eq!(writer.reuse(&Digest::of(b"never")).unwrap(), Reuse::Absent);
+        assert_eq!(writer.reuse(&ids[0], Check::Contents).unwrap(), Reuse::Taken);
+        assert_eq!(writer.reuse(&ids[0], Check::Contents).unwrap(), Reuse::Taken);
+        assert_eq!(writer.reuse(&Digest::of(b"never"), Check::Contents).unwrap(), Reuse::Absent);
         assert_eq!(writer.add(&layer("a"), 2).unwrap().diff_id, ids[0]);
         let new = writer.add(&layer("c"), 2).unwrap().diff_id;
         // Nothing is visible before the commit.
@@ -147,7 +147,7 @@ fn a_cache_that_the_reference_filled_is_used() {
     assert_eq!(cache.metadata().unwrap().unwrap(), text);
     assert_eq!(read(&*cache, &id), Some(tar("a")));
     let mut writer = cache.begin().unwrap();
-    assert_eq!(writer.reuse(&id).unwrap(), Reuse::Taken);
+    assert_eq!(writer.reuse(&id, Check::Contents).unwrap(), Reuse::Taken);
     writer.commit("{}").unwrap();
     assert_eq!(read(&*cache, &id), Some(tar("a")));
 }
@@ -189,7 +189,7 @@ fn a_death_at_any_moment_leaves_the_old_generation_or_the_new_one() {
 
         let mut writer = cache.begin().unwrap();
         let reused = if expected.is_empty() { Reuse::Absent } else { Reuse::Taken };
-        assert_eq!(writer.reuse(&id).unwrap(), reused, "{moment}");
+        assert_eq!(writer.reuse(&id, Check::Contents).unwrap(), reused, "{moment}");
         writer.commit("next").unwrap();
         assert_eq!(names(dir.path()), ["committed"], "{moment}");
         assert_eq!(cache.metadata().unwrap().unwrap(), "next\n", "{moment}");
@@ -226,7 +226,10 @@ fn a_damaged_layer_costs_itself_only() {
         assert_eq!(read(&*cache, &ids[0]), None, "{name}");
         assert_eq!(read(&*cache, &ids[1]), Some(tar("good")), "{name}");
         let mut writer = cache.begin().unwrap();
-        assert!(matches!(writer.reuse(&ids[0]).unwrap(), Reuse::Absent | Reuse::Damaged { .. }), "{name}");
+        assert!(
+            matches!(writer.reuse(&ids[0], Check::Contents).unwrap(), Reuse::Absent | Reuse::Damaged { .. }),
+            "{name}"
+        );
         assert_eq!(writer.add(&layer("bad"), 1).unwrap().diff_id, ids[0], "{name}");
         writer.commit("{}").unwrap();
         assert_eq!(read(&*cache, &ids[0]), Some(tar("bad")), "{name}");
@@ -236,7 +239,7 @@ fn a_damaged_layer_costs_itself_only() {
     let id = fill(&*cache, &["x"], "{}")[0];
     fs::write(dir.path().join("committed").join(format!("{id}.tar")), tar("y")).unwrap();
     let found = Digest::of(&tar("y"));
-    assert_eq!(cache.begin().unwrap().reuse(&id).unwrap(), Reuse::Damaged { found });
+    assert_eq!(cache.begin().unwrap().reuse(&id, Check::Contents).unwrap(), Reuse::Damaged { found });
 }
 
 #[test]
@@ -283,7 +286,7 @@ fn writers_wait_for_each_other_and_readers_do_not() {
                     for round in 0..5 {
                         let text = format!("{i}/{round}");
                         let mut writer = cache.begin().unwrap();
-                        assert_eq!(writer.reuse(&shared).unwrap(), Reuse::Taken);
+                        assert_eq!(writer.reuse(&shared, Check::Contents).unwrap(), Reuse::Taken);
                         let id = writer.add(&layer(&text), 1).unwrap().diff_id;
                         writer.commit(&format!("{id}")).unwrap();
                     }
@@ -351,7 +354,7 @@ fn lies_and_damage_of_a_cache_image_are_found_out() {
     fs::remove_file(&blob).unwrap();
     let cache = image(dir.path());
     assert_eq!(read(&*cache, &id), None);
-    assert_eq!(cache.begin().unwrap().reuse(&id).unwrap(), Reuse::Absent);
+    assert_eq!(cache.begin().unwrap().reuse(&id, Check::Contents).unwrap(), Reuse::Absent);
 
     fs::write(layout.blob_path(&honest.encode().unwrap().config_digest), "{}").unwrap();
     let cache = image(dir.path());

@@ -9,6 +9,7 @@
 mod archives;
 mod bench;
 mod buildpacks;
+mod cache;
 mod digest;
 mod docker;
 mod failures;

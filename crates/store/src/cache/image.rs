@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use strata_layer::{Compression, LayerError, Packed, Source, pack};
 use strata_oci::{Descriptor, Digest, Image, Layer, media_type};
 
-use super::{Cache, CacheWriter, METADATA, Reuse, Verified};
+use super::{Cache, CacheWriter, Check, METADATA, Reuse, Verified};
 use crate::{Store, StoreError, StoredImage};
 
 /// The date of the image and its layers, whatever the clock says: equal caches are equal images.
@@ -20,6 +20,7 @@ pub struct ImageCache {
     store: Box<dyn Store>,
     old: Option<StoredImage>,
     damage: Option<String>,
+    is_forgotten: bool,
 }
 
 impl ImageCache {
@@ -35,12 +36,22 @@ impl ImageCache {
             Err(error) if is_damage(&error) => (None, Some(error.to_string())),
             Err(error) => return Err(error),
         };
-        Ok(Self { name: name.into(), store, old, damage })
+        Ok(Self { name: name.into(), store, old, damage, is_forgotten: false })
+    }
+
+    /// Forgets what the image holds: the next generation has none of it.
+    #[must_use]
+    pub fn forgotten(self) -> Self {
+        Self { is_forgotten: true, ..self }
+    }
+
+    fn remembered(&self) -> Option<&StoredImage> {
+        self.old.as_ref().filter(|_| !self.is_forgotten)
     }
 
     /// The layer, if it is in the image and its blob in the store.
     fn find(&self, diff_id: &Digest) -> Result<Option<&Layer>, StoreError> {
-        let layers = self.old.iter().flat_map(|old| old.image.layers());
+        let layers = self.remembered().into_iter().flat_map(|old| old.image.layers());
         for layer in layers.filter(|layer| layer.diff_id == *diff_id) {
             if self.store.has_blob(&layer.descriptor.digest, layer.descriptor.size)? {
                 return Ok(Some(layer));
@@ -64,7 +75,7 @@ impl Cache for ImageCache {
     }
 
     fn metadata(&self) -> Result<Option<String>, StoreError> {
-        let label = self.old.as_ref().and_then(|old| old.image.config().label(METADATA));
+        let label = self.remembered().and_then(|old| old.image.config().label(METADATA));
         Ok(label.map(str::to_owned))
     }
 
@@ -133,7 +144,7 @@ impl Writer<'_> {
 }
 
 impl CacheWriter for Writer<'_> {
-    fn reuse(&mut self, diff_id: &Digest) -> Result<Reuse, StoreError> {
+    fn reuse(&mut self, diff_id: &Digest, _: Check) -> Result<Reuse, StoreError> {
         if self.has(diff_id) {
             return Ok(Reuse::Taken);
         }

@@ -5,6 +5,7 @@
 //! and nothing else.
 
 mod image;
+mod shelf;
 mod volume;
 
 use std::io::{self, Read};
@@ -14,6 +15,7 @@ use strata_oci::{Digest, Hasher};
 
 use crate::StoreError;
 pub use image::ImageCache;
+pub use shelf::{Kept, Removal, Shelf};
 pub use volume::VolumeCache;
 
 /// Name of the file in a cache folder, and of the label of a cache image, that says what the cache holds.
@@ -44,14 +46,23 @@ pub trait Cache: Send + Sync {
 
 /// The next generation of a cache.
 pub trait CacheWriter: Send {
-    /// Takes a layer over from the last generation. Idempotent.
-    fn reuse(&mut self, diff_id: &Digest) -> Result<Reuse, StoreError>;
+    /// Takes a layer over from the last generation, after a look whether it is damaged. Idempotent.
+    fn reuse(&mut self, diff_id: &Digest, check: Check) -> Result<Reuse, StoreError>;
 
     /// Packs a layer; at most `threads` threads compress. Idempotent.
     fn add(&mut self, source: &Source, threads: usize) -> Result<Packed, StoreError>;
 
     /// Makes this generation the one that is read; `metadata` is a JSON document. On failure the last one stays.
     fn commit(self: Box<Self>, metadata: &str) -> Result<(), StoreError>;
+}
+
+/// How closely a layer is looked at before it is taken over. Whoever restores it looks closely in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Every byte is read, unless the store does that whenever a blob is opened.
+    Contents,
+    /// The archive has this size in bytes, or else it is read: enough for one that was verified a moment ago.
+    Size(u64),
 }
 
 /// What became of a layer that was to be taken over.

@@ -21,7 +21,7 @@ use strata_layer::{Compression, Packed, Source, pack};
 use strata_oci::{Digest, Hasher};
 use tempfile::NamedTempFile;
 
-use super::{Cache, CacheWriter, METADATA, Reuse, Verified};
+use super::{Cache, CacheWriter, Check, METADATA, Reuse, Verified};
 use crate::StoreError;
 use crate::layout::lock::Lock;
 use crate::layout::{open_file, read_file};
@@ -32,7 +32,7 @@ const MAX_METADATA: u64 = 16 * 1024 * 1024;
 /// A cache in a folder.
 #[derive(Clone, Debug)]
 pub struct VolumeCache {
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
 }
 
 impl VolumeCache {
@@ -48,6 +48,36 @@ impl VolumeCache {
             return Err(StoreError::io("open the cache", &dir)(ErrorKind::NotADirectory.into()));
         }
         Ok(Self { dir })
+    }
+
+    /// As [`open`](Self::open), for a directory that may have to be made.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    pub fn create(dir: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let dir = dir.into();
+        fs::create_dir_all(&dir).map_err(StoreError::io("create", &dir))?;
+        Self::open(dir)
+    }
+
+    /// Removes all that the cache holds. Waits for a writer to finish.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be removed.
+    pub fn clear(&self) -> Result<(), StoreError> {
+        let _lock = Lock::exclusive(&self.dir)?;
+        self.empty()
+    }
+
+    /// As [`clear`](Self::clear), for whoever has the lock.
+    pub(super) fn empty(&self) -> Result<(), StoreError> {
+        // The metadata go first: without them there is no layer to look for.
+        remove(&self.committed().join(METADATA))?;
+        remove(&self.backup())?;
+        remove(&self.committed())?;
+        remove(&self.staging())
     }
 
     fn committed(&self) -> PathBuf {
@@ -161,7 +191,7 @@ impl Writer<'_> {
 }
 
 impl CacheWriter for Writer<'_> {
-    fn reuse(&mut self, diff_id: &Digest) -> Result<Reuse, StoreError> {
+    fn reuse(&mut self, diff_id: &Digest, check: Check) -> Result<Reuse, StoreError> {
         let (to, is_there) = self.staged(diff_id);
         if is_there {
             return Ok(Reuse::Taken);
@@ -172,9 +202,12 @@ impl CacheWriter for Writer<'_> {
             Ok(None) | Err(StoreError::Kind { .. }) => return Ok(Reuse::Absent),
             Err(error) => return Err(error),
         };
-        let found = digest_of(file, &from)?;
-        if found != *diff_id {
-            return Ok(Reuse::Damaged { found });
+        let size = file.metadata().map_err(StoreError::io("look at", &from))?.len();
+        if check != Check::Size(size) {
+            let found = digest_of(file, &from)?;
+            if found != *diff_id {
+                return Ok(Reuse::Damaged { found });
+            }
         }
         // A file of another user, or a file system without links.
         if fs::hard_link(&from, &to).is_err() {

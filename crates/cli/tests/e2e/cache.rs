@@ -1,0 +1,133 @@
+//! What a build takes from those before it.
+
+use crate::bench::{Bench, Buildpack, Done};
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+
+/// Says what it finds; each kind of layer is made when it is not there, and known by its description.
+fn remembering(bench: &Bench) -> PathBuf {
+    bench.add(&Buildpack::new("e2e/remembering").build(
+        r#"
+        for name in cached both launched; do
+            if [ -e "$layers/$name/file" ]; then echo "$name is there"; fi
+            if [ -e "$layers/$name.toml" ]; then echo "$name is known"; fi
+        done
+        if [ -e "$layers/store.toml" ]; then echo "store is there"; fi
+        for name in cached both launched; do
+            if [ ! -e "$layers/$name.toml" ]; then mkdir "$layers/$name"; echo MARKER >"$layers/$name/file"; fi
+        done
+        printf '[types]\ncache = true\n' >"$layers/cached.toml"
+        printf '[types]\ncache = true\nlaunch = true\nbuild = true\n' >"$layers/both.toml"
+        printf '[types]\nlaunch = true\n' >"$layers/launched.toml"
+        printf '[metadata]\nkept = "yes"\n' >"$layers/store.toml"
+        "#,
+    ))
+}
+
+const ALL: [&str; 6] = [
+    "cached is there",
+    "cached is known",
+    "both is there",
+    "both is known",
+    "launched is known",
+    "store is there",
+];
+
+/// Which lines the buildpack said.
+fn found(done: &Done) -> Vec<&'static str> {
+    ALL.into_iter().filter(|line| done.stdout.contains(line)).collect()
+}
+
+#[test]
+fn the_second_build_finds_what_the_first_left() {
+    let bench = Bench::new();
+    let buildpack = [remembering(&bench)];
+    let first = bench.build(&[], &buildpack).ok();
+    assert_eq!(found(&first), [""; 0]);
+    let second = bench.build(&["-v"], &buildpack).ok();
+    assert_eq!(found(&second), ALL, "{second:#?}");
+    assert_eq!(first.digest(), second.digest());
+    second.says("Reusing layer 'e2e/remembering:both'");
+    second.says("Reusing cache layer 'e2e/remembering:both'");
+    assert!(!second.stderr.contains("Warning"), "{second:#?}");
+    // A version of its own shares the cache, and has no image to take a layer from.
+    let other = Done::of(bench.build_command(&["-t", "web:2"], &buildpack)).ok();
+    assert_eq!(found(&other), ALL[..4]);
+    let named = Done::of(bench.build_command(&["-t", "web:3", "--previous-image", "web"], &buildpack)).ok();
+    assert_eq!(found(&named), ALL);
+    assert_eq!(named.digest(), first.digest());
+    // Another app has a cache of its own.
+    assert_eq!(found(&Done::of(bench.build_command(&["-t", "other"], &buildpack)).ok()), [""; 0]);
+
+    let cleared = bench.build(&["--clear-cache"], &buildpack).ok();
+    assert_eq!(found(&cleared), ["store is there"]);
+    assert_eq!(cleared.digest(), first.digest());
+    let without = bench.build(&["--no-cache"], &buildpack).ok();
+    assert_eq!(found(&without), ALL[4..]);
+    assert_eq!(without.digest(), first.digest());
+    assert_eq!(found(&bench.build(&[], &buildpack).ok()), ALL);
+    bench.is_clean_soon();
+}
+
+#[test]
+fn the_cache_is_where_it_was_asked_for() {
+    let bench = Bench::new();
+    let buildpack = [remembering(&bench)];
+    for (args, made) in [
+        (["--cache", "app/.cache"], "app/.cache/committed/io.buildpacks.lifecycle.cache.metadata"),
+        (["--cache-image", "oci:images/cache:x"], "images/cache/index.json"),
+    ] {
+        let first = bench.build(&[&args[..], &["--clear-cache"]].concat(), &buildpack).ok();
+        assert_eq!(found(&first), ["store is there"; 6][..usize::from(args[0] != "--cache")], "{args:?}");
+        assert!(bench.path(made).exists(), "{args:?}");
+        let second = bench.build(&args, &buildpack).ok();
+        assert_eq!(found(&second), ALL, "{args:?}");
+        // A cache in the app's folder is no part of the app.
+        assert_eq!(first.digest(), second.digest());
+        assert!(!bench.path("home/.cache/strata/apps").exists());
+    }
+    for (args, problem) in [
+        (["--cache-image", "docker:cache"], "a cache image is in a registry, or in a folder"),
+        (["--cache-image", "oci:images/index.docker.io/library/web/latest"], "the cache is not filled"),
+        (["--cache", "app/marker"], "doing without the cache"),
+        (["--previous-image", "oci:nothing"], "cannot open the image 'oci:nothing': there is none"),
+    ] {
+        let done = bench.build(&args, &buildpack);
+        let said = format!("{}{}", done.stdout, done.stderr);
+        assert!(said.contains(problem), "{args:?}: {done:#?}");
+    }
+}
+
+#[test]
+fn nobody_waits_for_the_cache() {
+    let bench = Bench::new();
+    let buildpack = [remembering(&bench)];
+    let done = bench.build(&["--json"], &buildpack).ok();
+    let events: Vec<Value> = done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let at = |name: &str, phase: &str| {
+        let is_it = |event: &Value| event["event"] == name && (phase.is_empty() || event["phase"] == phase);
+        events.iter().position(is_it).unwrap_or_else(|| panic!("no {name} {phase}: {events:#?}"))
+    };
+    let order = [
+        at("phase-started", "detect"),
+        at("phase-started", "restore"),
+        at("phase-started", "build"),
+        at("phase-started", "export"),
+        at("image", ""),
+        at("phase-started", "cache"),
+    ];
+    assert!(order.is_sorted(), "{order:?}");
+    // One that cannot be written costs a warning.
+    let shelf = bench.path("home/.cache/strata/apps");
+    let cache = fs::read_dir(&shelf).unwrap().next().unwrap().unwrap().path();
+    fs::remove_dir_all(cache.join("committed")).unwrap();
+    fs::create_dir(cache.join("staging")).unwrap();
+    fs::write(cache.join("committed-backup"), "").unwrap();
+    bench.build(&[], &buildpack).ok();
+    fs::remove_dir_all(&shelf).unwrap();
+    fs::write(&shelf, "").unwrap();
+    let done = bench.build(&[], &buildpack).ok();
+    done.says("doing without the cache of index.docker.io/library/web");
+    done.digest();
+}
