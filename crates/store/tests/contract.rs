@@ -11,6 +11,7 @@ use strata_store::daemon::Client;
 use strata_store::{Copied, Layout, Store, StoreError, copy_image};
 use support::docker::Docker;
 use support::docker_registry::DockerRegistry;
+use support::podman::Podman;
 use support::{hasty_client, image_of, layer_of, noise, put, put_blob, read_blob};
 
 /// Places for images, and what keeps them alive.
@@ -63,6 +64,8 @@ fn wherever_blobs_are(check: impl Fn(&dyn Places)) {
     everywhere(&check);
     let docker = Docker::shared();
     check(&Daemon(docker.client()));
+    let podman = Podman::shared();
+    check(&Daemon(podman.client()));
 }
 
 fn everywhere(check: impl Fn(&dyn Places)) {

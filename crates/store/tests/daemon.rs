@@ -14,6 +14,7 @@ use strata_oci::{Descriptor, Digest, Encoded, History, Image, Layer, media_type}
 use strata_store::daemon::{Client, Error, Settings};
 use strata_store::{Copied, Layout, Store, StoreError, host_architecture, scratch};
 use support::docker::{Docker, Proxy, probe, settings};
+use support::podman::Podman;
 use support::server::{Reply, Server};
 use support::{chain, noise, put_blob, read_blob, zstd};
 
@@ -746,4 +747,44 @@ fn where_no_daemon_is_one_learns_what_to_do() {
     let source = std::io::ErrorKind::PermissionDenied.into();
     let error = Error::Connect { host: "unix:///s".to_owned(), again: false, source };
     assert!(error.hint().unwrap().contains("`docker`"));
+}
+
+#[test]
+fn podmans_socket_is_as_good_as_dockers() {
+    let podman = Podman::shared();
+    let client = podman.client();
+    let layers = [program(), text("/config", "one")];
+    let image = client.open("docker.io/podman/app:v1").unwrap();
+    let encoded = put(&image, &[&layers[0], &layers[1]], &[]);
+    assert_eq!(
+        podman.run(&["image", "inspect", "--format", "{{.Id}}", "podman/app:v1"]),
+        encoded.config_digest.hex()
+    );
+    let found = image.read_image().unwrap().unwrap();
+    assert_eq!(found.encoded().config_digest, encoded.config_digest);
+    assert_eq!(found.image.layers().len(), layers.len());
+    for (layer, bytes) in found.image.layers().iter().zip(&layers) {
+        assert_eq!(layer.diff_id, Digest::of(bytes));
+        assert_eq!(read_blob(&image, &diff_id(bytes)), *bytes);
+    }
+    // By its id, and by what another tool pulled in.
+    assert!(client.open(&encoded.config_digest.hex()).unwrap().read_image().unwrap().is_some());
+    let dir = tempfile::tempdir().unwrap();
+    let (archive, layout) = (dir.path().join("a.tar"), dir.path().join("layout"));
+    podman.run(&["save", "--format", "oci-archive", "--output", archive.to_str().unwrap(), "podman/app:v1"]);
+    let saved = strata_store::archive::OciArchive::open(&archive).unwrap();
+    // It writes the configuration anew; the layers are the same.
+    let ids = |image: &Image| image.layers().iter().map(|layer| layer.diff_id).collect::<Vec<_>>();
+    assert_eq!(ids(&saved.read_image().unwrap().unwrap().image), ids(&found.image));
+    let layout = Layout::open_or_create(layout).unwrap();
+    let converted = strata_store::convert_image(&layout, &image, &found, &[], 2).unwrap();
+    assert_eq!(converted.config_digest, encoded.config_digest);
+    // And the other way round: what Podman loads is what is written here.
+    let next = client.open("docker.io/podman/app:v2").unwrap();
+    strata_store::copy_image(&next, &layout, &converted, &[]).unwrap();
+    assert_eq!(
+        podman.run(&["image", "inspect", "--format", "{{.Id}}", "podman/app:v2"]),
+        encoded.config_digest.hex()
+    );
+    assert!(client.open("podman/none").unwrap().read_image().unwrap().is_none());
 }

@@ -246,3 +246,82 @@ fn a_reader_that_is_not_read_to_its_end_harms_nobody() {
     assert_eq!(read_blob(&image, &blob).len(), 1_000_000);
     assert_eq!(blob.media_type, media_type::OCI_LAYER);
 }
+
+#[test]
+fn a_registry_that_only_gives_is_read_and_says_why_it_takes_nothing() {
+    let writable = DockerRegistry::plain();
+    let pushed = put(&hasty_client().open(&writable.name("team/app")).unwrap(), &[b"one", b"two"], &[]);
+    let options = Options { is_read_only: true, data: Some(writable.data()), ..Options::default() };
+    let registry = DockerRegistry::start(options);
+    let image = hasty_client().open(&registry.name("team/app")).unwrap();
+    assert_eq!(image.read_image().unwrap().unwrap().image, pushed);
+    assert_eq!(read_blob(&image, &layer_of(b"two")), b"two");
+    image.check_read().unwrap();
+    // What is there need not be written.
+    image.put_image(&pushed.encode().unwrap(), &[]).unwrap();
+    assert_eq!(image.copy_blob_from(&image, &layer_of(b"one")).unwrap(), Copied::Present);
+    let other = image_of(&[b"one"], "arm64").encode().unwrap();
+    let errors = [
+        image.check_write().unwrap_err(),
+        image.begin_blob().map(drop).unwrap_err(),
+        image.put_image(&other, &["new".to_owned()]).unwrap_err(),
+        image.delete_manifest(&pushed.encode().unwrap().manifest_digest).unwrap_err(),
+    ];
+    for error in errors {
+        let text = chain(&error);
+        assert!(text.contains("405 Method Not Allowed"), "{text}");
+        assert!(error.hint().unwrap().contains("read-only"), "{error:?}");
+    }
+    assert_eq!(image.read_image().unwrap().unwrap().image, pushed);
+}
+
+/// Stands before a registry and counts connections.
+struct Counter {
+    port: u16,
+    connections: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Counter {
+    fn before(registry: &DockerRegistry) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, target) = (listener.local_addr().unwrap().port(), registry.host());
+        let connections = std::sync::Arc::<std::sync::atomic::AtomicUsize>::default();
+        let count = std::sync::Arc::clone(&connections);
+        std::thread::spawn(move || {
+            for here in listener.incoming().map_while(Result::ok) {
+                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                let Ok(there) = std::net::TcpStream::connect(&target) else { return };
+                for (mut from, mut to) in [(here.try_clone(), there.try_clone()), (Ok(there), Ok(here))]
+                    .map(|(from, to)| (from.unwrap(), to.unwrap()))
+                {
+                    std::thread::spawn(move || {
+                        // Either side may go at any time.
+                        drop(std::io::copy(&mut from, &mut to));
+                        drop(to.shutdown(std::net::Shutdown::Write));
+                    });
+                }
+            }
+        });
+        Self { port, connections }
+    }
+}
+
+#[test]
+fn connections_are_used_again() {
+    let registry = DockerRegistry::plain();
+    let counter = Counter::before(&registry);
+    let dir = tempfile::tempdir().unwrap();
+    let from = Layout::open_or_create(dir.path().join("from")).unwrap();
+    let layers: Vec<Vec<u8>> = (0..24).map(|i| noise(10_000 + i)).collect();
+    let layers: Vec<&[u8]> = layers.iter().map(Vec::as_slice).collect();
+    let image = put(&from, &layers, &[]).encode().unwrap();
+    let there = hasty_client().open(&format!("127.0.0.1:{}/a", counter.port)).unwrap();
+    copy_image(&there, &from, &image, &[]).unwrap();
+    let to = Layout::open_or_create(dir.path().join("to")).unwrap();
+    let found = there.read_image().unwrap().unwrap();
+    copy_image(&to, &there, &found.encoded(), &[]).unwrap();
+    assert_eq!(to.read_image().unwrap().unwrap(), found);
+    // Some 100 requests; four blobs at a time, and one connection that only finds out whether there is TLS.
+    let connections = counter.connections.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(connections <= 12, "{connections} connections");
+}

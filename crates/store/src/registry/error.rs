@@ -203,10 +203,11 @@ pub enum Error {
 impl Error {
     /// Whether it may work when tried again.
     pub(super) fn may_pass(&self) -> bool {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
         match self {
             Self::Transport { source, .. } => {
-                matches!(source.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+                let passing = [BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof];
+                passing.contains(&source.kind())
             }
             Self::Status(refusal) => is_passing(refusal.status),
             Self::Unreachable { attempts, .. } => attempts.iter().any(Self::may_pass),
@@ -243,6 +244,9 @@ impl Error {
                 Some(format!("credentials were looked for in {}", refusal.looked_in.join(", ")))
             }
             Self::Unreachable { attempts, .. } => attempts.iter().find_map(Self::hint),
+            Self::Status(refusal) if refusal.status == 405 => {
+                Some("is the registry read-only, or a mirror of another one?".to_owned())
+            }
             Self::Transport { source, .. } if source.to_string().contains("certificate") => Some(
                 "if the registry's certificate is private, name its authority with SSL_CERT_FILE".to_owned(),
             ),

@@ -14,11 +14,12 @@ use ureq::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
 use ureq::http::uri::Scheme;
 use ureq::http::{HeaderName, HeaderValue, Method, Response, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, Body, ProxyProtocol, SendBody};
+use ureq::{Agent, Body, ProxyProtocol, SendBody, Timeout};
 
 use super::address::{Origin, join, shown};
 use super::error::{Exchange, Problem, Refusal};
 use super::{Error, Settings, Trust};
+use crate::copy::AT_A_TIME;
 
 /// Hops from one address to the next.
 const MAX_REDIRECTS: usize = 10;
@@ -112,7 +113,7 @@ impl Answer {
         let mut bytes = Vec::new();
         let reader = self.response.into_body().into_reader();
         match reader.take(limit + 1).read_to_end(&mut bytes) {
-            Err(source) => Err(Error::Transport { exchange, source }),
+            Err(source) => Err(Error::Transport { exchange, source: of_body(source) }),
             Ok(count) if count as u64 > limit => Err(Error::TooLarge { exchange, limit }),
             Ok(_) => Ok(bytes),
         }
@@ -284,6 +285,8 @@ impl Http {
             .proxy(proxy)
             .tls_config(tls.build())
             .user_agent(&settings.user_agent)
+            // As many as blobs are copied at a time, from and to one registry.
+            .max_idle_connections_per_host(2 * AT_A_TIME)
             .timeout_connect(Some(settings.connect_timeout))
             .timeout_per_read(Some(settings.idle_timeout))
             .timeout_per_write(Some(settings.idle_timeout));
@@ -364,9 +367,23 @@ pub(super) fn check_hop(exchange: &Exchange, from: &Uri, to: &Uri, identity: Ide
 fn failed(exchange: &Exchange, error: ureq::Error) -> Error {
     let source = match error {
         ureq::Error::Io(error) => error,
+        ureq::Error::Timeout(Timeout::PerRead | Timeout::PerWrite) => silence(),
         other => io::Error::other(other),
     };
     Error::Transport { exchange: exchange.clone(), source }
+}
+
+/// What came of a body: silence is told apart from failures that do not pass.
+fn of_body(error: io::Error) -> io::Error {
+    let of_ureq = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match of_ureq {
+        Some(ureq::Error::Timeout(Timeout::PerRead | Timeout::PerWrite)) => silence(),
+        _ => error,
+    }
+}
+
+fn silence() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the other side was silent for too long")
 }
 
 #[cfg(test)]

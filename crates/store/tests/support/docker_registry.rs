@@ -25,6 +25,10 @@ pub struct DockerRegistry {
 pub struct Options {
     pub with_password: bool,
     pub with_tls: bool,
+    /// It gives, and takes nothing.
+    pub is_read_only: bool,
+    /// What another registry was kept in.
+    pub data: Option<PathBuf>,
     /// Only together with TLS.
     pub token_server: Option<String>,
 }
@@ -58,6 +62,11 @@ impl DockerRegistry {
         format!("{}/{rest}", self.host())
     }
 
+    /// Where it keeps what it has.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     /// The certificate of the authority behind its own.
     pub fn authority(&self) -> PathBuf {
         self.dir.path().join("authority.pem")
@@ -80,10 +89,12 @@ impl Drop for DockerRegistry {
 }
 
 fn configuration(dir: &Path, port: u16, options: &Options) -> String {
-    let dir = dir.display();
+    let data = options.data.clone().unwrap_or_else(|| dir.join("data"));
+    let (dir, data, read_only) = (dir.display(), data.display(), options.is_read_only);
     let mut text = format!(
         "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-         storage: {{filesystem: {{rootdirectory: {dir}/data}}, delete: {{enabled: true}}}}\n\
+         storage: {{filesystem: {{rootdirectory: {data}}}, delete: {{enabled: true}}, \
+         maintenance: {{readonly: {{enabled: {read_only}}}}}}}\n\
          http:\n  addr: 127.0.0.1:{port}\n"
     );
     if options.with_tls {

@@ -4,6 +4,7 @@
 
 pub mod docker;
 pub mod docker_registry;
+pub mod podman;
 pub mod server;
 
 use std::io::{Read, Write};

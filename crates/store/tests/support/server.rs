@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// What came in.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +40,11 @@ pub struct Reply {
     is_endless: bool,
     /// The body ends where the connection ends.
     is_unannounced: bool,
+    /// So many bytes are sent at a time, and then a pause is made.
+    steps: Option<(usize, Duration)>,
+    /// After so many bytes of the body nothing more is said, and the connection stays.
+    stalls_after: Option<usize>,
+    is_silent: bool,
 }
 
 impl Reply {
@@ -50,6 +56,9 @@ impl Reply {
             cut_after: None,
             is_endless: false,
             is_unannounced: false,
+            steps: None,
+            stalls_after: None,
+            is_silent: false,
         }
     }
 
@@ -85,6 +94,29 @@ impl Reply {
     /// A body the length of which is not told.
     pub fn unannounced(mut self) -> Self {
         self.is_unannounced = true;
+        self
+    }
+
+    /// A body that comes in small pieces.
+    pub fn slowly(mut self, step: usize, pause: Duration) -> Self {
+        self.steps = Some((step, pause));
+        self
+    }
+
+    /// A body that begins and does not go on.
+    pub fn stalled_after(mut self, count: usize) -> Self {
+        self.stalls_after = Some(count);
+        self
+    }
+
+    /// No answer at all, on a connection that stays.
+    pub fn silent(mut self) -> Self {
+        self.is_silent = true;
+        self
+    }
+
+    pub fn changed(mut self, change: impl FnOnce(&mut Vec<u8>)) -> Self {
+        change(&mut self.body);
         self
     }
 
@@ -212,7 +244,15 @@ fn read_chunks(reader: &mut impl BufRead) -> Option<Vec<u8>> {
     }
 }
 
+/// Waits until the other side has gone.
+fn wait_for_end(mut stream: &TcpStream) -> std::io::Result<()> {
+    std::io::copy(&mut stream, &mut std::io::sink()).map(drop)
+}
+
 fn write_reply(mut stream: &TcpStream, request: &Received, reply: &Reply) -> std::io::Result<()> {
+    if reply.is_silent {
+        return wait_for_end(stream);
+    }
     write!(stream, "HTTP/1.1 {} Told\r\nConnection: close\r\n", reply.status)?;
     for (name, value) in &reply.headers {
         write!(stream, "{name}: {value}\r\n")?;
@@ -230,5 +270,15 @@ fn write_reply(mut stream: &TcpStream, request: &Received, reply: &Reply) -> std
             stream.write_all(&[b'x'; 4096])?;
         }
     }
-    stream.write_all(&reply.body[..reply.cut_after.unwrap_or(reply.body.len())])
+    if let Some(count) = reply.stalls_after {
+        stream.write_all(&reply.body[..count.min(reply.body.len())])?;
+        return wait_for_end(stream);
+    }
+    let body = &reply.body[..reply.cut_after.unwrap_or(reply.body.len()).min(reply.body.len())];
+    let Some((step, pause)) = reply.steps else { return stream.write_all(body) };
+    for part in body.chunks(step) {
+        stream.write_all(part)?;
+        std::thread::sleep(pause);
+    }
+    Ok(())
 }
