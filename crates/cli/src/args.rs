@@ -58,9 +58,9 @@ pub(crate) struct Build {
     /// Name of the image, for example web or example.com/team/web:1.0
     #[arg(short, long, value_name = "NAME", required_unless_present = "output")]
     pub(crate) tag: Option<String>,
-    /// A folder with a builder.toml: buildpacks, order, build and run images
-    #[arg(long, value_name = "DIR", required_unless_present = "buildpack")]
-    pub(crate) builder: Option<PathBuf>,
+    /// A builder: an image, named as `strata copy` does, or a folder with a builder.toml
+    #[arg(short = 'B', long, value_name = "REF|DIR", required_unless_present = "buildpack")]
+    pub(crate) builder: Option<String>,
     /// A buildpack's folder; repeat it to use several, in this order, instead of the builder's order
     #[arg(long, value_name = "DIR")]
     pub(crate) buildpack: Vec<PathBuf>,

@@ -2,15 +2,16 @@
 
 use crate::app::Copy;
 use crate::args;
+use crate::base::{self, Base, SCRATCH_USER};
 use crate::builder::{self, Kit};
 use crate::earlier::{Earlier, Finder, threads};
-use crate::images::{self, surroundings};
+use crate::images::surroundings;
 use crate::inside::{self, Said, Task};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::places::Places;
 use crate::show::{Show, Stream};
-use crate::{Outcome, launcher, source, user};
+use crate::{Outcome, launcher, source};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
+use strata_decide::build::PASSED_ON;
 use strata_decide::export as decide;
 use strata_layer::Owner;
 use strata_oci::Reference;
@@ -29,14 +31,11 @@ use strata_phases::{Event, Failure, Observer, export, files, saving};
 use strata_sandbox::{Io, Job, Mount, Root, Sandbox, SandboxError, Spec, WorkDir};
 use strata_spec::PlatformApi;
 use strata_spec::exit::Exit;
-use strata_spec::labels::RunImage;
 use strata_spec::metadata::Metadata;
 use strata_spec::sealed::Policy;
-use strata_store::source::{Source, Surroundings};
-use strata_store::{Layout, Store, StoreError, StoredImage, scratch};
+use strata_store::source::Surroundings;
+use strata_store::{Layout, Store, StoreError, Unpacked};
 
-/// The user of the scratch base.
-const SCRATCH_USER: u32 = 1000;
 const EXEC_ENV: &str = "production";
 
 /// Runs the command.
@@ -78,19 +77,21 @@ fn build(
     show: &Show,
     interrupt: &Interrupt,
 ) -> Outcome {
-    let kit = builder::load(args)?;
     let created = created(places)?;
     let variables = places
         .assignments(&args.env_file, &args.env)
         .map_err(|error| Failure::new(Exit::InvalidArguments, error))?;
     let surroundings = surroundings(places, &args.store);
+    let unpacked = Unpacked::new(places.unpacked_layers());
+    let kit = builder::load(args, &surroundings, &unpacked, show)?;
     let sandbox_failure = |error: SandboxError| sandbox_failure(&error);
     let parent = Path::new(WorkDir::DEFAULT_PARENT);
     WorkDir::sweep(parent).map_err(sandbox_failure)?;
     let work_dir = WorkDir::new(parent).map_err(sandbox_failure)?;
     let mut target = target(args, places, output, work_dir.path(), &surroundings)?;
     let work = Work::prepare(work_dir.path(), &variables)?;
-    let base = Base::open(args, &kit, &work, &created, &surroundings)?;
+    let run_images = base::Finder { dir: &work.base, created: &created, surroundings: &surroundings };
+    let base = Base::find(args, &kit, &run_images)?;
     let finder = Finder {
         args,
         places,
@@ -270,74 +271,6 @@ impl Work {
     }
 }
 
-/// The run image that is made here.
-const SCRATCH: &str = "scratch";
-
-/// The run image.
-struct Base {
-    store: Box<dyn Store>,
-    stored: StoredImage,
-    run_image: RunImage,
-    owner: Owner,
-}
-
-impl Base {
-    fn open(
-        args: &args::Build,
-        kit: &Kit,
-        work: &Work,
-        created: &str,
-        surroundings: &Surroundings<'_>,
-    ) -> Result<Self, Failure> {
-        let name = args.run_image.as_ref().or(kit.run_image.as_ref()).map_or("scratch", String::as_str);
-        let what = format!("cannot use the run image '{name}'");
-        let failed = |error: StoreError| images::failure(Exit::Export, &what, &error);
-        let (store, reference): (Box<dyn Store>, _) = if name == SCRATCH {
-            (Box::new(scratch_layout(&work.base, created).map_err(failed)?), None)
-        } else {
-            let source = Source::parse(name).map_err(failed)?;
-            if matches!(source, Source::Daemon(_)) {
-                let message = format!("{what}: images in a Docker daemon cannot be built on");
-                return Err(Failure::new(Exit::InvalidArguments, message)
-                    .hint(format!("take it out first: strata copy {name} oci:run-image")));
-            }
-            let reference = match &source {
-                Source::Registry(_) | Source::Named { .. } => source.name(),
-                _ => None,
-            };
-            (source.open(surroundings, None).map_err(failed)?, reference)
-        };
-        let stored = store.read_image().map_err(failed)?;
-        let stored = stored.ok_or_else(|| Failure::new(Exit::Export, format!("{what}: there is none")))?;
-        let run_image = run_image(name, reference.as_ref(), &stored);
-        if stored.image.layers().is_empty() {
-            return Err(Failure::new(Exit::Export, format!("{what}: it has no layers")));
-        }
-        let owner = user::of(stored.image.config())?;
-        Ok(Self { store, stored, run_image, owner })
-    }
-}
-
-/// What the image says of the run image. A path of this machine says nothing elsewhere, and would change the digest from
-/// folder to folder.
-fn run_image(name: &str, reference: Option<&Reference>, stored: &StoredImage) -> RunImage {
-    let digest = stored.manifest_digest;
-    let (reference, image) = match reference {
-        Some(reference) => (reference.with_digest(digest).to_string(), reference.to_string()),
-        None if name == SCRATCH => (format!("{name}@{digest}"), name.to_owned()),
-        None => (digest.to_string(), String::new()),
-    };
-    let top_layer = stored.image.layers().last().map(|layer| layer.diff_id.to_string()).unwrap_or_default();
-    RunImage { top_layer, reference, image, mirrors: Vec::new() }
-}
-
-fn scratch_layout(dir: &Path, created: &str) -> Result<Layout, StoreError> {
-    let arch = strata_store::host_architecture();
-    let layout = Layout::open_or_create(dir)?;
-    scratch::base(arch, SCRATCH_USER, SCRATCH_USER, created)?.put_in(&layout, &[])?;
-    Ok(layout)
-}
-
 /// Runs detection and build in a sandbox, and shows what happens. In between, what earlier builds left is brought in.
 #[expect(clippy::too_many_arguments, reason = "each is one input of the build, none belongs to another")]
 fn in_sandbox(
@@ -412,6 +345,17 @@ fn stdout(target: &Target) -> Result<Stdio, Failure> {
     }
 }
 
+/// What the phases are given of the environment: the build image's own, and the proxies of this machine; without an
+/// image, this machine's.
+fn variables(kit: &Kit, places: &Places) -> Vec<(String, String)> {
+    let passed_on = PASSED_ON.iter().filter(|name| **name != "HOSTNAME");
+    let of_host = |name: &&str| Some(((*name).to_owned(), places.variable(name)?.to_owned()));
+    let Some(image) = &kit.build_image else { return passed_on.filter_map(of_host).collect() };
+    let own = image.config.env().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let proxies = passed_on.filter(|name| name.to_ascii_lowercase().ends_with("_proxy")).filter_map(of_host);
+    own.chain(proxies).collect()
+}
+
 fn spec(
     sealed_layers: Option<Policy>,
     kit: &Kit,
@@ -430,7 +374,6 @@ fn spec(
             Some((name.unwrap_or_default().to_owned(), version.unwrap_or_default().to_owned()))
         }
     };
-    let passed_on = strata_decide::build::PASSED_ON.iter().filter(|name| **name != "HOSTNAME");
     let task = Task {
         order: kit
             .order
@@ -442,9 +385,8 @@ fn spec(
         variant: config.variant().unwrap_or_default().to_owned(),
         distro,
         exec_env: EXEC_ENV.to_owned(),
-        variables: passed_on
-            .filter_map(|name| Some(((*name).to_owned(), places.variable(name)?.to_owned())))
-            .collect(),
+        variables: variables(kit, places),
+        is_image: kit.build_image.is_some(),
         sealed_layers,
         operator: kit.sealed_layers.clone(),
     };
@@ -466,14 +408,19 @@ fn spec(
         .map_err(|error| Failure::caused(Exit::Other, "cannot describe the task", &error))?;
     // The scratch base has a user of its own; root in the image would be powerless inside all the same.
     let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != 0).unwrap_or(SCRATCH_USER);
+    let scratch = work.scratch.clone();
+    let root = match &kit.build_image {
+        Some(image) => Root::Layers { lowers: image.layers.dirs().to_vec(), scratch },
+        None => Root::Host {
+            hide: places.hidden([Some(target.images.as_path()), cache].into_iter().flatten()),
+            scratch,
+        },
+    };
     Ok(Spec {
         uid: id(base.owner.uid),
         gid: id(base.owner.gid),
         hostname: "strata".into(),
-        root: Root::Host {
-            hide: places.hidden([Some(target.images.as_path()), cache].into_iter().flatten()),
-            scratch: work.scratch.clone(),
-        },
+        root,
         mounts,
         job: Job::Call { payload },
     })

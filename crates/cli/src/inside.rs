@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Mutex;
-use strata_decide::detect::{BuildTarget, os_release};
+use strata_decide::detect::{BuildTarget, home_of, os_release};
 use strata_decide::seal::Choice;
 use strata_phases::detect::Surroundings;
 use strata_phases::{Event, Failure, Observer, build, detect, files, seal};
@@ -27,6 +27,9 @@ pub(crate) const PLATFORM: &str = "/platform";
 /// Buildpacks, inside.
 pub(crate) const BUILDPACKS: &str = "/cnb/buildpacks";
 
+/// Where programs are looked for in an image that does not say.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// What the program outside asks for.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Task {
@@ -42,6 +45,8 @@ pub(crate) struct Task {
     pub(crate) sealed_layers: Option<Policy>,
     /// What the builder's operator says, when that is known outside.
     pub(crate) operator: Option<SealedLayers>,
+    /// Whether the files are those of an image, which may leave out what container engines add to its environment.
+    pub(crate) is_image: bool,
 }
 
 /// What process 1 tells the program outside.
@@ -97,6 +102,24 @@ fn host_distro() -> Result<Option<(String, String)>, Failure> {
     Ok(bytes.and_then(|bytes| os_release(&String::from_utf8_lossy(&bytes))))
 }
 
+/// The variables, with what container engines add where an image does not say otherwise.
+fn variables(task: &Task) -> Result<Vec<(OsString, OsString)>, Failure> {
+    let mut variables: Vec<(OsString, OsString)> =
+        task.variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    let is_absent = |wanted: &str| !task.variables.iter().any(|(name, _)| name == wanted);
+    if task.is_image && is_absent("PATH") {
+        variables.push(("PATH".into(), DEFAULT_PATH.into()));
+    }
+    if task.is_image && is_absent("HOME") {
+        let passwd = files::read_bytes(Path::new("/etc/passwd"), files::Links::Follow, 4 << 20)
+            .map_err(|error| Failure::caused(Exit::Detect, "cannot find out the user's home", &error))?;
+        let passwd = passwd.unwrap_or_default();
+        let uid = rustix::process::getuid().as_raw();
+        variables.push(("HOME".into(), home_of(&String::from_utf8_lossy(&passwd), uid).into()));
+    }
+    Ok(variables)
+}
+
 /// Has the program outside bring what earlier builds left.
 fn wait_for_layers(group: &[GroupElement], pipe: &Pipe) -> Result<(), Failure> {
     pipe.say(&Said::Waiting(group.to_vec()));
@@ -123,8 +146,7 @@ fn phases(task: &Task, observer: &Pipe) -> Result<(), Failure> {
         },
         exec_env: task.exec_env.clone(),
     };
-    let variables: Vec<(OsString, OsString)> =
-        task.variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    let variables = variables(task)?;
     let around = Surroundings {
         buildpacks_dir: Path::new(BUILDPACKS),
         app_dir: Path::new(APP),

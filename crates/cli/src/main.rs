@@ -8,6 +8,7 @@ mod app;
 mod args;
 mod artifact;
 mod attach;
+mod base;
 mod build;
 mod builder;
 mod copy;

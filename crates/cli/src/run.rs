@@ -8,20 +8,21 @@ use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use std::fs;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use strata_layer::{Ownership, UnpackOptions, Whiteouts, open_layer, unpack};
-use strata_oci::Digest;
+use std::path::Path;
+use std::thread::available_parallelism;
 use strata_phases::Failure;
 use strata_sandbox::{Io, Job, Root, Sandbox, SandboxError, Spec, WorkDir};
 use strata_spec::exit::Exit;
-use strata_store::{Store, StoredImage};
+use strata_store::{StoredImage, Unpacked};
 
 /// Runs the command.
 pub(crate) fn run(args: &args::Run, places: &Places) -> Outcome {
     let surroundings = surroundings(places, &args.store);
     let (store, stored) = images::open(&args.name, &surroundings, None, Names::Kept)?;
-    let lowers = unpack_all(&*store, &stored, &places.unpacked_layers())?;
+    let threads = available_parallelism().map_or(1, usize::from);
+    let held = Unpacked::new(places.unpacked_layers())
+        .hold(&*store, &stored.image, threads.min(4))
+        .map_err(|error| images::failure(Exit::Launch, "cannot unpack the image", &error))?;
     let parent = Path::new(WorkDir::DEFAULT_PARENT);
     WorkDir::sweep(parent).map_err(|error| sandbox_failure(&error))?;
     let work_dir = WorkDir::new(parent).map_err(|error| sandbox_failure(&error))?;
@@ -35,7 +36,7 @@ pub(crate) fn run(args: &args::Run, places: &Places) -> Outcome {
         uid: id(owner.uid),
         gid: id(owner.gid),
         hostname: "strata".into(),
-        root: Root::Layers { lowers, scratch },
+        root: Root::Layers { lowers: held.dirs().to_vec(), scratch },
         mounts: Vec::new(),
         job,
     };
@@ -105,67 +106,4 @@ fn process_of(sandbox: u32) -> Option<Pid> {
     let init = first_child(sandbox)?;
     let process = first_child(init)?;
     Pid::from_raw(process.try_into().ok()?)
-}
-
-/// Unpacks the layers that are not unpacked yet; the topmost comes first.
-fn unpack_all(store: &dyn Store, stored: &StoredImage, dir: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let mut lowers = Vec::new();
-    for layer in stored.image.layers() {
-        let what = || format!("cannot unpack layer {}", layer.descriptor.digest);
-        let target = dir.join(layer.diff_id.hex());
-        if !target.is_dir() {
-            let blob = store
-                .open_blob(&layer.descriptor)
-                .map_err(|error| Failure::caused(Exit::Launch, what(), &error))?
-                .ok_or_else(|| Failure::new(Exit::Launch, format!("{}: it is not there", what())))?;
-            unpack_one(blob, &layer.diff_id, dir, &target)
-                .map_err(|error| Failure::caused(Exit::Launch, what(), &error))?;
-        }
-        lowers.push(target);
-    }
-    lowers.reverse();
-    // The same layer twice in one overlay is refused by the kernel; the upper one says all that both say.
-    let mut seen = std::collections::HashSet::new();
-    lowers.retain(|lower| seen.insert(lower.clone()));
-    Ok(lowers)
-}
-
-/// Unpacks beside the target and renames: a folder with the name of a layer is always whole.
-fn unpack_one(blob: Box<dyn Read + Send>, diff_id: &Digest, dir: &Path, target: &Path) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
-    let temp = tempfile::Builder::new().prefix(".unpack-").tempdir_in(dir)?;
-    let root = temp.path().join("root");
-    fs::create_dir(&root)?;
-    let mut tar =
-        Hashed { inner: open_layer(blob).map_err(io::Error::other)?, hasher: strata_oci::Hasher::default() };
-    let options = UnpackOptions {
-        whiteouts: Whiteouts::Overlay,
-        ownership: Ownership::Caller,
-        ..UnpackOptions::default()
-    };
-    unpack(&mut tar, &root, &options).map_err(io::Error::other)?;
-    io::copy(&mut tar, &mut io::sink())?;
-    let found = tar.hasher.finish();
-    if found != *diff_id {
-        return Err(io::Error::other(format!("its contents are {found}, and the image says {diff_id}")));
-    }
-    match fs::rename(&root, target) {
-        // Another run was faster; its folder holds the same.
-        Err(_) if target.is_dir() => Ok(()),
-        other => other,
-    }
-}
-
-/// Hashes what is read.
-struct Hashed<R> {
-    inner: R,
-    hasher: strata_oci::Hasher,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.hasher.update(buffer.get(..count).unwrap_or_default());
-        Ok(count)
-    }
 }

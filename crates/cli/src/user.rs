@@ -5,17 +5,31 @@ use strata_oci::ImageConfig;
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
 
+/// The user that an image to build in names in its environment; root is none (platform specification, "build image").
+pub(crate) fn of_build(config: &ImageConfig) -> Result<Owner, String> {
+    let id = |name: &str| match config.env_var(name) {
+        Some(text) => number(text).ok_or_else(|| format!("its {name} is '{text}', which is no id")),
+        None => Err(format!("it has no {name}")),
+    };
+    let (uid, gid) = (id("CNB_USER_ID")?, id("CNB_GROUP_ID")?);
+    if uid == 0 {
+        return Err("its CNB_USER_ID is that of root".to_owned());
+    }
+    Ok(Owner { uid: uid.into(), gid: gid.into() })
+}
+
+/// An id: `u32::MAX` means "no user" to the kernel, and anything above is no id at all.
+fn number(text: &str) -> Option<u32> {
+    let is_plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    is_plain.then(|| text.parse::<u32>().ok()).flatten().filter(|id| *id != u32::MAX)
+}
+
 /// Who runs the app and owns its files: the run image's user, or what builders say in `CNB_USER_ID`.
 pub(crate) fn of(config: &ImageConfig) -> Result<Owner, Failure> {
     let user = config.user();
     if user.is_empty() {
         return Ok(Owner::ROOT);
     }
-    let number = |text: &str| {
-        // u32::MAX means "no user" to the kernel; anything above is no id at all.
-        let is_plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        is_plain.then(|| text.parse::<u32>().ok()).flatten().filter(|id| *id != u32::MAX)
-    };
     let (uid, gid) = user.split_once(':').unwrap_or((user, ""));
     let uid_of_env = || config.env_var("CNB_USER_ID").and_then(number);
     let gid_of_env = || config.env_var("CNB_GROUP_ID").and_then(number);
@@ -34,6 +48,26 @@ pub(crate) fn of(config: &ImageConfig) -> Result<Owner, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_build_image_names_a_user_who_is_not_root() {
+        for (env, expected) in [
+            (&[("CNB_USER_ID", "1001"), ("CNB_GROUP_ID", "0")][..], Ok((1001, 0))),
+            (&[("CNB_USER_ID", "1001")], Err("CNB_GROUP_ID")),
+            (&[("CNB_USER_ID", "0"), ("CNB_GROUP_ID", "0")], Err("root")),
+            (&[("CNB_USER_ID", "cnb"), ("CNB_GROUP_ID", "1")], Err("'cnb'")),
+        ] {
+            let mut config = ImageConfig::new("linux", "amd64");
+            for (name, value) in env {
+                config.set_env(name, value);
+            }
+            match (of_build(&config), expected) {
+                (Ok(owner), Ok(ids)) => assert_eq!((owner.uid, owner.gid), ids),
+                (Err(problem), Err(word)) => assert!(problem.contains(word), "{problem}"),
+                (found, _) => panic!("{env:?}: {found:?}"),
+            }
+        }
+    }
 
     #[test]
     fn users_are_numbers_or_refused() {

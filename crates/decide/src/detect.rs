@@ -38,6 +38,14 @@ pub fn os_release(text: &str) -> Option<(String, String)> {
     Some((value("ID")?, value("VERSION_ID").unwrap_or_default()))
 }
 
+/// The home of a user, by an `/etc/passwd`; container engines take `/` for one who is not in it.
+pub fn home_of(passwd: &str, uid: u32) -> String {
+    let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
+    let of_user = |fields: &Vec<String>| fields.get(2).is_some_and(|id| id.parse() == Ok(uid));
+    let home = passwd.lines().map(fields).find(of_user).and_then(|fields| fields.get(5).cloned());
+    home.filter(|home| home.starts_with('/')).unwrap_or_else(|| "/".to_owned())
+}
+
 /// A component buildpack on trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Element {
@@ -421,6 +429,15 @@ mod tests {
         let order = "[[order]]\ngroup = [{ id = \"a\" }, { id = \"b\" }, { id = \"old\" }]\n";
         assert_eq!(groups(order, &catalog).unwrap(), ["b old"]);
         assert_eq!(groups_at(order, &catalog, PlatformApi::V0_14).unwrap(), ["a b old"]);
+    }
+
+    #[test]
+    fn the_home_is_that_of_the_user() {
+        let passwd =
+            "root:x:0:0:root:/root:/bin/sh\nbroken\ncnb:x:1001:1000::/home/cnb:/bin/sh\nodd:x:7:7::rel:\n";
+        for (uid, home) in [(0, "/root"), (1001, "/home/cnb"), (7, "/"), (8, "/")] {
+            assert_eq!(home_of(passwd, uid), home, "{uid}");
+        }
     }
 
     #[test]

@@ -35,6 +35,6 @@ pub use source::{Content, GeneratedEntry, Owner, Parent, Skeleton, SliceItem, So
 pub use tar_writer::{MTIME, TarWriter};
 pub use unpack::{
     Member, MemberLimits, Ownership, Times, Trust, UnpackOptions, UnpackStats, Whiteouts, examine,
-    layer_files, members, unpack, unpack_and_sum,
+    layer_files, members, remove_tree, unpack, unpack_and_sum,
 };
 pub use visit::visit_files;

@@ -29,6 +29,7 @@ pub use examine::examine;
 use header::{Item, Kind, MAX_ENTRY_HEADERS, split};
 use members::Budget;
 pub use members::{Member, MemberLimits, members};
+pub use root::remove_tree;
 use root::{Place, Root};
 pub use walk::layer_files;
 

@@ -1,7 +1,9 @@
-//! `builder.toml`, in the format that pack's users know.
+//! `builder.toml`, in the format that pack's users know, and the labels of a builder image.
 
 use crate::doc::{DocError, from_toml};
+use crate::labels::{from_json, null_is_default};
 use crate::order::Order;
+use crate::run::RunImage;
 use crate::sealed::SealedLayers;
 use serde::Deserialize;
 
@@ -55,18 +57,7 @@ pub struct BuildImage {
 pub struct RunImages {
     /// Candidates; the first one is used.
     #[serde(default)]
-    pub images: Vec<RunImageSource>,
-}
-
-/// One `[[run.images]]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-pub struct RunImageSource {
-    /// A reference.
-    #[serde(default)]
-    pub image: String,
-    /// Other names for it.
-    #[serde(default)]
-    pub mirrors: Vec<String>,
+    pub images: Vec<RunImage>,
 }
 
 impl Builder {
@@ -80,5 +71,81 @@ impl Builder {
             return Err(DocError::whole("a builder needs at least one [[order]]"));
         }
         Ok(builder)
+    }
+}
+
+/// `io.buildpacks.builder.metadata`, as far as a build needs it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct BuilderMetadata {
+    /// The run images of newer builders; the first is the default.
+    #[serde(deserialize_with = "null_is_default")]
+    pub images: Vec<RunImage>,
+    /// The run image of older ones.
+    #[serde(deserialize_with = "null_is_default")]
+    pub stack: BuilderStack,
+}
+
+/// The stack of a builder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct BuilderStack {
+    /// Its run image.
+    #[serde(rename = "runImage", deserialize_with = "null_is_default")]
+    pub run_image: RunImage,
+}
+
+impl BuilderMetadata {
+    /// Parses the label.
+    ///
+    /// # Errors
+    /// When the text is not JSON or a member has the wrong type.
+    pub fn parse(text: &str) -> Result<Self, DocError> {
+        from_json(text)
+    }
+
+    /// The run images, in the order in which they are tried.
+    pub fn run_images(self) -> Vec<RunImage> {
+        let old = Some(self.stack.run_image).filter(|run_image| !run_image.image.is_empty());
+        if self.images.is_empty() { old.into_iter().collect() } else { self.images }
+    }
+}
+
+/// Parses `io.buildpacks.buildpack.order`.
+///
+/// # Errors
+/// When the text is not JSON or a member has the wrong type.
+pub fn parse_order_label(text: &str) -> Result<Order, DocError> {
+    from_json::<Option<Order>>(text).map(Option::unwrap_or_default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn run_images_of_a_builder_are_those_of_the_newer_member() {
+        for (text, expected) in [
+            ("{}", vec![]),
+            (r#"{"images":null,"stack":null}"#, vec![]),
+            (r#"{"stack":{"runImage":{"image":"old","mirrors":null}}}"#, vec!["old"]),
+            (
+                r#"{"stack":{"runImage":{"image":"old"}},"images":[{"image":"a","mirrors":["b"]}]}"#,
+                vec!["a", "b"],
+            ),
+        ] {
+            let images = BuilderMetadata::parse(text).unwrap().run_images();
+            let names: Vec<&str> = images.iter().flat_map(RunImage::names).collect();
+            assert_eq!(names, expected, "{text}");
+        }
+        assert!(BuilderMetadata::parse(r#"{"images":3}"#).is_err());
+    }
+
+    #[test]
+    fn the_order_label_may_be_null() {
+        assert_eq!(parse_order_label("null").unwrap(), Order::new());
+        let order = parse_order_label(r#"[{"group":[{"id":"a","version":"1","optional":true}]}]"#).unwrap();
+        assert!(order[0].group[0].optional);
+        assert!(parse_order_label("3").is_err());
     }
 }

@@ -27,6 +27,14 @@ pub const STACK_PREFIX: &str = "io.buildpacks.stack.";
 pub const BASE_PREFIX: &str = "io.buildpacks.base.";
 /// Name of the label with the identity of a base.
 pub const BASE_ID: &str = "io.buildpacks.base.id";
+/// Name of a builder's label with what it is made of.
+pub const BUILDER_METADATA: &str = "io.buildpacks.builder.metadata";
+/// Name of a builder's label with its order.
+pub const BUILDER_ORDER: &str = "io.buildpacks.buildpack.order";
+/// Name of the label with the layers of the buildpacks in a builder or a buildpackage.
+pub const BUILDPACK_LAYERS: &str = "io.buildpacks.buildpack.layers";
+/// Name of a buildpackage's label with its buildpack.
+pub const BUILDPACKAGE_METADATA: &str = "io.buildpacks.buildpackage.metadata";
 /// Name of the label with the distribution of a base.
 pub const BASE_DISTRO_NAME: &str = "io.buildpacks.base.distro.name";
 /// Name of the label with the version of the distribution of a base.

@@ -10,7 +10,7 @@ pub struct RunImage {
     #[serde(default)]
     pub image: String,
     /// References to the same image elsewhere.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::labels::null_is_default")]
     pub mirrors: Vec<String>,
 }
 

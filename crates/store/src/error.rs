@@ -234,6 +234,22 @@ pub enum StoreError {
         /// Why not.
         source: strata_layer::LayerError,
     },
+    /// A layer could not be unpacked.
+    #[error("cannot unpack layer {layer}")]
+    Unpack {
+        /// Its diffID.
+        layer: Digest,
+        /// Why not.
+        source: strata_layer::LayerError,
+    },
+    /// The contents of a layer are not those that the image's configuration promises.
+    #[error("cannot use layer {expected}: its contents are {found}")]
+    DiffId {
+        /// Its diffID, as the image says.
+        expected: Digest,
+        /// The digest of what was unpacked.
+        found: Digest,
+    },
     /// A layer of a cache could not be packed or unpacked.
     #[error("cannot {action} a layer of the cache {cache}")]
     CacheLayer {
@@ -275,6 +291,15 @@ impl StoreError {
             Self::Unlisted { .. } => Some("try again".to_owned()),
             Self::NoReferrers => Some("copy the image to an OCI layout or a registry first".to_owned()),
             Self::NoIndexes => Some("choose one image with --platform".to_owned()),
+            Self::Unpack { source: strata_layer::LayerError::Io { source, .. }, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Some(
+                    "unpacked layers need a disk that overlayfs takes, which another overlay is not: \
+                 name a folder on one with XDG_CACHE_HOME"
+                        .to_owned(),
+                )
+            }
             _ => None,
         }
     }
@@ -293,6 +318,7 @@ impl StoreError {
                 | Self::Image { .. }
                 | Self::Archive { .. }
                 | Self::Member { .. }
+                | Self::DiffId { .. }
         )
     }
 

@@ -19,6 +19,7 @@ pub mod scratch;
 mod select;
 pub mod source;
 mod tree;
+pub mod unpacked;
 pub mod validate;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ pub use layout::{Layout, host_architecture};
 pub use progress::Progress;
 pub use referrers::{copy_referrers, read_referrers};
 pub use tree::Tree;
+pub use unpacked::Unpacked;
 
 /// An image as it was found.
 #[derive(Clone, Debug, PartialEq)]

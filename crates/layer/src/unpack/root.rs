@@ -116,7 +116,7 @@ impl Root {
         for path in &gone {
             self.modes.remove(path);
         }
-        remove_tree(place.dir.as_fd(), place.name().as_bytes())
+        remove_below(place.dir.as_fd(), place.name().as_bytes())
     }
 
     /// Walks to a directory. Links are resolved by hand so that they end below the root.
@@ -225,8 +225,21 @@ fn open_dir(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
     fs::openat(dir, OsStr::from_bytes(name), flags, Mode::empty())
 }
 
+/// Removes a file, or a directory and all below it, whatever the modes; links are not followed.
+///
+/// # Errors
+///
+/// When it is not there, or something cannot be removed.
+pub fn remove_tree(path: &Path) -> std::io::Result<()> {
+    let name = path.file_name().ok_or(Errno::INVAL)?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = fs::open(parent, flags, Mode::empty())?;
+    Ok(remove_below(dir.as_fd(), name.as_bytes())?)
+}
+
 /// Removes a tree, whose depth [`MAX_DEPTH`] limits.
-fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+fn remove_below(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     match fs::unlinkat(dir, OsStr::from_bytes(name), AtFlags::empty()) {
         Err(Errno::ISDIR | Errno::PERM) => {}
         result => return result,
@@ -237,7 +250,7 @@ fn remove_tree(dir: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
     let fd = open_dir(dir, name)?;
     fs::fchmod(&fd, Mode::RWXU)?;
     for child in names(fd.as_fd())? {
-        remove_tree(fd.as_fd(), &child)?;
+        remove_below(fd.as_fd(), &child)?;
     }
     fs::unlinkat(dir, OsStr::from_bytes(name), AtFlags::REMOVEDIR)
 }

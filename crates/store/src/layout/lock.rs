@@ -1,6 +1,8 @@
 //! Locks on directories.
 
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
@@ -32,6 +34,16 @@ impl Lock {
             Ok(()) => Ok(Some(Self { file })),
             Err(error) if error == Errno::WOULDBLOCK || is_unsupported(error) => Ok(None),
             Err(error) => Err(StoreError::io("lock", dir)(error.into())),
+        }
+    }
+
+    /// Whether the directory that is locked is still the one of this path.
+    pub(crate) fn is_of(&self, dir: &Path) -> Result<bool, StoreError> {
+        let open = self.file.metadata().map_err(StoreError::io("look at", dir))?;
+        match dir.symlink_metadata() {
+            Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::io("look at", dir)(error)),
         }
     }
 

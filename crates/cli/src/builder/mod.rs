@@ -1,34 +1,48 @@
-//! Where the buildpacks come from: a builder's folder, or buildpacks named one by one.
+//! Where the buildpacks come from: a builder's image or folder, or buildpacks named one by one.
+
+mod image;
 
 use crate::args;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use strata_phases::{Failure, files};
+use strata_phases::{Failure, Observer, files};
 use strata_spec::builder::Builder;
 use strata_spec::buildpack::{Descriptor, escape_id};
 use strata_spec::exit::Exit;
 use strata_spec::order::{Order, OrderElement, OrderGroup};
+use strata_spec::run::RunImage;
 use strata_spec::sealed::SealedLayers;
+use strata_store::Unpacked;
+use strata_store::source::Surroundings;
+
+pub(crate) use image::BuildImage;
 
 /// Everything a build needs besides the app.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Kit {
     pub(crate) order: Order,
-    /// Folders of buildpacks by their path below `/cnb/buildpacks`.
+    /// Folders of buildpacks by their path below `/cnb/buildpacks`, besides those of the build image.
     pub(crate) buildpacks: BTreeMap<PathBuf, PathBuf>,
     /// The run image that the builder names.
-    pub(crate) run_image: Option<String>,
+    pub(crate) run_image: Option<RunImage>,
     /// What its operator says of sealed layers.
     pub(crate) sealed_layers: Option<SealedLayers>,
+    /// What buildpacks run in; none for the files of this machine.
+    pub(crate) build_image: Option<BuildImage>,
 }
 
 /// Reads the builder and the buildpacks that the command line names.
-pub(crate) fn load(args: &args::Build) -> Result<Kit, Failure> {
+pub(crate) fn load(
+    args: &args::Build,
+    surroundings: &Surroundings<'_>,
+    unpacked: &Unpacked,
+    observer: &dyn Observer,
+) -> Result<Kit, Failure> {
+    let open = |name: &str| BuildImage::open(name, surroundings, unpacked, observer);
     let mut kit = match &args.builder {
-        Some(dir) => from_builder(dir)?,
-        None => {
-            Kit { order: Order::new(), buildpacks: BTreeMap::new(), run_image: None, sealed_layers: None }
-        }
+        None => Kit::default(),
+        Some(builder) if is_folder(builder) => from_folder(Path::new(builder), &open)?,
+        Some(builder) => image::kit(open(builder)?, observer)?,
     };
     if !args.buildpack.is_empty() {
         let mut group = OrderGroup::default();
@@ -39,30 +53,42 @@ pub(crate) fn load(args: &args::Build) -> Result<Kit, Failure> {
         }
         kit.order = vec![group];
     }
+    if kit.order.is_empty() {
+        let name = args.builder.as_deref().unwrap_or_default();
+        let message = format!("cannot use the builder '{name}': it has no order of buildpacks");
+        return Err(Failure::new(Exit::InvalidArguments, message)
+            .hint("name a builder image, or buildpacks with --buildpack"));
+    }
     Ok(kit)
 }
 
-fn from_builder(dir: &Path) -> Result<Kit, Failure> {
+/// Whether a builder is a folder or a file, rather than an image: what is there, and what can only be a path.
+fn is_folder(builder: &str) -> bool {
+    let is_path = builder.starts_with(['/', '.']) || builder.ends_with(".toml");
+    is_path || Path::new(builder).exists()
+}
+
+type OpenImage<'a> = dyn Fn(&str) -> Result<BuildImage, Failure> + 'a;
+
+fn from_folder(dir: &Path, open: &OpenImage<'_>) -> Result<Kit, Failure> {
     let path = if dir.is_file() { dir.to_owned() } else { dir.join("builder.toml") };
     let what = "cannot use the builder";
     let builder = files::read(&path, Builder::parse)
         .map_err(|error| Failure::caused(Exit::InvalidArguments, what, &error))?
         .ok_or_else(|| {
             Failure::new(Exit::InvalidArguments, format!("{what}: there is no {}", path.display()))
-                .hint("--builder takes a folder with a builder.toml in it")
+                .hint("--builder takes an image, or a folder with a builder.toml in it")
         })?;
-    if !["", "host"].contains(&builder.build.image.as_str()) {
-        let message = format!("{what}: its build image is '{}'", builder.build.image);
-        return Err(Failure::new(Exit::InvalidArguments, message)
-            .hint("builders from images are not supported yet; set [build] image = \"host\""));
-    }
     let base = path.parent().unwrap_or(Path::new("."));
-    let run_image = builder.run.images.first().map(|run| run.image.clone());
     let mut kit = Kit {
         order: builder.order,
-        buildpacks: BTreeMap::new(),
-        run_image,
+        run_image: builder.run.images.into_iter().next(),
+        build_image: match builder.build.image.as_str() {
+            "" | "host" => None,
+            image => Some(open(image)?),
+        },
         sealed_layers: builder.sealed_layers,
+        ..Kit::default()
     };
     for source in &builder.buildpacks {
         let uri = source.uri.strip_prefix("file://").unwrap_or(&source.uri);

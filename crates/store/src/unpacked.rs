@@ -1,0 +1,337 @@
+//! Unpacked layers, ready to be the lower directories of an overlay: each once, for all images that have it.
+//!
+//! A layer is `<diffID>/tree`. It is made in a directory aside and renamed when its last byte is verified, so one with the
+//! name of a layer is whole. Whoever uses layers holds shared locks on their directories; the kernel gives them up
+//! however the process ends.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, lgetxattr, utimensat};
+use rustix::io::Errno;
+use strata_layer::{Ownership, UnpackOptions, Whiteouts, open_layer, remove_tree, unpack};
+use strata_oci::{Digest, Hasher, Image, Layer};
+
+use crate::layout::lock::Lock;
+use crate::{Store, StoreError};
+
+/// The directory of one layer's files, in the directory of the layer.
+const TREE: &str = "tree";
+/// What the names of layers in the making start with.
+const PART: &str = ".part-";
+/// What the names of layers that are being removed start with.
+const GONE: &str = ".gone-";
+
+/// A directory of unpacked layers. Only its owner can look into it: layers may hold programs with special rights.
+#[derive(Clone, Debug)]
+pub struct Unpacked {
+    root: PathBuf,
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Layers that are gone.
+    pub layers: u64,
+    /// Layers that somebody uses.
+    pub in_use: u64,
+}
+
+impl Unpacked {
+    /// Nothing is made yet.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The layers of an image that are not unpacked yet, the lowest first, each once.
+    #[must_use]
+    pub fn missing<'a>(&self, image: &'a Image) -> Vec<&'a Layer> {
+        let mut seen = HashSet::new();
+        let is_missing = |layer: &&Layer| !self.dir(&layer.diff_id).is_dir() && seen.insert(layer.diff_id);
+        image.layers().iter().filter(is_missing).collect()
+    }
+
+    /// Unpacks the layers of an image that are not unpacked yet, up to `threads` at a time, and holds all of them. Layers
+    /// that another process is unpacking are waited for.
+    ///
+    /// # Errors
+    ///
+    /// When a layer is not there, is not what its digests say, or cannot be unpacked here.
+    pub fn hold(&self, store: &dyn Store, image: &Image, threads: usize) -> Result<Held, StoreError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.root)
+            .map_err(StoreError::io("create", &self.root))?;
+        let missing = self.missing(image);
+        let next = AtomicUsize::new(0);
+        let failure = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for _ in 0..threads.clamp(1, missing.len().max(1)) {
+                scope.spawn(|| {
+                    while let Some(layer) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if let Err(error) = self.take(store, layer) {
+                            // The others stop at their next layer.
+                            next.store(missing.len(), Ordering::Relaxed);
+                            failure.lock().unwrap_or_else(|poison| poison.into_inner()).get_or_insert(error);
+                        }
+                    }
+                });
+            }
+        });
+        match failure.into_inner().unwrap_or_else(|poison| poison.into_inner()) {
+            Some(error) => Err(error),
+            None => self.hold_all(store, image),
+        }
+    }
+
+    fn hold_all(&self, store: &dyn Store, image: &Image) -> Result<Held, StoreError> {
+        let mut held = Held { dirs: Vec::new(), locks: Vec::new() };
+        // The same layer twice in one overlay is refused by the kernel; the upper one says all that both say.
+        let mut seen = HashSet::new();
+        for layer in image.layers().iter().rev().filter(|layer| seen.insert(layer.diff_id)) {
+            held.locks.push(self.take(store, layer)?);
+            held.dirs.push(self.dir(&layer.diff_id).join(TREE));
+        }
+        Ok(held)
+    }
+
+    /// Makes sure that a layer is here, and keeps it from being removed.
+    fn take(&self, store: &dyn Store, layer: &Layer) -> Result<Lock, StoreError> {
+        let dir = self.dir(&layer.diff_id);
+        loop {
+            if let Some(lock) = lock(&dir, Lock::shared)? {
+                // When it was used last; a layer of somebody else's is one all the same.
+                let now = Timestamps {
+                    last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+                    last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+                };
+                utimensat(CWD, &dir, &now, AtFlags::empty()).unwrap_or_default();
+                return Ok(lock);
+            }
+            self.make(store, layer, &dir)?;
+        }
+    }
+
+    /// Unpacks a layer, unless another process is faster.
+    fn make(&self, store: &dyn Store, layer: &Layer, dir: &Path) -> Result<(), StoreError> {
+        let part = self.root.join(format!("{PART}{}", layer.diff_id.hex()));
+        match fs::DirBuilder::new().mode(0o700).create(&part) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(StoreError::io("create", &part)(error));
+            }
+            _ => {}
+        }
+        let Some(_lock) = lock(&part, Lock::exclusive)? else { return Ok(()) };
+        let tree = part.join(TREE);
+        // A process that was killed may have left some of it.
+        remove(&tree)?;
+        fs::create_dir(&tree).map_err(StoreError::io("create", &tree))?;
+        if let Err(error) = extract(store, layer, &tree) {
+            // Why it cannot be unpacked counts more; what stays is used or removed later.
+            remove(&part).unwrap_or_default();
+            return Err(error);
+        }
+        fs::rename(&part, dir).map_err(StoreError::io("rename", &part))
+    }
+
+    /// Removes layers that nobody has used for this long and nobody uses now, and what was left half done.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be read, or a layer not removed.
+    pub fn sweep(&self, unused_for: Duration) -> Result<Swept, StoreError> {
+        let mut swept = Swept::default();
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(swept),
+            Err(error) => return Err(StoreError::io("list", &self.root)(error)),
+        };
+        // One at a time.
+        let _alone = Lock::exclusive(&self.root)?;
+        for entry in entries {
+            let name = entry.map_err(StoreError::io("list", &self.root))?.file_name();
+            let name = name.to_string_lossy();
+            let dir = self.root.join(&*name);
+            if name.starts_with(GONE) {
+                remove(&dir)?;
+            } else if name.starts_with(PART) {
+                if is_free(&dir)?.is_some() {
+                    remove(&dir)?;
+                }
+            } else if Digest::from_hex(&name).is_ok() && is_old(&dir, unused_for) {
+                match is_free(&dir)? {
+                    Some(_lock) => {
+                        let gone = self.root.join(format!("{GONE}{name}"));
+                        remove(&gone)?;
+                        fs::rename(&dir, &gone).map_err(StoreError::io("rename", &dir))?;
+                        remove(&gone)?;
+                        swept.layers += 1;
+                    }
+                    None => swept.in_use += 1,
+                }
+            }
+        }
+        Ok(swept)
+    }
+
+    fn dir(&self, diff_id: &Digest) -> PathBuf {
+        self.root.join(diff_id.hex())
+    }
+}
+
+/// Layers that stay as long as this value does.
+#[derive(Debug)]
+pub struct Held {
+    dirs: Vec<PathBuf>,
+    locks: Vec<Lock>,
+}
+
+impl Held {
+    /// The directories, the topmost first; whiteouts are those of overlayfs.
+    #[must_use]
+    pub fn dirs(&self) -> &[PathBuf] {
+        &self.dirs
+    }
+
+    /// A file as it is seen in the overlay of all layers; `None` when it is not there. `path` is relative and plain. Links
+    /// are not followed.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, is not a regular file, or has more than `limit` bytes.
+    pub fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        for dir in &self.dirs {
+            match find(dir, path)? {
+                Found::File(file) => {
+                    let open = fs::File::open(&file).map_err(StoreError::io("open", &file))?;
+                    let mut bytes = Vec::new();
+                    open.take(limit + 1).read_to_end(&mut bytes).map_err(StoreError::io("read", &file))?;
+                    if bytes.len() as u64 > limit {
+                        return Err(StoreError::TooLarge { path: file, limit });
+                    }
+                    return Ok(Some(bytes));
+                }
+                Found::Hidden => return Ok(None),
+                Found::Nothing => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What one layer says of a path.
+enum Found {
+    File(PathBuf),
+    /// Lower layers are not seen there.
+    Hidden,
+    Nothing,
+}
+
+fn find(dir: &Path, path: &Path) -> Result<Found, StoreError> {
+    let mut place = dir.to_owned();
+    let mut nothing = Found::Nothing;
+    let mut parts = path.components().peekable();
+    while let Some(Component::Normal(name)) = parts.next() {
+        place.push(name);
+        let metadata = match place.symlink_metadata() {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(nothing),
+            Err(error) => return Err(StoreError::io("look at", &place)(error)),
+        };
+        let kind = metadata.file_type();
+        if kind.is_char_device() && metadata.rdev() == 0 {
+            return Ok(Found::Hidden);
+        }
+        match parts.peek() {
+            None if kind.is_file() => return Ok(Found::File(place)),
+            Some(_) if kind.is_dir() => {
+                if is_opaque(&place) {
+                    nothing = Found::Hidden;
+                }
+            }
+            _ => return Err(StoreError::Kind { path: place }),
+        }
+    }
+    Ok(nothing)
+}
+
+fn is_opaque(dir: &Path) -> bool {
+    let mut value = [0; 1];
+    lgetxattr(dir, "user.overlay.opaque", &mut value[..]).is_ok_and(|length| length == 1) && value == *b"y"
+}
+
+fn extract(store: &dyn Store, layer: &Layer, tree: &Path) -> Result<(), StoreError> {
+    let unclear = |source| StoreError::Unpack { layer: layer.diff_id, source };
+    let missing = || StoreError::Missing { path: tree.to_owned(), digest: layer.descriptor.digest };
+    let blob = store.open_blob(&layer.descriptor)?.ok_or_else(missing)?;
+    let mut tar = Hashed { inner: open_layer(blob).map_err(unclear)?, hasher: Hasher::default() };
+    let options = UnpackOptions {
+        whiteouts: Whiteouts::Overlay,
+        ownership: Ownership::Caller,
+        ..UnpackOptions::default()
+    };
+    unpack(&mut tar, tree, &options).map_err(unclear)?;
+    let found = tar.hasher.finish();
+    if found == layer.diff_id {
+        return Ok(());
+    }
+    Err(StoreError::DiffId { expected: layer.diff_id, found })
+}
+
+/// Hashes what is read.
+struct Hashed<R> {
+    inner: R,
+    hasher: Hasher,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+/// Locks a directory; `None` when it is not there, or another one came into its place meanwhile.
+fn lock(dir: &Path, take: fn(&Path) -> Result<Lock, StoreError>) -> Result<Option<Lock>, StoreError> {
+    match take(dir) {
+        Ok(lock) => Ok(lock.is_of(dir)?.then_some(lock)),
+        Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The directory alone, if nobody uses it.
+fn is_free(dir: &Path) -> Result<Option<Lock>, StoreError> {
+    match Lock::try_exclusive(dir) {
+        Ok(Some(lock)) => Ok(lock.is_of(dir)?.then_some(lock)),
+        Ok(None) => Ok(None),
+        Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_old(dir: &Path, unused_for: Duration) -> bool {
+    let used = dir.metadata().and_then(|metadata| metadata.modified());
+    // A clock that was put back makes nothing old.
+    used.is_ok_and(|used| SystemTime::now().duration_since(used).is_ok_and(|age| age >= unused_for))
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match remove_tree(path) {
+        Err(error) if error.raw_os_error() != Some(Errno::NOENT.raw_os_error()) => {
+            Err(StoreError::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
