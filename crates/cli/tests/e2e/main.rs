@@ -8,6 +8,7 @@
 
 mod archives;
 mod bench;
+mod builders;
 mod buildpacks;
 mod cache;
 mod digest;

@@ -1,0 +1,317 @@
+//! Builders that are images, made here of small trees: this machine's shell, and buildpacks.
+
+use crate::bench::{Bench, Buildpack, Done, is_root, tool};
+use crate::docker::Docker;
+use crate::kill::{Killer, ends_well};
+use crate::registry::Registry;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use strata_layer::{Compression, Content, GeneratedEntry, Owner, Source};
+use strata_oci::{Descriptor, Image, Layer};
+use strata_store::{Layout, Store, host_architecture, scratch};
+
+/// Programs that the buildpacks of these tests use.
+const PROGRAMS: &[&str] = &["bash", "cat", "cp", "env", "id", "ls", "mkdir", "printenv", "sleep", "touch"];
+
+/// A builder image in the making.
+pub(crate) struct Builder {
+    layout: Layout,
+    image: Image,
+}
+
+impl Builder {
+    /// The shell, a user `cnb` with the id 1234, and these buildpacks, each required.
+    pub(crate) fn new(bench: &Bench, dir: &str, buildpacks: &[PathBuf]) -> Self {
+        let layout = Layout::open_or_create(bench.path(dir)).unwrap();
+        let mut builder = Self { layout, image: Image::empty("linux", host_architecture()) };
+        builder.add(&tree(shell(), "/"));
+        for buildpack in buildpacks {
+            let name = buildpack.file_name().unwrap().to_str().unwrap().replace('@', "/");
+            builder.add(&tree(buildpack, &format!("/cnb/buildpacks/{name}")));
+        }
+        builder.file("/cnb/order.toml", &order(buildpacks));
+        builder.file("/etc/passwd", "root:x:0:0::/root:/bin/sh\ncnb:x:1234:1235::/home/builder:/bin/bash\n");
+        let config = builder.image.config_mut();
+        config.set_env("CNB_USER_ID", "1234");
+        config.set_env("CNB_GROUP_ID", "1235");
+        config.set_env("CNB_STACK_ID", "stack.of.the.builder");
+        builder
+    }
+
+    fn add(&mut self, source: &Source) {
+        let mut sink = self.layout.begin_blob().unwrap();
+        let packed = strata_layer::pack(source, Compression::Gzip, 1, &mut sink).unwrap();
+        sink.commit(&packed.digest, packed.size).unwrap();
+        let descriptor = Descriptor::new(self.image.layer_media_type(), packed.digest, packed.size);
+        self.image.append(Layer { descriptor, diff_id: packed.diff_id, history: None });
+    }
+
+    /// A layer with one file.
+    pub(crate) fn file(&mut self, name: &str, contents: &str) -> &mut Self {
+        self.add(&text(name, contents));
+        self
+    }
+
+    pub(crate) fn label(&mut self, name: &str, value: &str) -> &mut Self {
+        self.image.config_mut().set_label(name, value);
+        self
+    }
+
+    pub(crate) fn env(&mut self, name: &str, value: &str) -> &mut Self {
+        self.image.config_mut().set_env(name, value);
+        self
+    }
+
+    pub(crate) fn write(&self) {
+        self.layout.put_image(&self.image.encode().unwrap(), &[]).unwrap();
+    }
+}
+
+fn text(name: &str, contents: &str) -> Source {
+    Source::Generated(vec![GeneratedEntry {
+        name: name.to_owned(),
+        mode: 0o644,
+        owner: Owner::ROOT,
+        content: Content::Bytes(contents.as_bytes().to_vec()),
+    }])
+}
+
+fn tree(dir: &Path, as_path: &str) -> Source {
+    let (dir, as_path) = (dir.to_owned(), as_path.to_owned());
+    Source::Dir { dir, as_path, parents: Vec::new(), owner: Owner::ROOT }
+}
+
+fn order(buildpacks: &[PathBuf]) -> String {
+    let mut text = "[[order]]\n".to_owned();
+    for dir in buildpacks {
+        let (id, version) = dir.file_name().unwrap().to_str().unwrap().split_once('@').unwrap();
+        let id = id.replacen('_', "/", 1);
+        text.push_str(&format!("[[order.group]]\nid = \"{id}\"\nversion = \"{version}\"\n"));
+    }
+    text
+}
+
+/// This machine's shell and what it needs, copied once.
+fn shell() -> &'static Path {
+    static SHELL: OnceLock<tempfile::TempDir> = OnceLock::new();
+    SHELL
+        .get_or_init(|| {
+            let dir = tempfile::tempdir().unwrap();
+            let mut files = BTreeSet::new();
+            for name in PROGRAMS {
+                let program = tool("which", &[name]).trim().to_owned();
+                let libraries = tool("ldd", &[&program]);
+                let paths = libraries.split_whitespace().filter(|word| word.starts_with('/'));
+                files.extend(paths.map(str::to_owned));
+                put(Path::new(&program), &dir.path().join("usr/bin").join(name));
+            }
+            for file in files {
+                put(Path::new(&file), &dir.path().join(file.trim_start_matches('/')));
+            }
+            dir
+        })
+        .path()
+}
+
+fn put(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    fs::copy(fs::canonicalize(from).unwrap(), to).unwrap();
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A run image in the layout `run`.
+fn run_image(bench: &Bench) -> &'static str {
+    let layout = Layout::open_or_create(bench.path("run")).unwrap();
+    let base = scratch::base(host_architecture(), 1000, 1235, "1980-01-01T00:00:01Z").unwrap();
+    base.put_in(&layout, &[]).unwrap();
+    "oci:run"
+}
+
+fn build(bench: &Bench, builder: &str, args: &[&str]) -> Done {
+    bench.build(&[&["--builder", builder, "--run-image", run_image(bench)], args].concat(), &[])
+}
+
+fn teller(bench: &Bench) -> PathBuf {
+    bench.add(&Buildpack::new("e2e/tells").build(
+        r#"echo "I am $(id -u):$(id -g) at $HOME, stack $CNB_STACK_ID, path $PATH, more ${MORE-none}"
+        ls /; layer kept launch; echo -n made >"$layers/kept/file""#,
+    ))
+}
+
+#[test]
+fn a_builder_builds_wherever_it_is() {
+    let bench = Bench::new();
+    Builder::new(&bench, "builder", &[teller(&bench)]).env("MORE", "never passed on").write();
+    let done = build(&bench, "oci:builder", &[]).ok();
+    done.says("I am 1234:1235 at /home/builder, stack stack.of.the.builder, path /usr/local/sbin:");
+    done.says("more none");
+    // Its files, not this machine's.
+    assert!(!done.stdout.lines().any(|line| line.ends_with("] home")), "{done:#?}");
+    assert!(bench.config()["config"]["User"] == "1000:1235", "{}", bench.config());
+    let strata = |args: &[&str]| Done::of(bench.strata(args)).ok();
+    strata(&["copy", "oci:builder", "oci-archive:b.tar"]);
+    strata(&["copy", "oci:builder", "docker-archive:d.tar:some/builder"]);
+    let registry = Registry::start(&bench);
+    let name = format!("{}/some/builder:v1", registry.host);
+    strata(&["copy", "oci:builder", &format!("docker://{name}")]);
+    let mut builders = vec!["oci-archive:b.tar", "docker-archive:d.tar", &name];
+    let docker = is_root().then(|| Docker::start(&bench));
+    if let Some(docker) = &docker {
+        docker.run(&["load", "--input", bench.path("d.tar").to_str().unwrap()]).ok();
+        builders.push("docker:some/builder");
+    }
+    for builder in builders {
+        let mut command =
+            bench.build_command(&["-t", "web", "--builder", builder, "--run-image", "oci:run"], &[]);
+        // Nothing that another builder left may help.
+        command.env("XDG_CACHE_HOME", bench.path(format!("cache-{}", builder.len())));
+        command.env("DOCKER_HOST", docker.as_ref().map_or("unix:///none", |docker| &docker.host));
+        assert_eq!(Done::of(command).ok().digest(), done.digest(), "{builder}");
+    }
+    drop((docker, registry));
+    bench.is_clean_soon();
+}
+
+#[test]
+fn a_builder_is_unpacked_once() {
+    let bench = Bench::new();
+    Builder::new(&bench, "builder", &[teller(&bench)]).write();
+    let first = build(&bench, "oci:builder", &[]).ok();
+    first.says("Unpacking 4 of 4 layers of oci:builder");
+    let inodes = || -> BTreeSet<u64> {
+        let layers = fs::read_dir(bench.path("home/.cache/strata/layers")).unwrap();
+        layers.map(|entry| entry.unwrap().metadata().unwrap().ino()).collect()
+    };
+    let before = inodes();
+    // Without the bytes of any layer, nothing can be unpacked.
+    let documents: Value = serde_json::from_str(&tool(
+        "skopeo",
+        &["inspect", "--raw", &format!("oci:{}", bench.path("builder").display())],
+    ))
+    .unwrap();
+    for layer in documents["layers"].as_array().unwrap() {
+        let name = layer["digest"].as_str().unwrap().replace("sha256:", "builder/blobs/sha256/");
+        fs::remove_file(bench.path(name)).unwrap();
+    }
+    let second = build(&bench, "oci:builder", &[]).ok();
+    assert!(!second.stdout.contains("Unpacking"), "{second:#?}");
+    assert_eq!((second.digest(), inodes()), (first.digest(), before));
+    // A second builder shares them.
+    Builder::new(&bench, "other", &[teller(&bench)]).file("/more", "").write();
+    build(&bench, "oci:other", &[]).ok().says("Unpacking 1 of 5 layers of oci:other");
+}
+
+#[test]
+fn what_the_builder_says_is_heeded() {
+    let bench = Bench::new();
+    let speaker =
+        |id: &str| bench.add(&Buildpack::new(id).build(&format!("echo {id} sees ${{GIVEN-nothing}}")));
+    let all = [speaker("e2e/one"), speaker("e2e/two"), speaker("e2e/pre"), speaker("e2e/post")];
+    let mut builder = Builder::new(&bench, "builder", &all);
+    builder
+        .file("/cnb/order.toml", &order(&all[..1]))
+        .file("/cnb/system.toml", "[system.pre]\nbuildpacks = [{ id = \"e2e/pre\", version = \"1.0.0\" }]\n[system.post]\nbuildpacks = [{ id = \"e2e/post\", version = \"1.0.0\" }]\n")
+        .file("/cnb/build-config/env/GIVEN.override", "all")
+        .label("io.buildpacks.buildpack.order", r#"[{"group":[{"id":"e2e/two","version":"1.0.0"}]}]"#);
+    builder.write();
+    let done = build(&bench, "oci:builder", &[]).ok();
+    for id in ["pre", "one", "post"] {
+        done.says(&format!("e2e/{id} sees all"));
+    }
+    assert!(!done.stdout.contains("e2e/two"), "{done:#?}");
+    // Without the file, the label says it; a whiteout takes a file away.
+    builder.file("/cnb/.wh.order.toml", "").file("/cnb/.wh.system.toml", "").write();
+    let done = build(&bench, "oci:builder", &[]).ok();
+    done.says("e2e/two sees all");
+    assert!(!done.stdout.contains("e2e/one"), "{done:#?}");
+    // Buildpacks of one's own, instead of the order.
+    let own = bench.add(&Buildpack::new("e2e/own").build("echo own among; ls /cnb/buildpacks"));
+    let done = bench.build(&["--builder", "oci:builder", "--run-image", "oci:run"], &[own]).ok();
+    done.says("own among");
+    done.says("] e2e_two");
+}
+
+#[test]
+fn the_run_image_is_the_builders() {
+    let bench = Bench::new();
+    run_image(&bench);
+    let registry = Registry::start(&bench);
+    let mirror = format!("{}/run:v1", registry.host);
+    Done::of(bench.strata(["copy", "oci:run", &format!("docker://{mirror}")])).ok();
+    let mut builder = Builder::new(&bench, "builder", &[teller(&bench)]);
+    let build = || Done::of(bench.build_command(&["-t", "web", "--builder", "oci:builder"], &[]));
+    builder.write();
+    let done = build();
+    assert!(done.code == 3 && done.stderr.contains("the builder names no run image"), "{done:#?}");
+    let metadata = |image: &str| {
+        format!(
+            r#"{{"stack":{{"runImage":{{"image":"127.0.0.1:1/run","mirrors":["{image}"]}}}},"images":null}}"#
+        )
+    };
+    builder.label("io.buildpacks.builder.metadata", &metadata(&mirror)).write();
+    build().ok();
+    let label = bench.label("io.buildpacks.lifecycle.metadata");
+    assert_eq!(label["runImage"]["image"], "127.0.0.1:1/run");
+    assert_eq!(label["runImage"]["mirrors"], serde_json::json!([mirror]));
+    assert!(label["runImage"]["reference"].as_str().unwrap().starts_with(&format!("{}/run@", registry.host)));
+    // The file wins.
+    builder.file("/cnb/run.toml", "[[images]]\nimage = \"oci:run\"\n").write();
+    build().ok();
+    assert_eq!(bench.label("io.buildpacks.lifecycle.metadata")["runImage"].get("mirrors"), None);
+}
+
+#[test]
+fn images_that_cannot_build_are_refused_with_the_reason() {
+    let bench = Bench::new();
+    let other = if host_architecture() == "arm64" { "amd64" } else { "arm64" };
+    let refused = |dir: &str, change: &dyn Fn(&mut Builder), message: &str| {
+        let mut builder = Builder::new(&bench, dir, &[teller(&bench)]);
+        change(&mut builder);
+        builder.write();
+        let done = build(&bench, &format!("oci:{dir}"), &[]);
+        assert!(done.code != 0 && done.stderr.contains(message), "{dir}: {done:#?}");
+    };
+    refused(
+        "no-id",
+        &|b| b.image.config_mut().set_env("CNB_USER_ID", "me"),
+        "its CNB_USER_ID is 'me', which is no id",
+    );
+    refused("root", &|b| b.image.config_mut().set_env("CNB_USER_ID", "0"), "is that of root");
+    refused("arch", &|b| b.image.config_mut().set_architecture(other), &format!("it is for linux/{other}"));
+    refused("order", &|b| b.add(&text("/cnb/order.toml", "")), "it has no order of buildpacks");
+    refused(
+        "broken",
+        &|b| b.add(&text("/cnb/order.toml", "order = 3")),
+        "cannot use the builder oci:broken: /cnb/order.toml",
+    );
+    let done = build(&bench, "oci:run", &[]);
+    assert!(done.stderr.contains("cannot use the builder 'oci:run': it has no order"), "{done:#?}");
+    let done = build(&bench, "oci:absent", &[]);
+    assert!(done.code != 0 && done.stderr.contains("'oci:absent'"), "{done:#?}");
+    assert!(!bench.has_image());
+}
+
+#[test]
+fn a_build_that_is_killed_while_it_unpacks_harms_nothing() {
+    let bench = Bench::new();
+    Builder::new(&bench, "builder", &[teller(&bench)]).write();
+    run_image(&bench);
+    let command =
+        || bench.build_command(&["-t", "web", "--builder", "oci:builder", "--run-image", "oci:run"], &[]);
+    let layers = bench.path("home/.cache/strata/layers");
+    let mut killer = Killer::new(command());
+    for _ in 0..killer.rounds() {
+        // Layers are read-only to nobody but those who forget to ask.
+        drop(std::process::Command::new("rm").arg("-rf").arg(&layers).output());
+        killer.kill(command());
+        ends_well(command());
+        let names: Vec<_> = fs::read_dir(&layers).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names.len(), 4, "{names:?}");
+    }
+    killer.has_killed();
+    bench.is_clean_soon();
+}
