@@ -1,7 +1,7 @@
 //! The analyze phase: finds out what the previous image holds and what the run image is.
 
 use crate::event::{Event, Observer};
-use crate::extract::{Limits, extract};
+use crate::extract::{Limits, extract, sweep};
 use crate::failure::Failure;
 use std::path::Path;
 use std::time::Instant;
@@ -157,6 +157,9 @@ fn restore_sbom(
     let lost = |reason: String| {
         observer.warn(format!("Skipping restore of SBOM files from \"{}\": {reason}", previous.name))
     };
+    sweep(input.layers_dir).map_err(|error| {
+        Failure::caused(Exit::Analyze, "failed to analyze: cannot restore SBOM files", &error)
+    })?;
     let diff_id = sha.parse::<Digest>().ok();
     if let (Some(cache), Some(diff_id)) = (input.launch_cache, &diff_id)
         && from_launch_cache(cache, diff_id, input.layers_dir, observer)

@@ -1,14 +1,19 @@
 //! Putting layers that were made with absolute names back into a layers directory.
 
 use crate::files::{self, FileError};
+use crate::index::FOLDER;
 use rustix::fs::{CWD, Dir, Mode, OFlags, fchmod, fstat, openat, renameat};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use strata_layer::{LayerError, Skeleton, Times, Trust, UnpackOptions, Whiteouts, unpack_and_sum};
+use strata_oci::Digest;
+
+/// How the names of layers on their way begin.
+const ASIDE: &str = "restore-";
 
 /// Why a layer was not put back.
 #[derive(Debug, thiserror::Error)]
@@ -45,15 +50,38 @@ pub(crate) fn extract(
     tail: &Path,
     limits: Limits,
 ) -> Result<Skeleton, ExtractError> {
-    let aside = tempfile::Builder::new()
-        .prefix(".restore-")
-        .tempdir_in(layers_dir)
-        .map_err(io_error("make a folder in", layers_dir))?;
-    let moved = extract_aside(tar, aside.path(), layers_dir, tail, limits);
-    let removed = files::remove(aside.path());
+    let aside = files::below(layers_dir, Path::new(FOLDER).join(aside_name(tail)))?;
+    files::remove(&aside)?;
+    std::fs::create_dir_all(&aside).map_err(io_error("create", &aside))?;
+    let moved = extract_aside(tar, &aside, layers_dir, tail, limits);
+    let removed = files::remove(&aside);
     let skeleton = moved?;
     removed?;
     Ok(skeleton)
+}
+
+/// Where a layer is on its way: always the same place, so that one who comes after somebody who was killed finds it.
+fn aside_name(tail: &Path) -> String {
+    format!("{ASIDE}{}", &Digest::of(tail.as_os_str().as_bytes()).hex()[..16])
+}
+
+/// Removes layers that were on their way when somebody was killed, and whatever a buildpack put in their way.
+///
+/// # Errors
+/// When something cannot be removed.
+pub(crate) fn sweep(layers_dir: &Path) -> Result<(), FileError> {
+    let folder = layers_dir.join(FOLDER);
+    if !folder.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        return files::remove(&folder);
+    }
+    let entries = std::fs::read_dir(&folder).map_err(io_error("list", &folder))?;
+    for entry in entries {
+        let name = entry.map_err(io_error("list", &folder))?.file_name();
+        if name.as_bytes().starts_with(ASIDE.as_bytes()) {
+            files::remove(&folder.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// How large a layer may be.
@@ -200,6 +228,36 @@ mod tests {
         extract(&mut bytes.as_slice(), layers_dir, Path::new("a_b/x"), Limits::Layer).map(drop)
     }
 
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(dir).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn what_was_on_its_way_or_in_the_way_is_gone() {
+        let base = tempfile::tempdir().unwrap();
+        let (layers, home) = (base.path().join("layers"), base.path().join("home"));
+        let left = layers.join(FOLDER).join(aside_name(Path::new("a_b/x"))).join("locked");
+        std::fs::create_dir_all(left.join("inner")).unwrap();
+        std::fs::set_permissions(&left, PermissionsExt::from_mode(0o555)).unwrap();
+        std::fs::write(layers.join(FOLDER).join("index.json"), "{}").unwrap();
+        std::fs::create_dir_all(home.join("restore-mine")).unwrap();
+        sweep(&layers).unwrap();
+        assert_eq!(names(&layers.join(FOLDER)), ["index.json"]);
+        // A link is not followed, and a file does not last.
+        std::fs::remove_dir_all(layers.join(FOLDER)).unwrap();
+        std::os::unix::fs::symlink(&home, layers.join(FOLDER)).unwrap();
+        sweep(&layers).unwrap();
+        assert_eq!((names(&layers), names(&home)), (vec![], vec!["restore-mine".to_owned()]));
+        std::fs::write(layers.join(FOLDER), "").unwrap();
+        sweep(&layers).unwrap();
+        sweep(&layers).unwrap();
+        assert_eq!(names(&layers), [""; 0]);
+    }
+
     fn chain(tar: &mut TarWriter<Vec<u8>>, dirs: &[&str]) {
         let mut path = String::new();
         for dir in dirs {
@@ -224,7 +282,8 @@ mod tests {
         assert_eq!(std::fs::read(layer.join("f")).unwrap(), b"1");
         assert!(!layer.join("old").exists());
         assert_eq!(layer.metadata().unwrap().permissions().mode() & 0o7777, 0o555);
-        assert_eq!(std::fs::read_dir(layers.path()).unwrap().count(), 1);
+        assert_eq!(names(layers.path()), ["@strata", "a_b"]);
+        assert_eq!(names(&layers.path().join(FOLDER)), [""; 0]);
         files::remove(&layer).unwrap();
     }
 
@@ -234,17 +293,17 @@ mod tests {
         let (layers, home) = (base.path().join("layers"), base.path().join("home"));
         std::fs::create_dir_all(home.join("x/.ssh")).unwrap();
         std::fs::create_dir(&layers).unwrap();
-        let names: Vec<&str> = layers.iter().skip(1).map(|name| name.to_str().unwrap()).collect();
+        let above: Vec<&str> = layers.iter().skip(1).map(|name| name.to_str().unwrap()).collect();
         let refused = extracted(&layers, |tar| {
-            chain(tar, &names);
+            chain(tar, &above);
             tar.symlink(format!("{}/a_b", layers.display()), &home, 0o777, OWNER).unwrap();
         });
         assert!(refused.is_err_and(|error| error.is_harmless()));
         std::os::unix::fs::symlink(&home, layers.join("a_b")).unwrap();
-        let refused = extracted(&layers, |tar| chain(tar, &[names.as_slice(), &["a_b", "x"]].concat()));
+        let refused = extracted(&layers, |tar| chain(tar, &[above.as_slice(), &["a_b", "x"]].concat()));
         assert!(refused.is_err());
         assert!(home.join("x/.ssh").is_dir());
-        assert_eq!(std::fs::read_dir(&layers).unwrap().count(), 1);
+        assert_eq!(names(&layers), ["@strata", "a_b"]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use strata_layer::{LayerError, Packed, Skeleton, Source};
 use strata_oci::Digest;
 
 /// The folder of what phases tell each other; no buildpack can have this name.
-const FOLDER: &str = "@strata";
+pub(crate) const FOLDER: &str = "@strata";
 /// The largest index that is read, in bytes.
 const MAX_INDEX: usize = 4 * 1024 * 1024;
 /// Indexes of other versions are passed over.

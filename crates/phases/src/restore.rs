@@ -2,7 +2,7 @@
 //! cache.
 
 use crate::event::{Event, Observer};
-use crate::extract::{Limits, extract};
+use crate::extract::{Limits, extract, sweep};
 use crate::failure::{Failure, chain};
 use crate::files::{self, FileError};
 use crate::index::{Index, Known};
@@ -60,6 +60,7 @@ pub fn run(input: &Restore<'_>, observer: &dyn Observer) -> Result<(), Failure> 
     observer.event(Event::PhaseStarted { phase: "restore".into() });
     let failed = |error: FileError| Failure::caused(Exit::Restore, "failed to restore", &error);
     let cached = cache_metadata(input.cache, observer);
+    sweep(input.trees.layers.real).map_err(failed)?;
     stores(input).map_err(failed)?;
     if input.skip {
         observer.detail("Skipping buildpack layer analysis".into());

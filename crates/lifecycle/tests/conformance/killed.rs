@@ -1,5 +1,6 @@
-//! An export that is killed at any moment harms neither the image nor the cache, and the next one tidies up.
+//! A phase that is killed at any moment harms neither image nor cache nor layers, and the next one tidies up.
 
+use std::fs;
 use std::io::Read;
 
 use strata_spec::{BuildpackApi, PlatformApi};
@@ -61,9 +62,9 @@ fn an_export_that_is_killed_harms_nothing() {
     let export = || world.prepared("exporter", &["-launcher", "launcher", "app"]);
     change(&world, 0);
     ends_well(export());
-    let layers = names(&world.path("layers"));
     change(&world, 1);
     let mut killer = Killer::new(export());
+    let layers = names(&world.path("layers"));
     let mut before = (proven(&world.path(APP)), cached(&world));
     tidy(&world, &layers);
     for round in 0..killer.rounds() {
@@ -77,6 +78,48 @@ fn an_export_that_is_killed_harms_nothing() {
         assert!([&before.1, &new.1].contains(&&after.1), "{round}: {before:?}, {new:?}, {after:?}");
         tidy(&world, &layers);
         before = new;
+    }
+    killer.has_killed();
+}
+
+#[test]
+fn a_restore_that_is_killed_harms_nothing() {
+    let world = World::new(PlatformApi::NEWEST);
+    world.only(&Buildpack::new("a", BuildpackApi::V0_12).build(
+        "for layer in one two; do mkdir -p $L/$layer/deep; for n in $(seq 50); do echo $layer $n > $L/$layer/deep/$n; done
+         printf '[types]\\nlaunch = true\\ncache = true\\n' > $L/$layer.toml; done",
+    ));
+    world.until("builder");
+    for layer in ["one", "two"] {
+        world.write(&format!("layers/a/{layer}/file"), numbers(7).repeat(20));
+    }
+    let restore = || world.prepared("restorer", &[]);
+    let export = || {
+        for layer in ["one", "two"] {
+            world.write(&format!("layers/a/{layer}.toml"), "[types]\nlaunch = true\ncache = true\n");
+        }
+        ends_well(world.prepared("exporter", &["-launcher", "launcher", "app"]));
+        (proven(&world.path(APP)), cached(&world))
+    };
+    export();
+    fs::remove_dir_all(world.path("layers/a")).unwrap();
+    let mut killer = Killer::new(restore());
+    let (layers, expected) = (names(&world.path("layers")), export());
+    for round in 0..killer.rounds() {
+        // Either nothing is there, as platforms have it, or some of what an earlier run has brought.
+        fs::remove_dir_all(world.path(if round % 2 == 0 { "layers/a" } else { "layers/a/two" })).unwrap();
+        killer.kill(restore());
+        for layer in ["one", "two"] {
+            let dir = world.path(&format!("layers/a/{layer}"));
+            assert!(!dir.exists() || names(&dir) == ["deep", "file"], "{round}: {layer} is there in part");
+        }
+        ends_well(restore());
+        for layer in ["one", "two"] {
+            assert_eq!(names(&world.path(&format!("layers/a/{layer}/deep"))).len(), 50, "{round}");
+        }
+        assert_eq!(names(&world.path("layers")), layers, "{round}");
+        assert_eq!(names(&world.path("layers/@strata")), ["index.json"], "{round}");
+        assert_eq!(export(), expected, "{round}");
     }
     killer.has_killed();
 }
