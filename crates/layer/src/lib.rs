@@ -29,7 +29,9 @@ pub use error::LayerError;
 pub use listing::{Change, ChangeKind, Listing};
 pub use pack::{Packed, Packer, diff_id, pack, pack_with};
 pub use pattern::{BadPattern, clean, matches};
-pub use read::{HashWriter, VerifiedReader, VerifyError, is_compressed, open_layer};
+pub use read::{
+    HashWriter, MAX_LAYER, VerifiedReader, VerifyError, is_compressed, open_layer, open_layer_up_to,
+};
 pub use slices::slices;
 pub use source::{Content, GeneratedEntry, Owner, Parent, Skeleton, SliceItem, Source, skeleton, write_tar};
 pub use tar_writer::{MTIME, TarWriter};

@@ -9,6 +9,8 @@ use strata_oci::{Digest, Hasher};
 use crate::error::LayerError;
 use crate::zstd::{self, ZstdReader};
 
+/// The largest archive that a compressed layer may hold, in bytes: few bytes can become as many as one likes.
+pub const MAX_LAYER: u64 = 64 << 30;
 const GZIP_MAGIC: &[u8] = b"\x1f\x8b";
 
 /// Passes bytes on while it counts and hashes them.
@@ -163,7 +165,16 @@ pub fn is_compressed(start: &[u8]) -> bool {
 ///
 /// Other compressions are [`LayerError::UnsupportedCompression`]. No digest is verified: wrap `blob` in a
 /// [`VerifiedReader`] and read to the end.
+/// Whoever compressed more than [`MAX_LAYER`] bytes into it is found out while reading.
 pub fn open_layer(blob: impl Read + Send + 'static) -> Result<Box<dyn Read + Send>, LayerError> {
+    open_layer_up_to(blob, MAX_LAYER)
+}
+
+/// The same with another limit than [`MAX_LAYER`], in bytes of the archive.
+pub fn open_layer_up_to(
+    blob: impl Read + Send + 'static,
+    limit: u64,
+) -> Result<Box<dyn Read + Send>, LayerError> {
     const UNSUPPORTED: [(&[u8], &str); 2] = [(b"\xfd7zXZ\0", "xz"), (b"BZh", "bzip2")];
     let mut blob = blob;
     let mut start = Vec::new();
@@ -175,8 +186,26 @@ pub fn open_layer(blob: impl Read + Send + 'static) -> Result<Box<dyn Read + Sen
     let whole = Cursor::new(start).chain(blob);
     let buffered = |whole| BufReader::with_capacity(64 * 1024, whole);
     Ok(match (is_gzip, is_zstd) {
-        (true, _) => Box::new(MultiGzDecoder::new(buffered(whole))),
-        (_, true) => Box::new(ZstdReader::new(buffered(whole))),
+        (true, _) => Box::new(Limited { inner: MultiGzDecoder::new(buffered(whole)), limit, left: limit }),
+        (_, true) => Box::new(Limited { inner: ZstdReader::new(buffered(whole)), limit, left: limit }),
         _ => Box::new(whole),
     })
+}
+
+/// Fails when there is more than expected.
+struct Limited<R> {
+    inner: R,
+    limit: u64,
+    left: u64,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
+            let error = LayerError::TooLarge { limit: self.limit, unit: "bytes" };
+            io::Error::new(io::ErrorKind::InvalidData, error)
+        })?;
+        Ok(count)
+    }
 }

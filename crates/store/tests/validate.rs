@@ -142,6 +142,55 @@ fn an_index_is_proven_with_all_its_images() {
     assert_eq!(Digest::of(seen.as_bytes()), digest);
 }
 
+/// Docker's kind of index, in every place that has indexes.
+#[test]
+fn dockers_lists_are_as_good_as_indexes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let from = Layout::open_or_create(path("from")).unwrap();
+    let images = ["amd64", "arm64"].map(|architecture| {
+        let mut image = Image::empty("linux", architecture);
+        let (blob, layer) = tar(architecture, Compression::Gzip);
+        put_blob(&from, &blob);
+        image.append(layer);
+        image.encode().unwrap()
+    });
+    from.put_images(&images, &["all".to_owned()]).unwrap();
+    let registry = DockerRegistry::plain();
+    let (source, target) =
+        (format!("oci:{}:all", path("from").display()), format!("docker://{}", registry.name("list:1")));
+    run("skopeo", &["copy", "-q", "--all", "--format=v2s2", "--dest-tls-verify=false", &source, &target]);
+    let there = hasty_client().open(&registry.name("list:1")).unwrap();
+    let tree = there.read_tree().unwrap().unwrap();
+    let (root, _) = tree.documents.last().unwrap();
+    assert_eq!(root.media_type, media_type::DOCKER_INDEX);
+    let layout = Layout::open_or_create(path("layout")).unwrap();
+    copy_tree(&layout, &there, &tree, &[]).unwrap();
+    let writer = Writer::create(&path("a.tar"), Format::Oci).unwrap();
+    copy_tree(&writer, &layout, &layout.read_tree().unwrap().unwrap(), &[]).unwrap();
+    writer.finish().unwrap();
+    let archive = OciArchive::open(path("a.tar")).unwrap();
+    let again = hasty_client().open(&registry.name("list:2")).unwrap();
+    copy_tree(&again, &archive, &archive.read_tree().unwrap().unwrap(), &[]).unwrap();
+    for image in &images {
+        let platform = &image.platform;
+        let places: [Box<dyn Store>; 4] = [
+            Box::new(there.clone().for_platform(platform.clone())),
+            Box::new(layout.clone().for_platform(platform.clone())),
+            Box::new(archive.clone().for_platform(platform.clone())),
+            Box::new(again.clone().for_platform(platform.clone())),
+        ];
+        for place in places {
+            let found = place.read_image().unwrap().unwrap();
+            assert_eq!(found.image.media_type(), media_type::DOCKER_MANIFEST, "{:?}", place.medium());
+            assert_eq!(found.image.config().architecture(), platform.architecture, "{:?}", place.medium());
+            assert_eq!(place.root().unwrap().unwrap().digest, root.digest, "{:?}", place.medium());
+            let report = proven(&*place);
+            assert_eq!((problems(&report), report.images.len()), (String::new(), 2), "{:?}", place.medium());
+        }
+    }
+}
+
 #[test]
 fn what_is_listed_beside_images_goes_with_them_and_is_no_image() {
     let (dir, layout, image) = layout(good(), |_| {});
