@@ -24,6 +24,10 @@ pub(crate) enum Command {
     Run(Run),
     /// Show what is in an image
     Inspect(Inspect),
+    /// Say where an image, a layer of it, or a file in it comes from
+    Trace(Trace),
+    /// Say what differs between two images: inputs, layers, files
+    Diff(Diff),
     /// Take an image from one place to another
     Copy(Copy),
     /// Put a file beside an image: an SBOM, a signature, a report
@@ -166,6 +170,63 @@ pub(crate) struct Inspect {
     /// Print a file that is attached to the image instead: by its digest, its artifact's, or the artifact's type
     #[arg(long, value_name = "DIGEST|TYPE", conflicts_with = "json")]
     pub(crate) artifact: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// Say where an image, a layer of it, or a file in it comes from
+#[derive(Debug, ClapArgs)]
+#[command(after_help = format!("{PLACES}\n\nExamples:\n  \
+    strata trace web                          all layers: who made them, when, from which source\n  \
+    strata trace web --why                    why each was made again or not\n  \
+    strata trace web --layer acme/node:deps   the builds that a layer went through\n  \
+    strata trace web /workspace/index.js      which layer a file comes from\n\n\
+What is known comes from the image's labels and from the report that `strata build` leaves beside an image. An\n\
+image without a report is told apart into layers all the same. Exit codes: 0, and 1 when the path is in no layer."))]
+pub(crate) struct Trace {
+    /// Name of the image
+    pub(crate) name: String,
+    /// A path in the image: which layer it comes from, and what it shadows
+    #[arg(conflicts_with_all = ["layer", "why"])]
+    pub(crate) path: Option<PathBuf>,
+    /// A layer: the builds that it went through, back to the one that made it
+    #[arg(long, value_name = "BUILDPACK:LAYER", conflicts_with = "why")]
+    pub(crate) layer: Option<String>,
+    /// Why each layer was made again, or was not
+    #[arg(long)]
+    pub(crate) why: bool,
+    /// Of an index, the image for this platform [default: Linux on this machine]
+    #[arg(long, value_name = "OS/ARCH", value_parser = platform)]
+    pub(crate) platform: Option<Platform>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// Say what differs between two images: inputs, layers, files
+#[derive(Debug, ClapArgs)]
+#[command(after_help = format!("{PLACES}\n\nExample:\n  \
+    strata diff web:1.0 registry:example.com/team/web:1.1\n\n\
+Exit codes: 0 they are one image, 1 they are not."))]
+pub(crate) struct Diff {
+    /// Name of the first image
+    pub(crate) old: String,
+    /// Name of the second image
+    pub(crate) new: String,
+    /// Show all files that differ, not the first of each layer only
+    #[arg(long, conflicts_with = "no_files")]
+    pub(crate) all: bool,
+    /// Do not look into layers
+    #[arg(long)]
+    pub(crate) no_files: bool,
+    /// Of indexes, the images for this platform [default: Linux on this machine]
+    #[arg(long, value_name = "OS/ARCH", value_parser = platform)]
+    pub(crate) platform: Option<Platform>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

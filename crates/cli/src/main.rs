@@ -12,6 +12,7 @@ mod base;
 mod build;
 mod builder;
 mod copy;
+mod diff;
 mod earlier;
 mod images;
 mod inside;
@@ -23,6 +24,8 @@ mod places;
 mod run;
 mod show;
 mod source;
+mod text;
+mod trace;
 mod transfer;
 mod user;
 mod validate;
@@ -40,6 +43,8 @@ fn main() -> ExitCode {
         args::Command::Run(run) => run::run(&run, &places),
         args::Command::Inspect(inspect) => inspect::run(&inspect, &places),
         args::Command::Attach(attach) => attach::run(&attach, &places),
+        args::Command::Trace(trace) => trace::run(&trace, &places),
+        args::Command::Diff(diff) => diff::run(&diff, &places),
         args::Command::Copy(copy) => copy::run(&copy, &places),
         args::Command::Validate(validate) => validate::run(&validate, &places),
     };

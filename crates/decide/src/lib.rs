@@ -16,3 +16,4 @@ pub mod restore;
 pub mod sbom;
 pub mod seal;
 pub mod source;
+pub mod trace;

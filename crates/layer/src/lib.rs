@@ -36,7 +36,7 @@ pub use slices::slices;
 pub use source::{Content, GeneratedEntry, Owner, Parent, Skeleton, SliceItem, Source, skeleton, write_tar};
 pub use tar_writer::{MTIME, TarWriter};
 pub use unpack::{
-    Member, MemberLimits, Ownership, Times, Trust, UnpackOptions, UnpackStats, Whiteouts, examine,
-    layer_files, members, remove_tree, unpack, unpack_and_sum,
+    Entry, EntryKind, Member, MemberLimits, Ownership, Times, Trust, UnpackOptions, UnpackStats, Walked,
+    Whiteouts, examine, layer_entries, layer_files, members, remove_tree, unpack, unpack_and_sum,
 };
 pub use visit::visit_files;

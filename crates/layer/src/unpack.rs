@@ -4,6 +4,7 @@
 //! the root, and `..` in an entry's name is refused. What two readers of the archive could understand differently is
 //! refused as well.
 
+mod entries;
 mod examine;
 mod header;
 mod members;
@@ -25,6 +26,7 @@ use rustix::io::Errno;
 use strata_oci::Hasher;
 
 use crate::error::LayerError;
+pub use entries::{Entry, EntryKind, Walked, layer_entries};
 pub use examine::examine;
 use header::{Item, Kind, MAX_ENTRY_HEADERS, split};
 use members::Budget;

@@ -23,4 +23,5 @@ mod output;
 mod registry;
 mod run;
 mod source;
+mod trace;
 mod transfers;

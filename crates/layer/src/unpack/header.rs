@@ -23,8 +23,8 @@ pub(super) struct Item {
     pub(super) mode: u32,
     pub(super) size: u64,
     pub(super) mtime: i64,
-    uid: u64,
-    gid: u64,
+    pub(super) uid: u64,
+    pub(super) gid: u64,
 }
 
 #[derive(PartialEq, Eq)]

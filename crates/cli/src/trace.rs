@@ -1,0 +1,94 @@
+//! `strata trace`: where an image, a layer of it, or a file in it comes from.
+
+mod beside;
+mod chain;
+mod layers;
+mod path;
+mod show;
+
+use crate::args;
+use crate::images::{self, Names, surroundings};
+use crate::places::Places;
+use crate::text;
+use crate::{Outcome, show as out};
+use beside::Reports;
+pub(crate) use layers::{Failed, scan};
+pub(crate) use path::{hash, what};
+use serde::Serialize;
+use strata_decide::trace::{self, Trace};
+use strata_phases::Failure;
+use strata_spec::exit::Exit;
+use strata_store::source::Surroundings;
+use strata_store::{Store, StoredImage};
+
+/// An image that is traced.
+pub(crate) struct Traced {
+    pub(crate) name: String,
+    pub(crate) store: Box<dyn Store>,
+    pub(crate) image: StoredImage,
+    pub(crate) reports: Reports,
+    pub(crate) trace: Trace,
+}
+
+impl Traced {
+    /// Opens an image and puts together what is known of it.
+    pub(crate) fn open(
+        name: &str,
+        surroundings: &Surroundings<'_>,
+        platform: Option<&strata_oci::Platform>,
+    ) -> Result<Self, Failure> {
+        let (store, image) = images::open(name, surroundings, platform, Names::Anywhere)?;
+        let reports = beside::of(&*store, &image);
+        let trace = trace::trace(
+            &image.image,
+            &image.manifest_digest.to_string(),
+            reports.latest(),
+            reports.absent.as_deref(),
+            &reports.refused,
+        );
+        Ok(Self { name: name.to_owned(), store, image, reports, trace })
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &args::Trace, places: &Places) -> Outcome {
+    let surroundings = surroundings(places, &args.store);
+    let traced = Traced::open(&args.name, &surroundings, args.platform.as_ref())?;
+    match (&args.path, &args.layer) {
+        (Some(path), _) => path::run(&traced, path, args.json),
+        (None, Some(id)) => chain::run(&traced, id, args.json),
+        (None, None) => {
+            if args.json {
+                print_json(&Named { name: &traced.name, what: &traced.trace })?;
+            } else if args.why {
+                show::why(&traced, width(places));
+            } else {
+                show::image(&traced, width(places));
+            }
+            Ok(0)
+        }
+    }
+}
+
+/// Something of an image, with its name.
+#[derive(Serialize)]
+pub(crate) struct Named<'a, T> {
+    pub(crate) name: &'a str,
+    #[serde(flatten)]
+    pub(crate) what: &'a T,
+}
+
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text =
+        text::json(value).map_err(|error| Failure::caused(Exit::Other, "cannot print as JSON", &error))?;
+    out::print(&text);
+    Ok(())
+}
+
+/// The columns that a table may have.
+pub(crate) fn width(places: &Places) -> usize {
+    let asked = places.variable("COLUMNS").and_then(|text| text.parse().ok());
+    // Whoever reads from a pipe wants all of it.
+    let terminal = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| size.ws_col.into());
+    asked.or_else(terminal).filter(|columns| *columns > 0).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,156 @@
+//! The builds that a layer went through.
+
+use super::show::{DIM, HEADING, NEW, ODD, build, field, other, source, time};
+use super::{Named, Traced, beside, print_json};
+use crate::Outcome;
+use crate::show::print;
+use crate::text::shown;
+use serde::Serialize;
+use strata_decide::trace::chain::{Chain, End, Step, walk};
+use strata_decide::trace::{Build, Row, words};
+use strata_phases::Failure;
+use strata_spec::exit::Exit;
+
+/// What is known of one layer.
+#[derive(Serialize)]
+struct Found<'a> {
+    layer: &'a Row,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chain: Option<Chain>,
+    notes: &'a [String],
+}
+
+pub(super) fn run(traced: &Traced, id: &str, as_json: bool) -> Outcome {
+    let row = find(traced, id)?;
+    let latest = traced.reports.latest().cloned();
+    let chain = latest
+        .and_then(|report| walk(report, &row.id, |before| beside::of_build(&*traced.store, before)))
+        // A label that contradicts the report counts.
+        .filter(|_| row.unknown.is_none() || row.on_export.is_some());
+    let found = Found { layer: row, chain, notes: &traced.trace.notes };
+    if as_json {
+        print_json(&Named { name: &traced.name, what: &found })?;
+    } else {
+        people(traced, &found);
+    }
+    Ok(0)
+}
+
+/// The layer of this id, or of this name if there is only one.
+fn find<'a>(traced: &'a Traced, id: &str) -> Result<&'a Row, Failure> {
+    let rows = &traced.trace.layers;
+    if let Some(row) = rows.iter().find(|row| row.is_called(id)) {
+        return Ok(row);
+    }
+    let ending = format!(":{id}");
+    let mut named = rows.iter().filter(|row| row.id.ends_with(&ending));
+    match (named.next(), named.next()) {
+        (Some(row), None) => Ok(row),
+        _ => {
+            let ids: Vec<_> = rows.iter().map(|row| shown(&row.id)).collect();
+            let message = format!("there is no layer '{}' in what is known of {}", shown(id), traced.name);
+            Err(Failure::new(Exit::InvalidArguments, message)
+                .hint(format!("the layers are {}", ids.join(", "))))
+        }
+    }
+}
+
+fn people(traced: &Traced, found: &Found<'_>) {
+    let row = found.layer;
+    print(&format!("{HEADING}{}{HEADING:#} of {}", shown(&row.id), shown(&traced.name)));
+    field("digest", &row.digest);
+    field("diffID", &row.diff_id);
+    field("types", &row.types.join(", "));
+    match &found.chain {
+        Some(chain) => steps(chain),
+        None => {
+            field("made by", &words::made_by(row));
+            metadata(row);
+            let why = row.unknown.clone().unwrap_or_else(|| "it came with the run image".into());
+            print(&format!("\n{ODD}Which build made it is unknown:{ODD:#} {}", shown(&why)));
+        }
+    }
+    for note in found.notes.iter().filter(|_| found.chain.is_some()) {
+        print(&format!("{ODD}Note:{ODD:#} {}", shown(note)));
+    }
+}
+
+fn steps(chain: &Chain) {
+    let last = chain.steps.len().saturating_sub(1);
+    for (index, step) in chain.steps.iter().enumerate() {
+        let is_maker = index == last && chain.end == End::Made;
+        let ago = match index {
+            0 => "this build".to_owned(),
+            1 => "1 build ago".to_owned(),
+            count => format!("{count} builds ago"),
+        };
+        one(step, &ago, is_maker);
+    }
+    match &chain.end {
+        End::Made => {}
+        End::Unknown { why } => {
+            print(&format!("\n{ODD}Which build made it is unknown:{ODD:#} {}", shown(why)));
+        }
+        End::Skipped { missing, build: made, builds, layer } => {
+            print(&format!("\n{ODD}Missing:{ODD:#} {}", shown(missing)));
+            if *builds > 0 {
+                print(&format!("{DIM}  {builds} builds in between, of which nothing more is known{DIM:#}"));
+            }
+            let ago = format!("{} builds ago", chain.steps.len() + *builds as usize);
+            heading(made, &ago);
+            maker(made, layer.as_deref().or(chain.steps.last().map(|step| &step.layer)));
+        }
+    }
+}
+
+fn heading(made: &Build, ago: &str) {
+    print(&format!(
+        "\n{HEADING}{}{HEADING:#}  {ago}  {DIM}build {}{DIM:#}",
+        time(&made.time),
+        shown(&made.id)
+    ));
+}
+
+fn one(step: &Step, ago: &str, is_maker: bool) {
+    heading(&step.build, ago);
+    if is_maker {
+        return maker(&step.build, Some(&step.layer));
+    }
+    field("image", &step.build.image_digest);
+    field("source", &step.build.source.as_ref().map(source).unwrap_or_default());
+    let why = step.layer.reason.as_ref().map(words::why).unwrap_or_default();
+    field(words::how(&step.layer), &why);
+    for change in &step.changed {
+        field("changed", change);
+    }
+}
+
+/// The build that made the layer, and all that went into it.
+fn maker(made: &Build, layer: Option<&Row>) {
+    field("image", &made.image_digest);
+    print(&format!("  {NEW}made here{NEW:#}  {}", shown(&build(made))));
+    let Some(layer) = layer else { return };
+    let by = words::made_by(layer);
+    let api = if layer.buildpack_api.is_empty() {
+        String::new()
+    } else {
+        format!(" (Buildpack API {})", layer.buildpack_api)
+    };
+    field("by", &format!("{by}{api}"));
+    field("from", &made.source.as_ref().or(layer.source.as_ref()).map(source).unwrap_or_default());
+    field("run image", &made.run_image.as_ref().map(other).unwrap_or_default());
+    field("built in", &made.build_image.as_ref().map(other).unwrap_or_default());
+    for input in &made.inputs {
+        field("given", &format!("{} {}", input.name, input.digest));
+    }
+    for neighbour in &layer.present_layers {
+        field("beside", &format!("{} {}", neighbour.id, words::short(&neighbour.diff_id)));
+    }
+    metadata(layer);
+}
+
+fn metadata(layer: &Row) {
+    for (key, value) in &layer.metadata {
+        field("metadata", &format!("{key} = {value}"));
+    }
+}

@@ -1,0 +1,213 @@
+//! An image and its layers, for people.
+
+use super::Traced;
+use crate::show::{bytes, print};
+use crate::text::{Cell, Column, Table, shown};
+use anstyle::{AnsiColor, Style};
+use strata_decide::trace::{Build, Row, words};
+use strata_spec::origins::{Evidence, ImageRef, Kind, Source};
+use toml::Value;
+
+pub(super) const HEADING: Style = Style::new().bold();
+pub(super) const DIM: Style = Style::new().dimmed();
+pub(super) const NEW: Style = AnsiColor::Green.on_default();
+pub(super) const OLD: Style = AnsiColor::Cyan.on_default();
+pub(super) const ODD: Style = AnsiColor::Yellow.on_default();
+
+/// `2026-03-01T09:00:00Z` as `2026-03-01 09:00`.
+pub(super) fn time(text: &str) -> String {
+    match (text.get(..10), text.get(11..16)) {
+        (Some(date), Some(time)) => format!("{date} {time}"),
+        _ => text.to_owned(),
+    }
+}
+
+/// A line of the head.
+pub(super) fn field(name: &str, value: &str) {
+    if !value.is_empty() {
+        print(&format!("  {name:<10} {}", shown(value)));
+    }
+}
+
+/// A source at length.
+pub(super) fn source(source: &Source) -> String {
+    let text = |key: &str| source.metadata.get(key).and_then(Value::as_str).unwrap_or_default();
+    let version = |key: &str| source.version.get(key).and_then(Value::as_str);
+    let mut all = match version("commit").or(version("digest")) {
+        Some(version) => format!("{} {version}", source.kind),
+        None => words::source(source),
+    };
+    for (what, value) in [("", text("url")), ("", text("repository")), ("in ", text("path"))] {
+        if !value.is_empty() {
+            all.push_str(&format!(", {what}{value}"));
+        }
+    }
+    if version("changes").is_some() {
+        let count = source.metadata.get("changed-count").and_then(Value::as_integer);
+        let count = count.map_or_else(String::new, |count| format!(" ({count})"));
+        all.push_str(&format!(", with files that are not committed{count}"));
+    }
+    all
+}
+
+/// An image that took part.
+pub(super) fn other(image: &ImageRef) -> String {
+    let name = image.tags.first().map(String::as_str).unwrap_or_default();
+    let exact = if image.digest.is_empty() { &image.image_id } else { &image.digest };
+    let parts = [name, exact, &image.distro];
+    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    parts.join(" ")
+}
+
+/// A build in one line.
+pub(super) fn build(build: &Build) -> String {
+    format!("{} UTC by {}, build {}", time(&build.time), build.program, build.id)
+}
+
+fn head(traced: &Traced) {
+    let trace = &traced.trace;
+    print(&shown(&traced.name));
+    field("digest", &trace.digest);
+    match &trace.build {
+        Some(found) => field("built", &build(found)),
+        None => field("built", "unknown: see below"),
+    }
+    field("source", &trace.source.as_ref().map_or_else(|| "unknown".into(), source));
+    field("run image", &trace.run_image.as_ref().map(other).unwrap_or_default());
+    if let Some(image) = trace.build.as_ref().and_then(|build| build.build_image.as_ref()) {
+        field("built in", &other(image));
+    }
+    if let Some(before) = &trace.restored_image {
+        let exact = if before.digest.is_empty() { &before.image_id } else { &before.digest };
+        field("before it", exact);
+    }
+}
+
+fn notes(traced: &Traced) {
+    if !traced.trace.notes.is_empty() {
+        print("");
+    }
+    for note in &traced.trace.notes {
+        print(&format!("{ODD}Note:{ODD:#} {}", shown(note)));
+    }
+}
+
+/// The table of all layers.
+pub(super) fn image(traced: &Traced, width: usize) {
+    head(traced);
+    let columns = [
+        ("#", Column::Number),
+        ("LAYER", Column::Text(10)),
+        ("MADE BY", Column::Text(12)),
+        ("WHEN", Column::Text(10)),
+        ("SOURCE", Column::Text(10)),
+        ("THIS TIME", Column::Word),
+        ("AGE", Column::Number),
+        ("SIZE", Column::Number),
+    ];
+    // A date alone is better than a date without its middle.
+    let is_narrow = width < 100;
+    let mut table = Table::new(&columns, DIM);
+    for rows in grouped(&traced.trace.layers) {
+        table.row(cells(rows, is_narrow));
+    }
+    print("");
+    table.lines(width).iter().for_each(|line| print(line));
+    if traced.trace.layers.iter().any(|row| row.position.is_none()) {
+        print(&format!("\n{DIM}Layers without a number are not in the image.{DIM:#}"));
+    }
+    notes(traced);
+}
+
+/// Rows, but those of the run image together.
+fn grouped(rows: &[Row]) -> impl Iterator<Item = &[Row]> {
+    let is_base = |row: &Row| row.kind == Some(Kind::RunImage) && row.unknown.is_none();
+    rows.chunk_by(move |a, b| is_base(a) && is_base(b))
+}
+
+fn cells(rows: &[Row], is_narrow: bool) -> Vec<Cell> {
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Vec::new() };
+    let place = |row: &Row| row.position.map_or_else(String::new, |place| place.to_string());
+    let size: Option<u64> = rows.iter().map(|row| row.size).sum();
+    let (number, name) = if rows.len() > 1 {
+        (format!("{}-{}", place(first), place(last)), format!("{} layers", rows.len()))
+    } else {
+        (place(first), name(first))
+    };
+    let when = match (&first.build, first.from) {
+        (Some(build), _) => time(&build.time),
+        (None, Evidence::RunImage) => "-".into(),
+        (None, _) => "?".into(),
+    };
+    let when = if is_narrow { when.chars().take(10).collect() } else { when };
+    let source = match (&first.source, first.from) {
+        (Some(source), _) => words::source(source),
+        (None, Evidence::RunImage) => "-".into(),
+        (None, _) => "?".into(),
+    };
+    let age = match (first.generation, first.from) {
+        (Some(age), _) => age.to_string(),
+        (None, Evidence::RunImage) => "-".into(),
+        (None, _) => "?".into(),
+    };
+    vec![
+        number.into(),
+        Cell::new(&name, HEADING),
+        words::made_by(first).into(),
+        when.into(),
+        source.into(),
+        Cell::new(words::how(first), style(first)),
+        age.into(),
+        size.map_or_else(|| "-".into(), bytes).into(),
+    ]
+}
+
+/// A layer's name without its buildpack, which has a column of its own.
+fn name(row: &Row) -> String {
+    let own = row.id.strip_prefix(&row.buildpack).and_then(|rest| rest.strip_prefix(':'));
+    own.filter(|_| !row.buildpack.is_empty()).unwrap_or(&row.id).to_owned()
+}
+
+fn style(row: &Row) -> Style {
+    match row.from {
+        Evidence::ThisBuild => NEW,
+        Evidence::Cache | Evidence::PreviousImage => OLD,
+        Evidence::RunImage => DIM,
+        Evidence::Unknown => ODD,
+    }
+}
+
+/// Why each layer was made again, or was not.
+pub(super) fn why(traced: &Traced, width: usize) {
+    head(traced);
+    print("");
+    let columns =
+        [("#", Column::Number), ("LAYER", Column::Text(20)), ("THIS TIME", Column::Word), ("", Column::Word)];
+    let mut table = Table::new(&columns, DIM);
+    for rows in grouped(&traced.trace.layers) {
+        let Some(first) = rows.first() else { continue };
+        let place = |row: &Row| row.position.map_or_else(String::new, |place| place.to_string());
+        let (number, id) = match rows {
+            [one] => (place(one), one.id.clone()),
+            several => (
+                format!("{}-{}", place(first), several.last().map(place).unwrap_or_default()),
+                format!("{} layers of the run image", several.len()),
+            ),
+        };
+        table.row(vec![
+            number.into(),
+            Cell::new(&id, HEADING),
+            Cell::new(words::how(first), style(first)),
+            Cell::default(),
+        ]);
+        let why = match (&first.unknown, &first.reason, first.from) {
+            (_, _, Evidence::RunImage) => "it came with the run image".to_owned(),
+            (Some(why), _, _) => why.clone(),
+            (None, Some(reason), _) => words::why(reason),
+            (None, None, _) => "it is not known".into(),
+        };
+        table.note(&why);
+    }
+    table.lines(width).iter().for_each(|line| print(line));
+    notes(traced);
+}

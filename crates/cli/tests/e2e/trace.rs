@@ -1,0 +1,382 @@
+//! Where images, layers and files come from, as one sees it.
+
+use crate::bench::{Bench, Buildpack, Done, tool};
+use crate::registry::Registry;
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+const REPORT: &str = "application/vnd.strata.report.v1+toml";
+
+/// Layers, links and folders of all kinds.
+fn acme() -> Buildpack {
+    Buildpack::new("acme/node").build(
+        r#"
+        layer deps launch build cache
+        mkdir -p "$layers/deps/bin"
+        echo deps >"$layers/deps/bin/tool"
+        ln -s bin "$layers/deps/sbin"
+        printf '[metadata]\nlock = "abc"\n' >>"$layers/deps.toml"
+        layer tools launch
+        cp marker "$layers/tools/marker"
+        "#,
+    )
+}
+
+fn built() -> Bench {
+    let bench = Bench::new();
+    let buildpack = bench.add(&acme());
+    bench.build(&[], &[buildpack]).ok();
+    bench
+}
+
+fn strata(bench: &Bench, args: &[&str]) -> Done {
+    let mut command = bench.strata(args);
+    command.args(["--layout-dir", "images"]);
+    Done::of(command)
+}
+
+fn json_of(bench: &Bench, args: &[&str]) -> Value {
+    let done = strata(bench, &[args, &["--json"]].concat());
+    serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:#?}"))
+}
+
+fn build_id(number: usize) -> String {
+    format!("{number:032x}")
+}
+
+/// The report of the nth build of an image whose layer `deps` was made by the first.
+fn report(image: &Value, number: usize) -> String {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let digest = text(&image["digest"]);
+    let (id, first) = (build_id(number), build_id(0));
+    let commit = |number: usize| format!("{number:x}").repeat(40);
+    let source = |number: usize, table: &str| {
+        format!("[{table}]\ntype = \"git\"\n[{table}.version]\ncommit = \"{}\"\n", commit(number))
+    };
+    let mut all = format!("schema-version = 1\n[image]\ndigest = \"{digest}\"\n");
+    let time = |number: usize| format!("2026-03-{:02}T10:00:00Z", number + 1);
+    write!(all, "[build]\nid = \"{id}\"\ntime = \"{}\"\n", time(number)).unwrap();
+    all += &source(number, "build.application-source");
+    all += "[lifecycle]\nname = \"strata\"\nversion = \"0.1.0\"\n";
+    if number > 0 {
+        let before = build_id(number - 1);
+        write!(all, "[restored-image]\ndigest = \"{digest}\"\nbuild = \"{before}\"\n").unwrap();
+        write!(all, "[[builds]]\nid = \"{first}\"\ntime = \"{}\"\nimage-digest = \"{digest}\"\n", time(0))
+            .unwrap();
+        all += &source(0, "builds.application-source");
+    }
+    for (index, layer) in image["layers"].as_array().unwrap().iter().enumerate() {
+        let by = text(&layer["createdBy"]);
+        let is_old = by.contains("'deps'") && number > 0;
+        let (kind, buildpack, name) = match by.as_str() {
+            _ if index == 0 => ("run-image", "", "run-image-1"),
+            by if by.contains("'deps'") => ("buildpack", "acme/node", "deps"),
+            by if by.contains("'tools'") => ("buildpack", "acme/node", "tools"),
+            by if by.contains("Bill") => ("sbom", "", "sbom"),
+            by if by.contains("Launcher Config") => ("config", "", "config"),
+            by if by.contains("Application Launcher") => ("launcher", "", "launcher"),
+            _ => ("app", "", "slice-1"),
+        };
+        let (digest, diff_id) = (text(&layer["digest"]), text(&layer["diffID"]));
+        write!(all, "[[layers]]\nkind = \"{kind}\"\nbuildpack = \"{buildpack}\"\nname = \"{name}\"\n")
+            .unwrap();
+        write!(all, "digest = \"{digest}\"\ndiff-id = \"{diff_id}\"\n").unwrap();
+        writeln!(all, "on-export = \"{}\"", if is_old { "reused" } else { "added" }).unwrap();
+        if index == 0 {
+            all += "[layers.origin]\nfrom = \"run-image\"\n";
+            continue;
+        }
+        let maker = if is_old { 0 } else { number };
+        all += &source(maker, "layers.application-source");
+        write!(all, "[layers.reason]\ncode = \"{}\"\n", if is_old { "unchanged" } else { "source-changed" })
+            .unwrap();
+        let from = if is_old { "cache" } else { "this-build" };
+        let generation = if is_old { number } else { 0 };
+        write!(
+            all,
+            "[layers.origin]\nfrom = \"{from}\"\nbuild = \"{}\"\ngeneration = {generation}\n",
+            build_id(maker)
+        )
+        .unwrap();
+        if name == "deps" {
+            all += "[[layers.present-layers]]\nid = \"acme/node:tools\"\n";
+        }
+    }
+    all
+}
+
+fn attach(bench: &Bench, name: &str, report: &str) {
+    let file = bench.write("report.toml", report);
+    strata(bench, &["attach", name, file.to_str().unwrap(), "--type", REPORT]).ok();
+}
+
+/// The line of a table with this word.
+#[track_caller]
+fn line<'a>(done: &'a Done, word: &str) -> Vec<&'a str> {
+    let line = done.stdout.lines().find(|line| line.split_whitespace().any(|found| found == word));
+    line.unwrap_or_else(|| panic!("no {word} in {done:#?}")).split_whitespace().collect()
+}
+
+#[test]
+fn an_image_without_a_report_is_told_apart_all_the_same() {
+    let bench = built();
+    let done = strata(&bench, &["trace", "web"]).ok();
+    assert_eq!(line(&done, "deps")[1..4], ["deps", "acme/node@1.0.0", "?"]);
+    done.says("Note: no report lies beside the image");
+    let image = json_of(&bench, &["trace", "web"]);
+    let ids: Vec<_> = image["layers"].as_array().unwrap().iter().map(|row| &row["id"]).collect();
+    assert_eq!(ids[..3], ["run-image-1", "acme/node:deps", "acme/node:tools"]);
+    assert_eq!(image["layers"][1]["metadata"], json!({"lock": "abc"}));
+    assert_eq!(image["source"]["type"], "content");
+    let done = strata(&bench, &["trace", "web", "--layer", "deps"]).ok();
+    done.says("Which build made it is unknown: no report lies beside the image");
+    let done = strata(&bench, &["trace", "web", "--layer", "nope"]);
+    assert!(done.code == 3 && done.stderr.contains("acme/node:tools"), "{done:#?}");
+}
+
+#[test]
+fn archives_daemons_and_images_of_others_say_what_is_known() {
+    let bench = built();
+    strata(&bench, &["copy", "web", "docker-archive:web.tar"]).ok();
+    let done = strata(&bench, &["trace", "docker-archive:web.tar"]).ok();
+    done.says("Note: nothing is kept beside images in this place");
+    assert_eq!(line(&done, "deps")[2], "acme/node@1.0.0");
+    let done = strata(&bench, &["trace", "docker-archive:web.tar", "/workspace/marker"]).ok();
+    done.says("made by    the app");
+    let docker = crate::docker::Docker::start(&bench);
+    docker.run(&["load", "-i", bench.path("web.tar").to_str().unwrap()]).ok();
+    let in_docker = |args: &[&str]| {
+        let mut command = bench.strata(args);
+        command.env("DOCKER_HOST", &docker.host);
+        Done::of(command)
+    };
+    let done = in_docker(&["trace", "docker:web"]).ok();
+    assert_eq!(line(&done, "tools")[2], "acme/node@1.0.0");
+    in_docker(&["trace", "docker:web", "layers/acme_node/tools/marker"]).ok().says("acme/node:tools");
+    let done = in_docker(&["diff", "docker:web", "docker-archive:web.tar"]);
+    assert!(!done.stdout.contains('~'), "{done:#?}");
+    // An image that no buildpack made.
+    tool("umoci", &["init", "--layout", bench.path("bare").to_str().unwrap()]);
+    let bare = format!("{}:x", bench.path("bare").display());
+    tool("umoci", &["new", "--image", &bare]);
+    let file = bench.write("file", "x");
+    tool("umoci", &["insert", "--image", &bare, file.to_str().unwrap(), "/a/file"]);
+    let done = strata(&bench, &["trace", &format!("oci:{bare}")]).ok();
+    done.says("no Cloud Native Buildpacks lifecycle made this image");
+    strata(&bench, &["trace", &format!("oci:{bare}"), "/a/file"]).ok().says("layer 1");
+}
+
+#[test]
+fn a_layer_is_followed_through_ten_builds_across_a_registry() {
+    let bench = built();
+    let registry = Registry::start(&bench);
+    let name = format!("registry:{}/team/web:v1", registry.host);
+    strata(&bench, &["copy", "web", &name]).ok();
+    let image = bench.inspect();
+    for number in 0..10 {
+        attach(&bench, &name, &report(&image, number));
+    }
+    // From the registry alone, and from a copy of it.
+    strata(&bench, &["copy", &name, "oci:copy:web"]).ok();
+    strata(&bench, &["copy", &name, "oci-archive:copy.tar"]).ok();
+    for name in [name.as_str(), "oci:copy:web", "oci-archive:copy.tar"] {
+        let done = strata(&bench, &["trace", name]).ok();
+        let deps = line(&done, "deps");
+        assert_eq!(deps[3..8], ["2026-03-01", "10:00", "git", "000000000000", "restored"], "{done:#?}");
+        assert_eq!(deps[8], "9");
+        assert_eq!(line(&done, "tools")[3..9], ["2026-03-10", "10:00", "git", "999999999999", "built", "0"]);
+        let chain = json_of(&bench, &["trace", name, "--layer", "acme/node:deps"])["chain"].clone();
+        let steps: Vec<_> =
+            chain["steps"].as_array().unwrap().iter().map(|step| &step["build"]["id"]).collect();
+        assert_eq!(json!(steps), json!((0..10).rev().map(build_id).collect::<Vec<_>>()));
+        assert_eq!(chain["end"], "made");
+        let done = strata(&bench, &["trace", name, "--layer", "deps"]).ok();
+        done.says(&format!("changed    source: git {} -> git {}", "8".repeat(40), "9".repeat(40)));
+        done.says("beside     acme/node:tools");
+        let done = strata(&bench, &["trace", name, "--why"]).ok();
+        done.says("acme/node:deps   restored\n     it is the one of the build before");
+    }
+}
+
+#[test]
+fn a_report_that_is_missing_is_said() {
+    let bench = built();
+    let image = bench.inspect();
+    for number in (0..10).filter(|number| *number != 4) {
+        attach(&bench, "web", &report(&image, number));
+    }
+    let done = strata(&bench, &["trace", "web", "--layer", "deps"]).ok();
+    done.says(&format!("Missing: the report of build {} is not beside the image", build_id(4)));
+    done.says("4 builds in between");
+    done.says(&format!("9 builds ago  build {}", build_id(0)));
+    done.says(&format!("from       git {}", "0".repeat(40)));
+}
+
+#[test]
+fn reports_that_lie_are_refused_and_fail_nothing() {
+    let bench = built();
+    let image = bench.inspect();
+    let good = report(&image, 0);
+    let other = format!("sha256:{}", "a".repeat(64));
+    let digest = image["digest"].as_str().unwrap();
+    for (bad, why) in [
+        ("schema-version = 1\n[".to_owned(), "it is no report"),
+        (good.replace("schema-version = 1", "schema-version = 9"), "schema version is 9"),
+        (
+            good.replace(
+                &format!("[image]\ndigest = \"{digest}\""),
+                &format!("[image]\ndigest = \"{other}\""),
+            ),
+            "about the image",
+        ),
+        (good.replace(image["layers"][2]["diffID"].as_str().unwrap(), &other), "layers of another image"),
+        (good.replace("name = \"deps\"", "name = \"de\\u001b[31mps\""), "impossible name"),
+        (format!("{good}[extra]\nx = \"{}\"\n", "x".repeat(5 << 20)), "larger than"),
+    ] {
+        attach(&bench, "web", &bad);
+        let done = strata(&bench, &["trace", "web"]).ok();
+        assert!(
+            done.stdout.contains("a report beside the image is refused") && done.stdout.contains(why),
+            "{why}: {done:#?}"
+        );
+        done.says("no report to be believed lies beside the image");
+        assert_eq!(line(&done, "deps")[3], "?");
+    }
+    // The label is in the image, the report only beside it.
+    attach(&bench, "web", &good.replace("acme/node", "evil/one"));
+    let done = strata(&bench, &["trace", "web"]).ok();
+    done.says("the report and the image's label contradict each other");
+    assert_eq!(line(&done, "deps")[2], "acme/node@1.0.0");
+}
+
+#[test]
+fn nothing_in_a_report_or_a_name_reaches_the_terminal_raw() {
+    let bench = Bench::new();
+    bench.write("app/bad\u{1b}]0;title\u{7}\u{202e}name", "x");
+    let buildpack = bench.add(&acme());
+    bench.build(&[], &[buildpack]).ok();
+    let evil = "type = \"git\\u001b[2J\\u009b31m\\u202e\"";
+    attach(&bench, "web", &report(&bench.inspect(), 0).replace("type = \"git\"", evil));
+    let path = "/workspace/bad\u{1b}]0;title\u{7}\u{202e}name";
+    for args in [
+        &["trace", "web"][..],
+        &["trace", "web", "--why"],
+        &["trace", "web", "--layer", "deps"],
+        &["trace", "web", path],
+        &["trace", "web", "--json"],
+        &["trace", "web", path, "--json"],
+        &["trace", "web", "--layer", "\u{1b}c"],
+    ] {
+        let done = strata(&bench, args);
+        let said = format!("{}{}", done.stdout, done.stderr);
+        let is_raw = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+        assert!(!said.contains(is_raw), "{args:?}: {done:#?}");
+    }
+    strata(&bench, &["trace", "web", path]).ok().says("bad\\u{1b}]0;title\\u{7}\\u{202e}name");
+}
+
+#[test]
+fn tables_fit_the_terminal_and_pipes_have_no_colour() {
+    let bench = built();
+    attach(&bench, "web", &report(&bench.inspect(), 0));
+    for columns in [80, 200] {
+        let mut command = bench.strata(["trace", "web", "--layout-dir", "images"]);
+        command.env("COLUMNS", columns.to_string());
+        let done = Done::of(command).ok();
+        let table: Vec<_> = done.stdout.lines().skip_while(|line| !line.starts_with('#')).collect();
+        assert!(table.len() > 6 && table.iter().all(|line| line.chars().count() <= columns), "{table:#?}");
+        assert!(!done.stdout.contains('\u{1b}'));
+        assert!(table[0].contains("AGE"));
+    }
+    // A terminal of 80 columns.
+    let web = bench.path("images");
+    let run =
+        format!("stty cols 80; {} trace web --layout-dir {}", env!("CARGO_BIN_EXE_strata"), web.display());
+    let colours = tool("script", &["-qec", &run, "/dev/null"]);
+    assert!(colours.contains("\u{1b}[32mbuilt\u{1b}[0m"), "{colours}");
+    let plain = tool("script", &["-qec", &format!("export NO_COLOR=1; {run}"), "/dev/null"]);
+    assert!(!plain.contains('\u{1b}'), "{plain}");
+    let widest = plain
+        .lines()
+        .skip_while(|line| !line.starts_with('#'))
+        .map(|line| line.trim_end().chars().count())
+        .max();
+    assert!(widest.unwrap() <= 80, "{plain}");
+}
+
+#[test]
+fn a_file_is_found_through_links_whiteouts_and_shadows() {
+    let bench = built();
+    let done = strata(&bench, &["trace", "web", "/layers/acme_node/deps/sbin/tool"]).ok();
+    done.says("/layers/acme_node/deps/sbin/tool -> /layers/acme_node/deps/bin/tool");
+    done.says("layer      layer 2, acme/node:deps");
+    let none = strata(&bench, &["trace", "web", "/none"]);
+    assert!(none.code == 1 && none.stdout.contains("no layer has it"), "{none:#?}");
+    // On top of it, another tool changes and removes files.
+    strata(&bench, &["copy", "web", "oci:other:x"]).ok();
+    let image = format!("{}:x", bench.path("other").display());
+    let file = bench.write("new", "new");
+    let insert = |path: &str| tool("umoci", &["insert", "--image", &image, file.to_str().unwrap(), path]);
+    insert("/workspace/marker");
+    tool("umoci", &["insert", "--image", &image, "--whiteout", "/layers/acme_node/tools"]);
+    let done = strata(&bench, &["trace", "oci:other:x", "/workspace/marker"]).ok();
+    done.says("shadows    layer 5, slice-1: a file of");
+    done.says("a file of 3 B");
+    let done = strata(&bench, &["trace", "oci:other:x", "/layers/acme_node/tools/marker"]);
+    assert_eq!(done.code, 1, "{done:#?}");
+    done.says("is         not there");
+    done.says("by /layers/acme_node/.wh.tools");
+    let found = json_of(&bench, &["trace", "oci:other:x", "/layers/acme_node/tools/marker"]);
+    assert_eq!((&found["removedBy"], &found["shadowed"]), (&json!(8), &json!([2])));
+}
+
+#[test]
+fn two_images_differ_from_inputs_to_files() {
+    let bench = built();
+    bench.write("app/.git/x", "left out");
+    strata(&bench, &["copy", "web", "oci:before:x"]).ok();
+    let same = strata(&bench, &["diff", "web", "oci:before:x"]);
+    assert_eq!(same.code, 0, "{same:#?}");
+    same.says("It is one image.");
+    bench.write("app/marker", "changed");
+    bench.write("app/new", "new");
+    let buildpack = bench.add(&acme().build("rm -rf $layers/deps\nlayer deps launch\necho other >$layers/deps/file\n"));
+    bench.build(&["--annotation", "a=b"], &[buildpack]).ok();
+    let done = strata(&bench, &["diff", "oci:before:x", "web"]);
+    assert_eq!(done.code, 1, "{done:#?}");
+    for text in [
+        "Inputs\n  source\n    - content ",
+        "- acme/node:tools",
+        "~ acme/node:deps",
+        "= run image",
+        "= launcher",
+    ] {
+        let squeezed: Vec<_> = done
+            .stdout
+            .lines()
+            .map(|line| {
+                if line.contains("  = ") || line.contains("  ~ ") || line.contains("  - ") {
+                    line.split_whitespace().collect::<Vec<_>>().join(" ")
+                } else {
+                    line.to_owned()
+                }
+            })
+            .collect();
+        let all = format!("{}\n{}", done.stdout, squeezed.join("\n"));
+        assert!(all.contains(text), "{text}: {all}");
+    }
+    done.says("Files of app\n  ~ /workspace/marker  contents\n  + /workspace/new\n");
+    done.says("Files of acme/node:deps\n");
+    done.says("  - /layers/acme_node/deps/bin/tool\n");
+    let diff = json_of(&bench, &["diff", "oci:before:x", "web"]);
+    let changed: Vec<_> = diff["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|layer| layer["status"] != "same")
+        .map(|layer| layer["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(changed, ["acme/node:deps", "app", "acme/node:tools"], "{diff:#}");
+    let without = json_of(&bench, &["diff", "oci:before:x", "web", "--no-files"]);
+    assert!(without["layers"].as_array().unwrap().iter().all(|layer| layer.get("files").is_none()));
+}

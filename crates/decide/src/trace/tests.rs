@@ -1,0 +1,390 @@
+use super::chain::{Before, End, walk};
+use super::diff::{File, Files, Status, configs, files, groups, inputs};
+use super::path::{Entry, Event, Meaning, Seen, Verdict, Wanted, What, judge, link_above};
+use super::*;
+use serde_json::json;
+use strata_oci::{Descriptor, Digest, History, Layer as ImageLayer};
+use strata_spec::labels::LIFECYCLE_METADATA;
+use strata_spec::origins::{Origin, ReasonCode, RestoredImage, SCHEMA_VERSION};
+
+fn digest(text: &str) -> String {
+    Digest::of(text.as_bytes()).to_string()
+}
+
+/// An image whose layers have these contents.
+fn image(layers: &[&str], label: Option<serde_json::Value>) -> Image {
+    let mut image = Image::empty("linux", "amd64");
+    for layer in layers {
+        let history = History { created_by: Some(format!("by {layer}")), ..History::default() };
+        image.append(ImageLayer {
+            descriptor: Descriptor::of("application/vnd.oci.image.layer.v1.tar+gzip", layer.as_bytes()),
+            diff_id: Digest::of(layer.as_bytes()),
+            history: Some(history),
+        });
+    }
+    if let Some(label) = label {
+        image.config_mut().set_label(LIFECYCLE_METADATA, &label.to_string());
+    }
+    image
+}
+
+fn label(deps: &str, app: &str) -> serde_json::Value {
+    json!({
+        "app": [{"sha": digest(app)}],
+        "buildpacks": [{"key": "a/b", "version": "1.0", "layers": {"deps": {"sha": digest(deps), "launch": true}}}],
+        "launcher": {"sha": digest("launcher")},
+        "runImage": {"topLayer": digest("base2"), "reference": "example.com/run@".to_owned() + &digest("run")},
+    })
+}
+
+const LAYERS: [&str; 5] = ["base1", "base2", "deps", "app", "launcher"];
+
+/// The report of the nth of ten builds, the first of which made the layer `deps`.
+fn report(number: usize) -> Report {
+    let id = |number: usize| format!("build-{number:04}");
+    let time = |number: usize| format!("2026-03-{:02}T10:00:00Z", number + 1);
+    let source = |number: usize| {
+        let version = Table::from_iter([("commit".to_owned(), format!("{number:040}").into())]);
+        Source { kind: "git".into(), version, ..Source::default() }
+    };
+    let maker = EarlierBuild {
+        id: id(0),
+        time: time(0),
+        image_digest: digest("image 0"),
+        application_source: Some(source(0)),
+        ..EarlierBuild::default()
+    };
+    let mut report = Report { schema_version: SCHEMA_VERSION, ..Report::default() };
+    report.build.id = id(number);
+    report.build.time = time(number);
+    report.build.application_source = Some(source(number));
+    report.image.digest = digest(&format!("image {number}"));
+    if number > 0 {
+        let restored = digest(&format!("image {}", number - 1));
+        report.restored_image =
+            Some(RestoredImage { digest: restored, build: id(number - 1), ..RestoredImage::default() });
+        report.builds.push(maker);
+    }
+    for name in LAYERS {
+        let is_base = name.starts_with("base");
+        let is_old = name == "deps" && number > 0;
+        let from = match (is_base, is_old) {
+            (true, _) => Evidence::RunImage,
+            (_, true) => Evidence::Cache,
+            _ => Evidence::ThisBuild,
+        };
+        let build = if is_base { String::new() } else { id(if is_old { 0 } else { number }) };
+        let generation = if is_old { u32::try_from(number).unwrap() } else { 0 };
+        report.layers.push(Layer {
+            kind: match name {
+                "deps" => Kind::Buildpack,
+                "app" => Kind::App,
+                "launcher" => Kind::Launcher,
+                _ => Kind::RunImage,
+            },
+            buildpack: if name == "deps" { "a/b".into() } else { String::new() },
+            name: match name {
+                "app" => "slice-1".into(),
+                "base1" => "run-image-1".into(),
+                "base2" => "run-image-2".into(),
+                name => name.into(),
+            },
+            digest: digest(name),
+            diff_id: digest(name),
+            size: Some(name.len() as u64),
+            application_source: (!is_base).then(|| source(if is_old { 0 } else { number })),
+            on_export: if is_old { OnExport::Reused } else { OnExport::Added },
+            reason: Reason { code: ReasonCode::Unchanged, ..Reason::default() },
+            origin: Origin { from, build, generation, ..Origin::default() },
+            ..Layer::default()
+        });
+    }
+    report
+}
+
+fn traced(image: &Image, report: Option<&Report>) -> Trace {
+    let absent = report.is_none().then_some("no report");
+    trace(image, &digest("image 9"), report, absent, &[])
+}
+
+fn ids(trace: &Trace) -> Vec<&str> {
+    trace.layers.iter().map(|row| row.id.as_str()).collect()
+}
+
+#[test]
+fn labels_tell_layers_apart_without_a_report() {
+    let trace = traced(&image(&LAYERS, Some(label("deps", "app"))), None);
+    assert_eq!(ids(&trace), ["run-image-1", "run-image-2", "a/b:deps", "slice-1", "launcher"]);
+    let deps = &trace.layers[2];
+    assert_eq!((deps.buildpack_version.as_str(), &deps.types[..]), ("1.0", &["launch"][..]));
+    assert_eq!((deps.position, deps.size, deps.unknown.as_deref()), (Some(3), Some(4), Some("no report")));
+    assert_eq!(trace.layers[0].unknown, None);
+    assert_eq!(trace.run_image.as_ref().map(|image| image.digest.clone()), Some(digest("run")));
+    assert!(trace.notes[0].contains("no report"), "{:?}", trace.notes);
+}
+
+#[test]
+fn images_of_others_have_layers_all_the_same() {
+    let trace = traced(&image(&["x", "y"], None), None);
+    assert_eq!(ids(&trace), ["by x", "by y"]);
+    assert!(trace.notes[0].contains("no Cloud Native Buildpacks lifecycle"), "{:?}", trace.notes);
+    let trace = traced(&image(&["x"], Some(json!({"app": 3}))), None);
+    assert!(trace.notes[0].contains("cannot be read"), "{:?}", trace.notes);
+    // After a rebase, the label may name a top layer that is not there.
+    let mut rebased = label("deps", "app");
+    rebased["runImage"]["topLayer"] = digest("other").into();
+    let trace = traced(&image(&LAYERS, Some(rebased)), None);
+    assert_eq!(ids(&trace)[..3], ["run-image-1", "run-image-2", "a/b:deps"]);
+}
+
+#[test]
+fn a_report_says_who_made_what_when_and_from_what() {
+    let trace = traced(&image(&LAYERS, Some(label("deps", "app"))), Some(&report(9)));
+    assert_eq!(ids(&trace), ["run-image-1", "run-image-2", "a/b:deps", "slice-1", "launcher"]);
+    let deps = &trace.layers[2];
+    assert_eq!((deps.generation, words::how(deps)), (Some(9), "restored"));
+    assert_eq!(deps.build.as_ref().map(|build| build.id.as_str()), Some("build-0000"));
+    assert_eq!(words::how(&trace.layers[3]), "built");
+    assert_eq!(trace.notes, Vec::<String>::new());
+}
+
+#[test]
+fn a_label_wins_over_a_report_that_contradicts_it() {
+    let mut lying = report(9);
+    lying.layers[2].buildpack = "evil".into();
+    let trace = traced(&image(&LAYERS, Some(label("deps", "app"))), Some(&lying));
+    assert_eq!(trace.layers[2].id, "a/b:deps");
+    assert!(trace.layers[2].unknown.as_deref().unwrap().contains("contradict"));
+    assert!(trace.notes[0].contains("layer 3"), "{:?}", trace.notes);
+    let mut lying = report(9);
+    lying.layers[3].kind = Kind::Sbom;
+    let trace = traced(&image(&LAYERS, Some(label("deps", "app"))), Some(&lying));
+    assert_eq!(trace.layers[3].kind, Some(Kind::App));
+}
+
+fn walked(change: impl Fn(usize, Report) -> Option<Report>) -> chain::Chain {
+    let fetch = |before: &Before| {
+        let number: usize = before.build.trim_start_matches("build-").parse().unwrap();
+        assert_eq!(before.digest, digest(&format!("image {number}")));
+        change(number, report(number)).ok_or_else(|| format!("no report of {number}"))
+    };
+    walk(change(9, report(9)).unwrap(), "a/b:deps", fetch).unwrap()
+}
+
+#[test]
+fn a_layer_is_followed_to_the_build_that_made_it() {
+    let chain = walked(|_, report| Some(report));
+    assert_eq!(chain.end, End::Made);
+    assert_eq!(chain.steps.len(), 10);
+    assert_eq!(chain.steps[9].build.id, "build-0000");
+    let change = format!("source: git {:040} -> git {:040}", 8, 9);
+    assert_eq!(chain.steps[0].changed, [change]);
+    assert!(chain.steps[9].changed.is_empty());
+    assert_eq!(walk(report(9), "a/b:none", |_| Err(String::new())), None);
+}
+
+#[test]
+fn a_missing_report_is_said_and_the_maker_is_known_all_the_same() {
+    let chain = walked(|number, report| (number != 5).then_some(report));
+    assert_eq!(chain.steps.len(), 4);
+    let End::Skipped { missing, build, builds, layer } = &chain.end else { panic!("{:?}", chain.end) };
+    assert_eq!((missing.as_str(), build.id.as_str(), *builds), ("no report of 5", "build-0000", 5));
+    assert_eq!(layer.as_ref().map(|row| row.from), Some(Evidence::ThisBuild));
+    // Its own report may be gone as well.
+    let chain = walked(|number, report| (number > 5).then_some(report));
+    let End::Skipped { build, layer: None, .. } = &chain.end else { panic!("{:?}", chain.end) };
+    assert_eq!(build.id, "build-0000");
+}
+
+#[test]
+fn reports_that_lie_are_not_followed() {
+    let end = |change: &dyn Fn(&mut Report)| {
+        let chain = walked(|number, mut report| {
+            if number == 7 {
+                change(&mut report);
+            }
+            Some(report)
+        });
+        match chain.end {
+            End::Skipped { missing, .. } => (chain.steps.len(), missing),
+            other => panic!("{other:?}"),
+        }
+    };
+    let circle = end(&|report| {
+        let restored = report.restored_image.as_mut().unwrap();
+        (restored.build, restored.digest) = ("build-0009".into(), digest("image 9"));
+    });
+    assert_eq!(circle, (3, "the reports name each other in a circle".into()));
+    let later = end(&|report| report.build.time = "2027-01-01T00:00:00Z".into());
+    assert!(later.0 == 2 && later.1.contains("is later than"), "{later:?}");
+    let other = end(&|report| report.layers[2].diff_id = digest("other"));
+    assert!(other.0 == 2 && other.1.contains("other contents"), "{other:?}");
+    let absent = end(&|report| drop(report.layers.remove(2)));
+    assert!(absent.1.contains("no such layer"), "{absent:?}");
+    let maker = end(&|report| {
+        report.layers[2].origin =
+            Origin { from: Evidence::ThisBuild, build: "build-0007".into(), ..Origin::default() };
+    });
+    assert!(maker.1.contains("another origin"), "{maker:?}");
+    let daemon = end(&|report| report.restored_image.as_mut().unwrap().digest = String::new());
+    assert!(daemon.1.contains("daemon"), "{daemon:?}");
+    let first = end(&|report| report.restored_image = None);
+    assert!(first.1.contains("no image before"), "{first:?}");
+}
+
+fn entry(what: What) -> Entry {
+    Entry { what, mode: 0o644, uid: 0, gid: 0, size: 0, target: None, digest: None }
+}
+
+#[test]
+fn entries_mean_something_for_a_path() {
+    let wanted = Wanted::new(b"/a//./x/../b/c");
+    assert_eq!(wanted.shown(), b"/a/b/c");
+    for (entry, expected) in [
+        ("a/b/c", Meaning::Itself),
+        ("a", Meaning::Above { depth: 1 }),
+        ("a/b", Meaning::Above { depth: 2 }),
+        ("a/b/c/d", Meaning::Nothing),
+        ("a/bb", Meaning::Nothing),
+        ("b", Meaning::Nothing),
+        (".wh.a", Meaning::Whiteout),
+        ("a/b/.wh.c", Meaning::Whiteout),
+        ("a/b/.wh.d", Meaning::Nothing),
+        ("a/b/c/.wh.d", Meaning::Nothing),
+        ("a/b/.wh..wh..opq", Meaning::Whiteout),
+        ("a/b/c/.wh..wh..opq", Meaning::Nothing),
+        (".wh..wh..opq", Meaning::Whiteout),
+        ("b/.wh..wh..opq", Meaning::Nothing),
+        ("a/b/.wh.", Meaning::Nothing),
+    ] {
+        let parts: Vec<&[u8]> = entry.split('/').map(str::as_bytes).collect();
+        assert_eq!(wanted.meaning(&parts), expected, "{entry}");
+    }
+    assert_eq!(Wanted::new(b"/..").meaning(&[]), Meaning::Itself);
+    for (depth, target, expected) in [
+        (1, "x", "/x/b/c"),
+        (2, "x/y", "/a/x/y/c"),
+        (2, "../x", "/x/c"),
+        (2, "/x", "/x/c"),
+        (3, "d", "/a/b/d"),
+    ] {
+        let through = Wanted::new(b"a/b/c").through(depth, target.as_bytes());
+        assert_eq!(String::from_utf8(through.shown()).unwrap(), expected);
+    }
+}
+
+#[test]
+fn later_layers_shadow_merge_and_remove() {
+    let has = |what| vec![Event::Has(entry(what))];
+    let gone = || vec![Event::Removes { by: ".wh.x".into() }];
+    let hidden = || vec![Event::Hides { by: "/a".into() }];
+    let again = [gone(), has(What::File)].concat();
+    for (layers, layer, merged, shadowed, removed_by) in [
+        (vec![vec![], vec![]], None, vec![], vec![], None),
+        (vec![has(What::File), vec![]], Some(0), vec![], vec![], None),
+        (vec![has(What::File), has(What::File)], Some(1), vec![], vec![0], None),
+        (vec![has(What::Folder), has(What::Folder)], Some(1), vec![0], vec![], None),
+        (vec![has(What::Folder), has(What::Folder), has(What::Link)], Some(2), vec![], vec![0, 1], None),
+        (vec![has(What::File), has(What::Folder)], Some(1), vec![], vec![0], None),
+        (vec![has(What::File), gone()], None, vec![], vec![0], Some(1)),
+        (vec![has(What::File), hidden()], None, vec![], vec![0], Some(1)),
+        (vec![has(What::File), gone(), has(What::File)], Some(2), vec![], vec![0], None),
+        (vec![has(What::Folder), again.clone()], Some(1), vec![], vec![0], None),
+        (vec![gone(), has(What::File)], Some(1), vec![], vec![], None),
+    ] {
+        let expected = Verdict { layer, merged, shadowed, removed_by };
+        assert_eq!(judge(&layers), expected, "{layers:?}");
+    }
+}
+
+#[test]
+fn the_topmost_link_above_a_path_counts() {
+    let seen = |depth, what, target: Option<&str>| Seen {
+        above: vec![(depth, what, target.map(|text| text.as_bytes().to_vec()), String::new())],
+        ..Seen::default()
+    };
+    let link = seen(1, What::Link, Some("usr"));
+    assert_eq!(link_above(std::slice::from_ref(&link)), Some((1, b"usr".to_vec())));
+    assert_eq!(link_above(&[link.clone(), seen(1, What::Folder, None)]), None);
+    assert_eq!(link_above(&[seen(2, What::Link, Some("x")), link]), Some((1, b"usr".to_vec())));
+}
+
+fn some_files(paths: &[(&str, What, &str)]) -> Files {
+    let mut files = Files::default();
+    for (path, what, contents) in paths {
+        let contents = (*what == What::File).then(|| Digest::of(contents.as_bytes()));
+        let file = File { what: *what, mode: 0o644, owner: (0, 0), contents };
+        files.add(path.as_bytes().to_vec(), file).unwrap();
+    }
+    files
+}
+
+#[test]
+fn files_that_differ_are_named() {
+    let old = some_files(&[
+        ("a", What::File, "1"),
+        ("b", What::File, "1"),
+        ("c", What::Folder, ""),
+        ("d", What::Folder, ""),
+    ]);
+    let new = some_files(&[
+        ("a", What::File, "1"),
+        ("b", What::File, "2"),
+        ("d", What::File, ""),
+        ("e", What::Link, ""),
+    ]);
+    let changes = files(&old, &new);
+    let found: Vec<_> = changes
+        .iter()
+        .map(|change| (change.path.as_str(), change.status, change.changed.join(",")))
+        .collect();
+    let expected = [
+        ("/b", Status::Changed, "contents"),
+        ("/c", Status::Removed, ""),
+        ("/d", Status::Changed, "type,contents"),
+        ("/e", Status::Added, ""),
+    ];
+    assert_eq!(found, expected.map(|(path, status, changed)| (path, status, changed.to_owned())));
+}
+
+#[test]
+fn stacked_layers_are_what_is_left_of_them() {
+    let mut all = some_files(&[
+        ("a", What::Folder, ""),
+        ("a/x", What::File, "1"),
+        ("ab", What::File, "1"),
+        ("b", What::Folder, ""),
+        ("b/y", What::File, "1"),
+        ("c/z", What::File, "1"),
+    ]);
+    all.stack(some_files(&[
+        ("a", What::File, "2"),
+        ("b/.wh..wh..opq", What::File, ""),
+        (".wh.c", What::File, ""),
+    ]))
+    .unwrap();
+    let left = files(&Files::default(), &all);
+    let left: Vec<_> = left.iter().map(|change| change.path.as_str()).collect();
+    assert_eq!(left, ["/.wh.c", "/a", "/ab", "/b", "/b/.wh..wh..opq"]);
+}
+
+#[test]
+fn two_images_differ_from_inputs_to_layers() {
+    let old = traced(&image(&LAYERS, Some(label("deps", "app"))), Some(&report(8)));
+    let others = ["base1", "base2", "deps", "other", "launcher"];
+    let mut later = report(9);
+    later.layers[3].diff_id = digest("other");
+    let new = traced(&image(&others, Some(label("deps", "other"))), Some(&later));
+    let found = groups(&old, &new);
+    let found: Vec<_> = found.iter().map(|group| (group.id.as_str(), group.status)).collect();
+    let same = Status::Same;
+    assert_eq!(
+        found,
+        [("run image", same), ("a/b:deps", same), ("app", Status::Changed), ("launcher", same)]
+    );
+    let what: Vec<_> = inputs(&old, &new).into_iter().map(|change| change.what).collect();
+    assert_eq!(what, ["source"]);
+    let changed = image(&LAYERS, None).with_config(|config| config.set_env("A", "1"));
+    let found = configs(image(&LAYERS, None).config(), changed.config());
+    assert_eq!((found.len(), found[0].what.as_str(), found[0].new.as_str()), (1, "variable A", "1"));
+}
