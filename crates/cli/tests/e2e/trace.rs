@@ -340,7 +340,8 @@ fn two_images_differ_from_inputs_to_files() {
     same.says("It is one image.");
     bench.write("app/marker", "changed");
     bench.write("app/new", "new");
-    let buildpack = bench.add(&acme().build("rm -rf $layers/deps\nlayer deps launch\necho other >$layers/deps/file\n"));
+    let buildpack =
+        bench.add(&acme().build("rm -rf $layers/deps\nlayer deps launch\necho other >$layers/deps/file\n"));
     bench.build(&["--annotation", "a=b"], &[buildpack]).ok();
     let done = strata(&bench, &["diff", "oci:before:x", "web"]);
     assert_eq!(done.code, 1, "{done:#?}");
