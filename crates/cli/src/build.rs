@@ -22,7 +22,7 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 use strata_decide::build::PASSED_ON;
 use strata_decide::export as decide;
-use strata_layer::Owner;
+use strata_layer::{Owner, Packer};
 use strata_oci::Reference;
 use strata_phases::cache::Keep;
 use strata_phases::export::{Export, Place, Trees};
@@ -124,8 +124,16 @@ fn build(
             Failure::new(Exit::Export, "failed to export: the build left no config/metadata.toml")
         })?;
     let index = Index::open(&work.layers, show);
+    let packer = Packer::new(threads());
+    let keep = Keep {
+        group: &metadata.buildpacks,
+        trees: work.trees(base.owner),
+        index: &index,
+        api: PlatformApi::NEWEST,
+        packer: &packer,
+    };
     let exported = export_image(
-        args, &work, &base, &metadata, &source, &target, &created, &index, &earlier, show, interrupt,
+        args, &work, &base, &metadata, &source, &target, &created, &keep, &earlier, show, interrupt,
     )?;
     let is_elsewhere = |output: &&Output| output.path() != Some(target.layout.dir());
     if let Some(output) = target.output.as_ref().filter(is_elsewhere) {
@@ -139,13 +147,6 @@ fn build(
         size: exported.size,
         process: exported.process,
     });
-    let keep = Keep {
-        group: &metadata.buildpacks,
-        trees: work.trees(base.owner),
-        index: &index,
-        api: PlatformApi::NEWEST,
-        threads: threads(),
-    };
     earlier.keep(&keep, show);
     work_dir.close().map_err(sandbox_failure)?;
     Ok(0)
@@ -435,7 +436,7 @@ fn export_image(
     source: &source::Found,
     target: &Target,
     created: &str,
-    index: &Index,
+    keep: &Keep<'_>,
     earlier: &Earlier<'_>,
     show: &Show,
     interrupt: &Interrupt,
@@ -444,8 +445,8 @@ fn export_image(
     let layout = Layout::open_or_create(target.layout.dir())
         .map_err(|error| store_failure("cannot make the image's folder", &error))?;
     let export = Export {
-        trees: work.trees(base.owner),
-        index,
+        trees: keep.trees,
+        index: keep.index,
         app: Place { real: &work.app, seen: inside::APP },
         group: &metadata.buildpacks,
         metadata,
@@ -462,7 +463,7 @@ fn export_image(
         created,
         exec_env: EXEC_ENV,
         api: PlatformApi::NEWEST,
-        threads: threads(),
+        packer: keep.packer,
         cancelled: interrupt.flag(),
         previous: earlier.previous(),
         may_be_sparse: false,

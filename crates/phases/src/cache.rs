@@ -9,7 +9,7 @@ use crate::restore::cache_metadata;
 use crate::trees::Trees;
 use std::path::Path;
 use std::time::Instant;
-use strata_layer::LayerError;
+use strata_layer::{LayerError, Packer};
 use strata_oci::Digest;
 use strata_spec::PlatformApi;
 use strata_spec::bom;
@@ -32,8 +32,8 @@ pub struct Keep<'a> {
     pub index: &'a Index,
     /// The platform's API.
     pub api: PlatformApi,
-    /// How many threads compress.
-    pub threads: usize,
+    /// What makes the layers.
+    pub packer: &'a Packer,
 }
 
 /// A cache in the making.
@@ -88,7 +88,7 @@ pub fn keep_launch_sbom(input: &Keep<'_>, cache: &dyn Cache, observer: &dyn Obse
     let writer = cache.begin().map_err(|error| failed(&error))?;
     let mut filling = Filling { input, writer, before: CacheMetadata::default(), observer };
     let source = input.trees.source(tail).map_err(|error| failed(&error))?;
-    filling.writer.add(&source, input.threads).map_err(|error| failed(&error))?;
+    filling.writer.add(&source, input.packer).map_err(|error| failed(&error))?;
     filling.writer.commit("{}").map_err(|error| failed(&error))
 }
 
@@ -176,7 +176,7 @@ impl Filling<'_> {
                 Err(error) => return Ok(self.lost(id, &error)),
             }
         }
-        match self.writer.add(&source, self.input.threads) {
+        match self.writer.add(&source, self.input.packer) {
             Ok(packed) => {
                 self.input.index.record(sight.as_ref(), Known::of(&packed), None);
                 self.observer.detail(format!("Adding cache layer '{id}'"));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use strata_layer::{Compression, Content, GeneratedEntry, Owner, Source};
+use strata_layer::{Compression, Content, GeneratedEntry, Owner, Packer, Source};
 use strata_oci::{Digest, Image, Layer, media_type};
 use strata_store::cache::{Cache, Check, ImageCache, METADATA, Reuse, VolumeCache};
 use strata_store::{Layout, Store};
@@ -42,7 +42,7 @@ fn read(cache: &dyn Cache, diff_id: &Digest) -> Option<Vec<u8>> {
 /// Commits a generation of these layers.
 fn fill(cache: &dyn Cache, layers: &[&str], metadata: &str) -> Vec<Digest> {
     let mut writer = cache.begin().unwrap();
-    let ids = layers.iter().map(|text| writer.add(&layer(text), 1).unwrap().diff_id).collect();
+    let ids = layers.iter().map(|text| writer.add(&layer(text), &Packer::new(1)).unwrap().diff_id).collect();
     writer.commit(metadata).unwrap();
     ids
 }
@@ -81,8 +81,8 @@ fn generations_follow_each_other_in_every_kind_of_cache() {
         assert_eq!(writer.reuse(&ids[0], Check::Contents).unwrap(), Reuse::Taken);
         assert_eq!(writer.reuse(&ids[0], Check::Contents).unwrap(), Reuse::Taken);
         assert_eq!(writer.reuse(&Digest::of(b"never"), Check::Contents).unwrap(), Reuse::Absent);
-        assert_eq!(writer.add(&layer("a"), 2).unwrap().diff_id, ids[0]);
-        let new = writer.add(&layer("c"), 2).unwrap().diff_id;
+        assert_eq!(writer.add(&layer("a"), &Packer::new(2)).unwrap().diff_id, ids[0]);
+        let new = writer.add(&layer("c"), &Packer::new(2)).unwrap().diff_id;
         // Nothing is visible before the commit.
         assert_eq!(read(&*open(dir.path()), &new), None);
         writer.commit("{\"n\":2}").unwrap();
@@ -103,8 +103,8 @@ fn a_writer_that_gives_up_changes_nothing() {
         let before = names(dir.path());
         let cache = open(dir.path());
         let mut writer = cache.begin().unwrap();
-        writer.add(&layer("b"), 1).unwrap();
-        assert!(writer.add(&missing_tree(), 1).is_err());
+        writer.add(&layer("b"), &Packer::new(1)).unwrap();
+        assert!(writer.add(&missing_tree(), &Packer::new(1)).is_err());
         drop(writer);
         assert_eq!(names(dir.path()), before);
         assert_eq!(read(&*open(dir.path()), &ids[0]), Some(tar("a")));
@@ -230,7 +230,7 @@ fn a_damaged_layer_costs_itself_only() {
             matches!(writer.reuse(&ids[0], Check::Contents).unwrap(), Reuse::Absent | Reuse::Damaged { .. }),
             "{name}"
         );
-        assert_eq!(writer.add(&layer("bad"), 1).unwrap().diff_id, ids[0], "{name}");
+        assert_eq!(writer.add(&layer("bad"), &Packer::new(1)).unwrap().diff_id, ids[0], "{name}");
         writer.commit("{}").unwrap();
         assert_eq!(read(&*cache, &ids[0]), Some(tar("bad")), "{name}");
     }
@@ -287,7 +287,7 @@ fn writers_wait_for_each_other_and_readers_do_not() {
                         let text = format!("{i}/{round}");
                         let mut writer = cache.begin().unwrap();
                         assert_eq!(writer.reuse(&shared, Check::Contents).unwrap(), Reuse::Taken);
-                        let id = writer.add(&layer(&text), 1).unwrap().diff_id;
+                        let id = writer.add(&layer(&text), &Packer::new(1)).unwrap().diff_id;
                         writer.commit(&format!("{id}")).unwrap();
                     }
                 })

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use strata_decide::export as decide;
 use strata_decide::inputs::Inputs;
-use strata_layer::Owner;
+use strata_layer::{Owner, Packer};
 use strata_oci::{Digest, Reference};
 use strata_phases::cache::{self, Keep};
 use strata_phases::export::{self, Export, OwnSboms, Parents, Place, Previous, Trees};
@@ -49,7 +49,8 @@ pub(super) fn export(
     let Context { inputs, log, .. } = context;
     let trees = trees(inputs, Exit::Export)?;
     let index = Index::open(&inputs.layers_dir, *log);
-    let keep = Keep { group: &group.group, trees, index: &index, api: context.api, threads: threads() };
+    let packer = Packer::new(threads());
+    let keep = Keep { group: &group.group, trees, index: &index, api: context.api, packer: &packer };
     let launch_cache = context.images()?.launch_cache(inputs)?;
     let fill = || {
         let Some(cache) = cache else { return };
@@ -65,14 +66,14 @@ pub(super) fn export(
     let side_by_side = inputs.parallel_export && cache.is_some();
     if side_by_side {
         std::thread::scope(|scope| {
-            let image = scope.spawn(|| export_image(context, group, analyzed, trees, &index));
+            let image = scope.spawn(|| export_image(context, group, analyzed, &keep));
             fill();
             image.join().unwrap_or_else(|_| {
                 Err(Failure::new(Exit::Export, "the exporting thread panicked; please report this"))
             })
         })?;
     } else {
-        export_image(context, group, analyzed, trees, &index)?;
+        export_image(context, group, analyzed, &keep)?;
     }
     if let Some(cache) = launch_cache
         && let Err(failure) = cache::keep_launch_sbom(&keep, &cache, *log)
@@ -111,8 +112,7 @@ fn export_image(
     context: &Context<'_>,
     group: &Group,
     analyzed: &Analyzed,
-    trees: Trees<'_>,
-    index: &Index,
+    keep: &Keep<'_>,
 ) -> Result<(), Failure> {
     let Context { inputs, log, api, .. } = context;
     let images = context.images()?;
@@ -150,8 +150,8 @@ fn export_image(
     }
     let known = run_image_for_export(context, analyzed, &metadata)?;
     let input = Export {
-        trees,
-        index,
+        trees: keep.trees,
+        index: keep.index,
         app: place(&inputs.app_dir, Exit::Export)?,
         group: &group.group,
         metadata: &metadata,
@@ -173,7 +173,7 @@ fn export_image(
         created: &created(context),
         exec_env: &inputs.exec_env,
         api: *api,
-        threads: threads(),
+        packer: keep.packer,
         cancelled: &AtomicBool::new(false),
         previous: Previous {
             metadata: Some(&analyzed.metadata),

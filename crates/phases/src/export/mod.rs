@@ -3,7 +3,9 @@
 mod assembly;
 mod bom;
 mod config;
+mod maker;
 mod own_sboms;
+mod wanted;
 
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
@@ -16,6 +18,7 @@ pub use own_sboms::OwnSboms;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use strata_decide::export as decide;
+use strata_layer::Packer;
 use strata_oci::Encoded;
 use strata_spec::PlatformApi;
 use strata_spec::exit::Exit;
@@ -66,8 +69,8 @@ pub struct Export<'a> {
     pub exec_env: &'a str,
     /// The platform API of the image.
     pub api: PlatformApi,
-    /// How many threads compress.
-    pub threads: usize,
+    /// What makes the layers.
+    pub packer: &'a Packer,
     /// Set from outside to stop the phase.
     pub cancelled: &'a AtomicBool,
     /// What an earlier build left.
@@ -147,16 +150,7 @@ fn layers(export: &Export<'_>, assembly: &mut Assembly<'_>) -> Result<LifecycleM
     if export.api.has_targets() {
         lifecycle.run_image = export.run_image.clone();
     }
-    for buildpack in export.group {
-        lifecycle.buildpacks.push(assembly.buildpack(buildpack)?);
-    }
-    if export.api.has_sbom_layer() {
-        lifecycle.sbom = assembly.sbom()?;
-    }
-    lifecycle.app = assembly.app()?;
-    lifecycle.launcher = assembly.launcher()?;
-    lifecycle.config = assembly.config()?;
-    lifecycle.process_types = assembly.process_types()?;
+    assembly.add_layers(&mut lifecycle)?;
     Ok(lifecycle)
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use strata_layer::{Compression, LayerError, Packed, Source, pack};
+use strata_layer::{Compression, LayerError, Packed, Packer, Source};
 use strata_oci::{Descriptor, Digest, Image, Layer, media_type};
 
 use super::{Cache, CacheWriter, Check, METADATA, Reuse, Verified};
@@ -154,9 +154,10 @@ impl CacheWriter for Writer<'_> {
         Ok(Reuse::Taken)
     }
 
-    fn add(&mut self, source: &Source, threads: usize) -> Result<Packed, StoreError> {
+    fn add(&mut self, source: &Source, packer: &Packer) -> Result<Packed, StoreError> {
         let mut sink = self.cache.store.begin_blob()?;
-        let packed = pack(source, Compression::Gzip, threads, &mut sink)
+        let packed = packer
+            .pack(source, Compression::Gzip, &mut sink)
             .map_err(|source| self.cache.layer_error("pack", source))?;
         sink.commit(&packed.digest, packed.size)?;
         if !self.has(&packed.diff_id) {

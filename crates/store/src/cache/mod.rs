@@ -10,7 +10,7 @@ mod volume;
 
 use std::io::{self, Read};
 
-use strata_layer::{Packed, Source, VerifyError};
+use strata_layer::{Packed, Packer, Source, VerifyError};
 use strata_oci::{Digest, Hasher};
 
 use crate::StoreError;
@@ -49,8 +49,8 @@ pub trait CacheWriter: Send {
     /// Takes a layer over from the last generation, after a look whether it is damaged. Idempotent.
     fn reuse(&mut self, diff_id: &Digest, check: Check) -> Result<Reuse, StoreError>;
 
-    /// Packs a layer; at most `threads` threads compress. Idempotent.
-    fn add(&mut self, source: &Source, threads: usize) -> Result<Packed, StoreError>;
+    /// Packs a layer. Idempotent.
+    fn add(&mut self, source: &Source, packer: &Packer) -> Result<Packed, StoreError>;
 
     /// Makes this generation the one that is read; `metadata` is a JSON document. On failure the last one stays.
     fn commit(self: Box<Self>, metadata: &str) -> Result<(), StoreError>;

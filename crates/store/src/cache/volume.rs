@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use strata_layer::{Compression, Packed, Source, pack};
+use strata_layer::{Compression, Packed, Packer, Source};
 use strata_oci::{Digest, Hasher};
 use tempfile::NamedTempFile;
 
@@ -216,9 +216,10 @@ impl CacheWriter for Writer<'_> {
         Ok(Reuse::Taken)
     }
 
-    fn add(&mut self, source: &Source, threads: usize) -> Result<Packed, StoreError> {
+    fn add(&mut self, source: &Source, packer: &Packer) -> Result<Packed, StoreError> {
         let mut temp = self.temp_file()?;
-        let packed = pack(source, Compression::None, threads, &mut temp)
+        let packed = packer
+            .pack(source, Compression::None, &mut temp)
             .map_err(|source| StoreError::CacheLayer { action: "pack", cache: self.cache.name(), source })?;
         let (path, _) = self.staged(&packed.diff_id);
         temp.persist(&path).map_err(|error| StoreError::io("rename", &path)(error.error))?;
