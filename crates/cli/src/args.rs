@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Attach(Attach),
     /// Prove that an image is whole and consistent
     Validate(Validate),
+    /// Show what an image is made of, or what is different between two
+    Sbom(Box<Sbom>),
 }
 
 /// The forms that the name of an image has.
@@ -94,6 +96,9 @@ pub(crate) struct Build {
     /// Annotate the image's manifest; wins over the annotations of buildpacks
     #[arg(long, value_name = "KEY=VALUE", value_parser = annotation::parse)]
     pub(crate) annotation: Vec<Label>,
+    /// Whether a bill of materials is put beside the image, as CycloneDX and SPDX
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) sbom: SbomWhen,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
     #[command(flatten)]
@@ -121,6 +126,17 @@ pub(crate) struct CacheArgs {
     /// The image whose layers are used again [default: the one that is replaced]
     #[arg(long, value_name = "REF")]
     pub(crate) previous_image: Option<String>,
+}
+
+/// Where the bill of materials goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SbomWhen {
+    /// Where it is in nobody's way: beside images that Strata keeps, in registries, in layouts under a tag
+    Auto,
+    /// Also into a folder or an OCI archive of the image alone, which some programs then find two things too many in
+    Always,
+    /// Nowhere
+    Never,
 }
 
 /// Run an image in a sandbox
@@ -298,6 +314,89 @@ pub(crate) struct Validate {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// Show what an image is made of, or what is different between two
+#[derive(Debug, ClapArgs)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true,
+    after_help = format!("{PLACES}\n\nExamples:\n  \
+    strata sbom web\n  \
+    strata sbom web --format spdx -o web.spdx.json\n  \
+    strata sbom web --layer jre\n  \
+    strata sbom diff web:1.0 web:1.1\n\n\
+An image that was built by Strata has its bill of materials beside it. Of any other, it is put together out of what\n\
+its buildpacks wrote into the image and of the package databases in its layers.")
+)]
+pub(crate) struct Sbom {
+    #[command(subcommand)]
+    pub(crate) command: Option<SbomCommand>,
+    /// Name of the image; one that is called diff is registry:diff or oci:diff
+    #[arg(required = true)]
+    pub(crate) name: Option<String>,
+    /// What to write
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) format: SbomFormat,
+    /// Only what is in this layer, by its name or as BUILDPACK:LAYER
+    #[arg(long, value_name = "NAME")]
+    pub(crate) layer: Option<String>,
+    /// Only what this buildpack brought, with or without @VERSION
+    #[arg(long, value_name = "ID")]
+    pub(crate) buildpack: Option<String>,
+    /// Write to this file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Leave alone what is attached, and read the image
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Of an index, the image for this platform [default: Linux on this machine]
+    #[arg(long, value_name = "OS/ARCH", value_parser = platform)]
+    pub(crate) platform: Option<Platform>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SbomCommand {
+    /// Show packages that were added, removed and changed, and the layers that did it
+    Diff(SbomDiff),
+}
+
+/// What a bill of materials is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SbomFormat {
+    /// CycloneDX 1.5, as JSON
+    Cyclonedx,
+    /// SPDX 2.3, as JSON
+    Spdx,
+    /// For people
+    Table,
+}
+
+/// Show packages that were added, removed and changed, and the layers that did it
+#[derive(Debug, ClapArgs)]
+#[command(after_help = PLACES)]
+pub(crate) struct SbomDiff {
+    /// Name of the image before
+    pub(crate) before: String,
+    /// Name of the image after
+    pub(crate) after: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write to this file
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Leave alone what is attached, and read the images
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// Of an index, the image for this platform [default: Linux on this machine]
+    #[arg(long, value_name = "OS/ARCH", value_parser = platform)]
+    pub(crate) platform: Option<Platform>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
 }

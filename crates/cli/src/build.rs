@@ -8,10 +8,10 @@ use crate::earlier::{Earlier, Finder, threads};
 use crate::images::surroundings;
 use crate::inside::{self, Said, Task};
 use crate::interrupt::Interrupt;
-use crate::output::Output;
+use crate::output::{Finished, Output};
 use crate::places::Places;
 use crate::show::{Show, Stream};
-use crate::{Outcome, launcher, source};
+use crate::{Outcome, launcher, sbom, source};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -136,8 +136,15 @@ fn build(
         args, &work, &base, &metadata, &source, &target, &created, &keep, &earlier, show, interrupt,
     )?;
     let is_elsewhere = |output: &&Output| output.path() != Some(target.layout.dir());
-    if let Some(output) = target.output.as_ref().filter(is_elsewhere) {
-        output.write(&target.layout, &exported.encoded, target.name.as_ref(), &surroundings, show)?;
+    let elsewhere = target.output.as_ref().filter(is_elsewhere);
+    let takes_sbom = target.output.as_ref().is_some_and(|output| output.takes_sbom(args.sbom));
+    if takes_sbom || target.name.is_some() && args.sbom != args::SbomWhen::Never {
+        let name = target.name.as_ref().map_or_else(String::new, Reference::to_string);
+        sbom::attach(&target.layout, &name, places, show);
+    }
+    if let Some(output) = elsewhere {
+        let source = Finished { layout: &target.layout, image: &exported.encoded, with_sbom: takes_sbom };
+        output.write(&source, target.name.as_ref(), &surroundings, show)?;
     }
     let kept = target.name.iter().map(Reference::to_string);
     let names = kept.chain(target.output.as_ref().and_then(Output::name)).collect();

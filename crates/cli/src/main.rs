@@ -22,6 +22,7 @@ mod launcher;
 mod output;
 mod places;
 mod run;
+mod sbom;
 mod show;
 mod source;
 mod text;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         args::Command::Diff(diff) => diff::run(&diff, &places),
         args::Command::Copy(copy) => copy::run(&copy, &places),
         args::Command::Validate(validate) => validate::run(&validate, &places),
+        args::Command::Sbom(sbom) => sbom::run(&sbom, &places),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

@@ -1,6 +1,6 @@
 //! Where `strata build --output` puts a copy of the image.
 
-use crate::args::{self, OutputFormat};
+use crate::args::{self, OutputFormat, SbomWhen};
 use crate::images::failure;
 use crate::places::Places;
 use crate::show::{Show, Stream};
@@ -11,7 +11,17 @@ use strata_oci::{Encoded, Reference};
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
 use strata_store::source::{Source, Surroundings};
-use strata_store::{Layout, Medium, Transfer};
+use strata_store::{Layout, Medium, Transfer, read_referrers};
+
+/// The image that was built.
+pub(crate) struct Finished<'a> {
+    /// Where it is.
+    pub(crate) layout: &'a Layout,
+    /// Its documents.
+    pub(crate) image: &'a Encoded,
+    /// Whether what refers to it goes along.
+    pub(crate) with_sbom: bool,
+}
 
 /// A copy of the image, besides the one that is kept.
 #[derive(Debug)]
@@ -112,11 +122,29 @@ impl Output {
         }
     }
 
+    /// Whether the bill of materials goes along.
+    pub(crate) fn takes_sbom(&self, when: SbomWhen) -> bool {
+        let has_room = match self {
+            Self::Layout(_) => true,
+            Self::Archive(source) | Self::Place { source, .. } => source.has_referrers(),
+        };
+        let is_named = match self {
+            Self::Place { source: Source::Layout { tag, .. }, .. } => tag.is_some(),
+            Self::Place { .. } => true,
+            // Programs that are given no tag take the only thing there is, or nothing.
+            Self::Layout(_) | Self::Archive(_) => false,
+        };
+        match when {
+            SbomWhen::Auto => has_room && is_named,
+            SbomWhen::Always => has_room,
+            SbomWhen::Never => false,
+        }
+    }
+
     /// Writes it, and shows how that goes on.
     pub(crate) fn write(
         &self,
-        from: &Layout,
-        image: &Encoded,
+        image: &Finished<'_>,
         name: Option<&Reference>,
         surroundings: &Surroundings<'_>,
         show: &Show,
@@ -127,8 +155,16 @@ impl Output {
         };
         let shown = self.name().unwrap_or_else(|| "standard output".to_owned());
         let written = target.and_then(|target| {
-            let moved = watch(show, &shown, &Load::of(&image.layers), |progress| {
-                Transfer::new(target.store(), from).watched(progress).image(image, &[])
+            let Finished { layout, image, with_sbom } = *image;
+            let referrers = match with_sbom {
+                true => read_referrers(layout, [image.manifest_digest])?,
+                false => Vec::new(),
+            };
+            let beside = referrers.iter().flat_map(|tree| &tree.blobs);
+            let moved = watch(show, &shown, &Load::of(image.layers.iter().chain(beside)), |progress| {
+                let transfer = Transfer::new(target.store(), layout).watched(progress);
+                transfer.image(image, &[])?;
+                transfer.referrers(&referrers)
             });
             match moved.outcome {
                 Ok(()) => target.finish(),

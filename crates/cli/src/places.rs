@@ -56,6 +56,11 @@ impl Places {
         self.cache.join("apps")
     }
 
+    /// What was found in layers of run images.
+    pub(crate) fn packages(&self) -> PathBuf {
+        self.cache.join("packages")
+    }
+
     pub(crate) fn variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
     }

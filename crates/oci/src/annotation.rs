@@ -13,6 +13,8 @@ pub const REVISION: &str = "org.opencontainers.image.revision";
 pub const VERSION: &str = "org.opencontainers.image.version";
 /// The key of the date of an image, RFC 3339.
 pub const CREATED: &str = "org.opencontainers.image.created";
+/// The key of a title: of a file in an artifact, the name that it gets where it is fetched to.
+pub const TITLE: &str = "org.opencontainers.image.title";
 
 /// Starts of keys by which readers of an index are told what an entry is called, and that it is no image.
 const MARKS: [&str; 2] = ["io.containerd.image.", "vnd.docker.reference."];

@@ -5,6 +5,7 @@
 //! platform or in Strata's own sandbox makes no difference to it.
 
 pub mod analyze;
+pub mod bill;
 pub mod build;
 pub mod cache;
 pub mod detect;

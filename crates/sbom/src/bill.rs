@@ -70,6 +70,30 @@ impl Bill {
         }
     }
 
+    /// Adds entries of `[[bom]]`, each of which says where it was found. One that a buildpack wrote of what it lists in a
+    /// file, too, adds to that.
+    pub fn add_entries(&mut self, listing: Listing) {
+        for entry in listing.components.into_values() {
+            let is_same = |known: &&mut Component| {
+                let buildpacks = |of: &Component| -> BTreeSet<Option<String>> {
+                    of.found_in.iter().map(|origin| origin.buildpack.clone()).collect()
+                };
+                known.name.eq_ignore_ascii_case(&entry.name)
+                    && known.version == entry.version
+                    && !buildpacks(known).is_disjoint(&buildpacks(&entry))
+            };
+            match self.components.values_mut().find(is_same).filter(|_| entry.purl.is_none()) {
+                Some(known) => known.absorb(entry),
+                None => self.push(entry),
+            }
+        }
+    }
+
+    /// Adds a thing, if there is one.
+    pub fn push_some(&mut self, component: Option<Component>) {
+        component.into_iter().for_each(|component| self.push(component));
+    }
+
     /// Adds one thing, or what is new of it.
     pub fn push(&mut self, component: Component) {
         match self.components.entry(component.key()) {
@@ -170,6 +194,25 @@ mod tests {
         assert_eq!(bill.roots().count(), 0);
         let only = bill.only(Filter { buildpack: Some("c"), ..Filter::default() });
         assert_eq!(shown(&only), ["pkg:npm/%40s/n@1 in [layer x of buildpack a/b@1, buildpack c] uses []"]);
+    }
+
+    #[test]
+    fn an_entry_of_a_buildpack_that_has_a_file_too_is_the_same_thing() {
+        let mut bill = Bill::default();
+        bill.add(listing(&[("1", "jdk", "pkg:generic/jdk@17")], &[]), &Origin::layer("a", "1", "x", None));
+        let entry = |buildpack: &str, name: &str| {
+            let mut entries = listing(&[("0", name, "")], &[]);
+            let found_in = [Origin::buildpack(buildpack, "1")].into();
+            entries.components.values_mut().for_each(|entry| entry.found_in.clone_from(&found_in));
+            entries
+        };
+        bill.add_entries(entry("a", "JDK"));
+        bill.add_entries(entry("b", "jdk"));
+        let expected = [
+            "component:jdk@ in [buildpack b@1] uses []",
+            "pkg:generic/jdk@17 in [buildpack a@1, layer x of buildpack a@1] uses []",
+        ];
+        assert_eq!(shown(&bill), expected);
     }
 
     #[test]

@@ -31,10 +31,20 @@ pub fn changes(changes: &[Change]) -> String {
                 (before, after) if after.is_empty() => before,
                 (before, after) => format!("{before} -> {after}"),
             };
-            [change.what.word().to_owned(), change.name.clone(), versions, places(change.found_in.iter())]
+            let places: Vec<String> = change.found_in.iter().map(place).collect();
+            [change.what.word().to_owned(), change.name.clone(), versions, places.join(", ")]
         })
         .collect();
     lines(&rows)
+}
+
+/// The layer that made a difference; one of the run image has no other name than its digest.
+fn place(origin: &Origin) -> String {
+    let digits = origin.diff_id.as_deref().and_then(|id| id.split(':').nth(1)).and_then(|hex| hex.get(..12));
+    match digits.filter(|_| origin.is_run_image()) {
+        Some(digits) => format!("{} {digits}", origin.short()),
+        None => origin.short(),
+    }
 }
 
 fn places<'a>(origins: impl Iterator<Item = &'a Origin>) -> String {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use strata_oci::annotation::TITLE;
 use strata_oci::media_type::{OCI_MANIFEST, is_index, is_manifest};
 use strata_oci::{Descriptor, Digest, Document, Manifest, ManifestError};
 
@@ -28,12 +29,15 @@ pub(crate) struct Artifact {
 }
 
 impl Artifact {
+    /// A title among the annotations is the file's, too: without one, some clients fetch no files.
     pub(crate) fn new(
         subject: &Descriptor,
         artifact_type: &str,
-        file: Descriptor,
+        mut file: Descriptor,
         annotations: &BTreeMap<String, String>,
     ) -> Result<Self, serde_json::Error> {
+        let title = annotations.get_key_value(TITLE).map(|(key, title)| (key.clone(), title.clone()));
+        file.annotations.extend(title);
         let config = Descriptor { data: Some(EMPTY_DATA.to_owned()), ..Descriptor::of(EMPTY, EMPTY_CONFIG) };
         let mut manifest = Manifest::new(OCI_MANIFEST, config);
         manifest.layers.push(file);
@@ -140,6 +144,14 @@ mod tests {
         let bare = Descriptor::of(OCI_MANIFEST, &artifact.manifest);
         let found = referrer(&bare, &artifact.manifest).unwrap();
         assert_eq!(found, Some((subject.digest, artifact.descriptor)));
+    }
+
+    #[test]
+    fn a_title_is_the_files_too() {
+        let titled = BTreeMap::from([(TITLE.to_owned(), "a.json".to_owned())]);
+        let file = Descriptor::of("text/plain", b"note");
+        let artifact = Artifact::new(&Descriptor::of(OCI_MANIFEST, b"image"), "a/b", file, &titled).unwrap();
+        assert_eq!(artifact.blobs[1].annotations, titled);
     }
 
     #[test]

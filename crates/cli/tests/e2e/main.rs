@@ -22,6 +22,7 @@ mod killed;
 mod output;
 mod registry;
 mod run;
+mod sbom;
 mod source;
 mod trace;
 mod transfers;

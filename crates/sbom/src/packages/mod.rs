@@ -202,6 +202,11 @@ impl LayerPackages {
         self.emptied.insert(folder.to_owned());
     }
 
+    /// Forgets bills of materials that the maker of the image put there.
+    pub fn drop_listings(&mut self) {
+        self.files.retain(|_, contents| !matches!(contents, Contents::Components(_)));
+    }
+
     /// Whether a file of the layers below is hidden by this one.
     fn hides(&self, path: &str) -> bool {
         let is_below = |folder: &String| {
