@@ -1,21 +1,24 @@
 //! A file that takes the place of another when it is whole.
+//!
+//! Whoever writes it has it locked. What a writer left that died is not locked: the next one for the same path removes it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use tempfile::NamedTempFile;
 
 use crate::StoreError;
+use crate::layout::lock::is_unsupported;
 use crate::layout::{sync_dir, temp_file};
-
-const PREFIX: &str = ".tmp-";
 
 /// A file on its way.
 #[derive(Debug)]
 pub(super) struct Replacement {
     path: PathBuf,
     dir: PathBuf,
+    /// What names of its own start with.
+    prefix: String,
     temp: Temp,
 }
 
@@ -31,13 +34,20 @@ impl Replacement {
     /// The file, and what writes to it.
     pub(super) fn begin(path: &Path) -> Result<(Self, File), StoreError> {
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = format!(".{name}.tmp-");
+        sweep(dir, &prefix);
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let temp = match rustix::fs::open(dir, flags, Mode::from_raw_mode(0o644)) {
-            Ok(fd) => Temp::Nameless(File::from(fd)),
+            Ok(fd) => {
+                let file = File::from(fd);
+                lock(&file, FlockOperation::LockExclusive).map_err(StoreError::io("lock", path))?;
+                Temp::Nameless(file)
+            }
             // Whatever the reason is, it comes again if it is not that.
-            Err(_) => Temp::Named(temp_file(dir, PREFIX)?),
+            Err(_) => Temp::Named(locked(dir, &prefix)?),
         };
-        let this = Self { path: path.to_owned(), dir: dir.to_owned(), temp };
+        let this = Self { path: path.to_owned(), dir: dir.to_owned(), prefix, temp };
         let file = this.file().try_clone().map_err(StoreError::io("write", path))?;
         Ok((this, file))
     }
@@ -62,13 +72,52 @@ impl Replacement {
             Temp::Named(temp) => drop(temp.persist(&self.path).map_err(|error| failed(error.error))?),
             Temp::Nameless(file) => {
                 // A link cannot take the place of a file, a rename can.
-                let linked =
-                    tempfile::Builder::new().prefix(PREFIX).make_in(&self.dir, |name| link(&file, name));
+                let linked = tempfile::Builder::new()
+                    .prefix(&self.prefix)
+                    .make_in(&self.dir, |name| link(&file, name));
                 let linked = linked.map_err(StoreError::io("create a file in", &self.dir))?;
                 linked.persist(&self.path).map_err(|error| failed(error.error))?;
             }
         }
         sync_dir(&self.dir)
+    }
+}
+
+/// A file with a name, locked.
+fn locked(dir: &Path, prefix: &str) -> Result<NamedTempFile, StoreError> {
+    loop {
+        let temp = temp_file(dir, prefix)?;
+        lock(temp.as_file(), FlockOperation::LockExclusive).map_err(StoreError::io("lock", temp.path()))?;
+        // Somebody may have swept it away before it was locked.
+        if temp.path().symlink_metadata().is_ok() {
+            return Ok(temp);
+        }
+    }
+}
+
+/// Removes what dead writers left.
+fn sweep(dir: &Path, prefix: &str) {
+    // A directory that may only be written to is not tidied up.
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.map_while(Result::ok) {
+        if !entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
+            continue;
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(file) = rustix::fs::open(entry.path(), flags, Mode::empty()).map(File::from) else { continue };
+        let is_dead = lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if is_dead && file.metadata().is_ok_and(|meta| meta.is_file()) {
+            // Another sweeper may have been faster; what cannot be removed does no harm.
+            std::fs::remove_file(entry.path()).unwrap_or_default();
+        }
+    }
+}
+
+/// Locks a file. Without locks, nobody is taken for dead, and nobody has to be told apart from the dead.
+fn lock(file: &File, operation: FlockOperation) -> std::io::Result<()> {
+    match rustix::fs::flock(file, operation) {
+        Err(error) if is_unsupported(error) && operation == FlockOperation::LockExclusive => Ok(()),
+        outcome => Ok(outcome?),
     }
 }
 
@@ -93,7 +142,7 @@ mod tests {
         for (round, is_named) in [(1, false), (2, true), (3, false)] {
             let (mut replacement, mut file) = Replacement::begin(&path).unwrap();
             if is_named {
-                replacement.temp = Temp::Named(temp_file(dir.path(), PREFIX).unwrap());
+                replacement.temp = Temp::Named(locked(dir.path(), &replacement.prefix).unwrap());
                 file = replacement.file().try_clone().unwrap();
             }
             write!(file, "round {round}").unwrap();
@@ -105,5 +154,25 @@ mod tests {
         drop(Replacement::begin(&path).unwrap());
         assert_eq!((count(), std::fs::read_to_string(&path).unwrap()), (1, "round 3".to_owned()));
         assert!(Replacement::begin(&dir.path().join("absent/file")).is_err());
+    }
+
+    #[test]
+    fn what_the_dead_left_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let mine = path(".a.tar.tmp-dead");
+        for name in [".a.tar.tmp-dead", ".b.tar.tmp-dead", "a.tar.tmp-dead", "a.tar"] {
+            std::fs::write(path(name), name).unwrap();
+        }
+        std::os::unix::fs::symlink("a.tar", path(".a.tar.tmp-link")).unwrap();
+        let living = locked(dir.path(), ".a.tar.tmp-").unwrap();
+        let (replacement, _) = Replacement::begin(&path("a.tar")).unwrap();
+        assert!(!mine.exists() && living.path().exists());
+        replacement.finish().unwrap();
+        drop(living);
+        let mut left: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".a.tar.tmp-link", ".b.tar.tmp-dead", "a.tar", "a.tar.tmp-dead"]);
     }
 }

@@ -69,6 +69,6 @@ impl Drop for Lock {
 }
 
 /// NFS wants a file open for writing, which a directory cannot be.
-fn is_unsupported(error: Errno) -> bool {
+pub(crate) fn is_unsupported(error: Errno) -> bool {
     matches!(error, Errno::BADF | Errno::NOLCK | Errno::NOTSUP | Errno::INVAL | Errno::NOSYS)
 }
