@@ -67,9 +67,16 @@ pub(crate) struct Build {
     /// A builder: an image, named as `strata copy` does, or a folder with a builder.toml
     #[arg(short = 'B', long, value_name = "REF|DIR", required_unless_present = "buildpack")]
     pub(crate) builder: Option<String>,
-    /// A buildpack's folder; repeat it to use several, in this order, instead of the builder's order
-    #[arg(long, value_name = "DIR")]
-    pub(crate) buildpack: Vec<PathBuf>,
+    /// A buildpack: a folder, an archive, a buildpackage, or ID[@VERSION] of the builder's; repeat it to use several, in
+    /// this order, instead of the builder's order, which from=builder stands for
+    #[arg(short, long, value_name = "BUILDPACK", value_delimiter = ',')]
+    pub(crate) buildpack: Vec<String>,
+    /// A buildpack that comes before each group of the order
+    #[arg(long, value_name = "BUILDPACK", value_delimiter = ',')]
+    pub(crate) pre_buildpack: Vec<String>,
+    /// A buildpack that comes after each group of the order
+    #[arg(long, value_name = "BUILDPACK", value_delimiter = ',')]
+    pub(crate) post_buildpack: Vec<String>,
     /// The image to build on: scratch, or any that `strata copy` takes, except from a Docker daemon
     #[arg(long, value_name = "REF")]
     pub(crate) run_image: Option<String>,

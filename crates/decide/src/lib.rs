@@ -10,6 +10,7 @@ pub mod build;
 pub mod detect;
 pub mod export;
 pub mod inputs;
+pub mod order;
 pub mod plan;
 pub mod rebase;
 pub mod restore;

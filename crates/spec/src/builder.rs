@@ -39,9 +39,12 @@ pub struct BuildpackSource {
     /// Expected version; empty takes what the buildpack says.
     #[serde(default)]
     pub version: String,
-    /// A folder, relative to `builder.toml`.
+    /// A folder, an archive or an image; paths are relative to `builder.toml`.
     #[serde(default)]
     pub uri: String,
+    /// An image, in the words of older files.
+    #[serde(default)]
+    pub image: String,
 }
 
 /// `[build]`.

@@ -12,6 +12,7 @@ pub mod bom;
 pub mod build;
 pub mod builder;
 pub mod buildpack;
+pub mod buildpackage;
 pub mod cache;
 pub mod doc;
 pub mod exit;

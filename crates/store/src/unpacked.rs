@@ -15,7 +15,9 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, lgetxattr, utimensat};
 use rustix::io::Errno;
-use strata_layer::{Ownership, UnpackOptions, Whiteouts, open_layer, remove_tree, unpack};
+use strata_layer::{
+    HashWriter, Ownership, UnpackOptions, VerifiedReader, Whiteouts, open_layer, remove_tree, unpack,
+};
 use strata_oci::{Digest, Hasher, Image, Layer};
 
 use crate::layout::lock::Lock;
@@ -64,11 +66,7 @@ impl Unpacked {
     ///
     /// When a layer is not there, is not what its digests say, or cannot be unpacked here.
     pub fn hold(&self, store: &dyn Store, image: &Image, threads: usize) -> Result<Held, StoreError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.root)
-            .map_err(StoreError::io("create", &self.root))?;
+        self.create()?;
         let missing = self.missing(image);
         let next = AtomicUsize::new(0);
         let failure = Mutex::new(None);
@@ -76,7 +74,7 @@ impl Unpacked {
             for _ in 0..threads.clamp(1, missing.len().max(1)) {
                 scope.spawn(|| {
                     while let Some(layer) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Err(error) = self.take(store, layer) {
+                        if let Err(error) = self.take_layer(store, layer) {
                             // The others stop at their next layer.
                             next.store(missing.len(), Ordering::Relaxed);
                             failure.lock().unwrap_or_else(|poison| poison.into_inner()).get_or_insert(error);
@@ -96,15 +94,50 @@ impl Unpacked {
         // The same layer twice in one overlay is refused by the kernel; the upper one says all that both say.
         let mut seen = HashSet::new();
         for layer in image.layers().iter().rev().filter(|layer| seen.insert(layer.diff_id)) {
-            held.locks.push(self.take(store, layer)?);
+            held.locks.push(self.take_layer(store, layer)?);
             held.dirs.push(self.dir(&layer.diff_id).join(TREE));
         }
         Ok(held)
     }
 
+    /// Unpacks a tar archive, plain or compressed, as one layer, unless a file with the same bytes was unpacked before, and
+    /// holds it.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, is no archive, or cannot be unpacked here.
+    pub fn hold_file(&self, file: &Path) -> Result<Held, StoreError> {
+        self.create()?;
+        let (digest, size) = digest_of(file).map_err(StoreError::io("read", file))?;
+        let open = || {
+            let open = fs::File::open(file).map_err(StoreError::io("open", file))?;
+            Ok(Box::new(VerifiedReader::new(open, digest, size)) as Box<dyn Read + Send>)
+        };
+        let lock = self.take(&digest, &|tree| extract(&open, &digest, tree).map(drop))?;
+        Ok(Held { dirs: vec![self.dir(&digest).join(TREE)], locks: vec![lock] })
+    }
+
+    fn create(&self) -> Result<(), StoreError> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.root);
+        made.map_err(StoreError::io("create", &self.root))
+    }
+
+    fn take_layer(&self, store: &dyn Store, layer: &Layer) -> Result<Lock, StoreError> {
+        let open = || {
+            let digest = layer.descriptor.digest;
+            let missing = || StoreError::Missing { path: self.root.clone(), digest };
+            store.open_blob(&layer.descriptor)?.ok_or_else(missing)
+        };
+        self.take(&layer.diff_id, &|tree| {
+            let found = extract(&open, &layer.diff_id, tree)?;
+            let expected = layer.diff_id;
+            if found == expected { Ok(()) } else { Err(StoreError::DiffId { expected, found }) }
+        })
+    }
+
     /// Makes sure that a layer is here, and keeps it from being removed.
-    fn take(&self, store: &dyn Store, layer: &Layer) -> Result<Lock, StoreError> {
-        let dir = self.dir(&layer.diff_id);
+    fn take(&self, name: &Digest, fill: &Fill<'_>) -> Result<Lock, StoreError> {
+        let dir = self.dir(name);
         loop {
             if let Some(lock) = lock(&dir, Lock::shared)? {
                 // When it was used last; a layer of somebody else's is one all the same.
@@ -115,13 +148,13 @@ impl Unpacked {
                 utimensat(CWD, &dir, &now, AtFlags::empty()).unwrap_or_default();
                 return Ok(lock);
             }
-            self.make(store, layer, &dir)?;
+            self.make(name, fill, &dir)?;
         }
     }
 
     /// Unpacks a layer, unless another process is faster.
-    fn make(&self, store: &dyn Store, layer: &Layer, dir: &Path) -> Result<(), StoreError> {
-        let part = self.root.join(format!("{PART}{}", layer.diff_id.hex()));
+    fn make(&self, name: &Digest, fill: &Fill<'_>, dir: &Path) -> Result<(), StoreError> {
+        let part = self.root.join(format!("{PART}{}", name.hex()));
         match fs::DirBuilder::new().mode(0o700).create(&part) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(StoreError::io("create", &part)(error));
@@ -133,7 +166,7 @@ impl Unpacked {
         // A process that was killed may have left some of it.
         remove(&tree)?;
         fs::create_dir(&tree).map_err(StoreError::io("create", &tree))?;
-        if let Err(error) = extract(store, layer, &tree) {
+        if let Err(error) = fill(&tree) {
             // Why it cannot be unpacked counts more; what stays is used or removed later.
             remove(&part).unwrap_or_default();
             return Err(error);
@@ -267,22 +300,29 @@ fn is_opaque(dir: &Path) -> bool {
     lgetxattr(dir, "user.overlay.opaque", &mut value[..]).is_ok_and(|length| length == 1) && value == *b"y"
 }
 
-fn extract(store: &dyn Store, layer: &Layer, tree: &Path) -> Result<(), StoreError> {
-    let unclear = |source| StoreError::Unpack { layer: layer.diff_id, source };
-    let missing = || StoreError::Missing { path: tree.to_owned(), digest: layer.descriptor.digest };
-    let blob = store.open_blob(&layer.descriptor)?.ok_or_else(missing)?;
-    let mut tar = Hashed { inner: open_layer(blob).map_err(unclear)?, hasher: Hasher::default() };
+/// Fills an empty directory with the files of a layer.
+type Fill<'a> = dyn Fn(&Path) -> Result<(), StoreError> + 'a;
+
+type OpenBlob<'a> = dyn Fn() -> Result<Box<dyn Read + Send>, StoreError> + 'a;
+
+/// Unpacks a blob; the digest of the archive in it.
+fn extract(open: &OpenBlob<'_>, name: &Digest, tree: &Path) -> Result<Digest, StoreError> {
+    let unclear = |source| StoreError::Unpack { layer: *name, source };
+    let mut tar = Hashed { inner: open_layer(open()?).map_err(unclear)?, hasher: Hasher::default() };
     let options = UnpackOptions {
         whiteouts: Whiteouts::Overlay,
         ownership: Ownership::Caller,
         ..UnpackOptions::default()
     };
     unpack(&mut tar, tree, &options).map_err(unclear)?;
-    let found = tar.hasher.finish();
-    if found == layer.diff_id {
-        return Ok(());
-    }
-    Err(StoreError::DiffId { expected: layer.diff_id, found })
+    Ok(tar.hasher.finish())
+}
+
+fn digest_of(file: &Path) -> io::Result<(Digest, u64)> {
+    let mut out = HashWriter::new(io::sink());
+    io::copy(&mut fs::File::open(file)?, &mut out)?;
+    let (_, digest, size) = out.finish();
+    Ok((digest, size))
 }
 
 /// Hashes what is read.

@@ -1,21 +1,26 @@
 //! Where the buildpacks come from: a builder's image or folder, or buildpacks named one by one.
 
 mod image;
+mod place;
+mod shelf;
 
 use crate::args;
+use crate::earlier::threads;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use strata_decide::order::{Asked, combine};
 use strata_phases::{Failure, Observer, files};
 use strata_spec::builder::Builder;
-use strata_spec::buildpack::{Descriptor, escape_id};
 use strata_spec::exit::Exit;
-use strata_spec::order::{Order, OrderElement, OrderGroup};
+use strata_spec::order::{Order, OrderElement};
 use strata_spec::run::RunImage;
 use strata_spec::sealed::SealedLayers;
 use strata_store::Unpacked;
 use strata_store::source::Surroundings;
+use strata_store::unpacked::Held;
 
 pub(crate) use image::BuildImage;
+use shelf::Shelf;
 
 /// Everything a build needs besides the app.
 #[derive(Debug, Default)]
@@ -27,6 +32,8 @@ pub(crate) struct Kit {
     pub(crate) run_image: Option<RunImage>,
     /// What its operator says of sealed layers.
     pub(crate) sealed_layers: Option<SealedLayers>,
+    /// Keeps the layers of buildpacks from being removed.
+    held: Vec<Held>,
     /// What buildpacks run in; none for the files of this machine.
     pub(crate) build_image: Option<BuildImage>,
 }
@@ -41,18 +48,23 @@ pub(crate) fn load(
     let open = |name: &str| BuildImage::open(name, surroundings, unpacked, observer);
     let mut kit = match &args.builder {
         None => Kit::default(),
-        Some(builder) if is_folder(builder) => from_folder(Path::new(builder), &open)?,
+        Some(builder) if is_folder(builder) => {
+            from_folder(Path::new(builder), &open, surroundings, unpacked)?
+        }
         Some(builder) => image::kit(open(builder)?, observer)?,
     };
-    if !args.buildpack.is_empty() {
-        let mut group = OrderGroup::default();
-        for dir in &args.buildpack {
-            let descriptor = add(&mut kit, dir)?;
-            let (id, version) = (descriptor.buildpack.id, descriptor.buildpack.version);
-            group.group.push(OrderElement { id, version, optional: false });
-        }
-        kit.order = vec![group];
-    }
+    let mut shelf = Shelf { kit: &mut kit, surroundings, unpacked, threads: threads() };
+    let mut take = |all: &[String]| -> Result<Vec<Asked>, Failure> {
+        let asked = |text: &String| {
+            let place = shelf.place(text, Path::new(""))?;
+            Ok(shelf.add(&place)?.map_or(Asked::Builder, Asked::Buildpack))
+        };
+        all.iter().map(asked).collect()
+    };
+    let asked = take(&args.buildpack)?;
+    let (before, after) = (take(&args.pre_buildpack)?, take(&args.post_buildpack)?);
+    let (before, after) = (one_by_one(before)?, one_by_one(after)?);
+    kit.order = combine(&kit.order, &asked, &before, &after);
     if kit.order.is_empty() {
         let name = args.builder.as_deref().unwrap_or_default();
         let message = format!("cannot use the builder '{name}': it has no order of buildpacks");
@@ -60,6 +72,18 @@ pub(crate) fn load(
             .hint("name a builder image, or buildpacks with --buildpack"));
     }
     Ok(kit)
+}
+
+/// Only single buildpacks can come before or after the groups.
+fn one_by_one(asked: Vec<Asked>) -> Result<Vec<OrderElement>, Failure> {
+    let one = |asked| match asked {
+        Asked::Buildpack(element) => Ok(element),
+        Asked::Builder => {
+            let message = "the builder's own groups can be neither before nor after themselves";
+            Err(Failure::new(Exit::InvalidArguments, message).hint("say --buildpack from=builder"))
+        }
+    };
+    asked.into_iter().map(one).collect()
 }
 
 /// Whether a builder is a folder or a file, rather than an image: what is there, and what can only be a path.
@@ -70,7 +94,12 @@ fn is_folder(builder: &str) -> bool {
 
 type OpenImage<'a> = dyn Fn(&str) -> Result<BuildImage, Failure> + 'a;
 
-fn from_folder(dir: &Path, open: &OpenImage<'_>) -> Result<Kit, Failure> {
+fn from_folder(
+    dir: &Path,
+    open: &OpenImage<'_>,
+    surroundings: &Surroundings<'_>,
+    unpacked: &Unpacked,
+) -> Result<Kit, Failure> {
     let path = if dir.is_file() { dir.to_owned() } else { dir.join("builder.toml") };
     let what = "cannot use the builder";
     let builder = files::read(&path, Builder::parse)
@@ -90,16 +119,17 @@ fn from_folder(dir: &Path, open: &OpenImage<'_>) -> Result<Kit, Failure> {
         sealed_layers: builder.sealed_layers,
         ..Kit::default()
     };
+    let mut shelf = Shelf { kit: &mut kit, surroundings, unpacked, threads: threads() };
     for source in &builder.buildpacks {
-        let uri = source.uri.strip_prefix("file://").unwrap_or(&source.uri);
-        let descriptor = add(&mut kit, &base.join(uri))?;
-        let found = &descriptor.buildpack;
+        let named = if source.uri.is_empty() { &source.image } else { &source.uri };
+        let place = shelf.place(named, base)?;
+        let Some(found) = shelf.add(&place)? else { continue };
         for (what, expected, is) in
             [("id", &source.id, &found.id), ("version", &source.version, &found.version)]
         {
             if !expected.is_empty() && expected != is {
                 let message = format!(
-                    "{} says {what} '{expected}', and the buildpack at {uri} has '{is}'",
+                    "{} says {what} '{expected}', and the buildpack at {named} has '{is}'",
                     path.display()
                 );
                 return Err(Failure::new(Exit::InvalidArguments, message));
@@ -107,30 +137,4 @@ fn from_folder(dir: &Path, open: &OpenImage<'_>) -> Result<Kit, Failure> {
         }
     }
     Ok(kit)
-}
-
-/// Takes one buildpack's folder in.
-fn add(kit: &mut Kit, dir: &Path) -> Result<Descriptor, Failure> {
-    let what = || format!("cannot use the buildpack {}", dir.display());
-    let dir = dir.canonicalize().map_err(|error| Failure::caused(Exit::InvalidArguments, what(), &error))?;
-    let descriptor = files::read(&dir.join("buildpack.toml"), Descriptor::parse)
-        .map_err(|error| Failure::caused(Exit::InvalidArguments, what(), &error))?
-        .ok_or_else(|| {
-            Failure::new(Exit::InvalidArguments, format!("{}: it has no buildpack.toml", what()))
-                .hint("a buildpack is a folder with buildpack.toml, bin/detect and bin/build")
-        })?;
-    let info = &descriptor.buildpack;
-    let is_name = |text: &str| !text.is_empty() && text != "." && text != ".." && !text.contains(['/', '\0']);
-    if !is_name(&escape_id(&info.id)) || !is_name(&info.version) {
-        let message = format!("{}: '{}@{}' cannot be a folder's name", what(), info.id, info.version);
-        return Err(Failure::new(Exit::InvalidArguments, message)
-            .hint("buildpack.id and buildpack.version are both required"));
-    }
-    let place = Path::new(&escape_id(&info.id)).join(&info.version);
-    if let Some(other) = kit.buildpacks.insert(place, dir.clone()).filter(|other| *other != dir) {
-        let message =
-            format!("{} and {} are both {}@{}", other.display(), dir.display(), info.id, info.version);
-        return Err(Failure::new(Exit::InvalidArguments, message));
-    }
-    Ok(descriptor)
 }

@@ -235,6 +235,89 @@ fn what_the_builder_says_is_heeded() {
     done.says("] e2e_two");
 }
 
+/// A composite and the two buildpacks that it is made of, as an image.
+fn package(bench: &Bench, dir: &str) {
+    let layout = Layout::open_or_create(bench.path(dir)).unwrap();
+    let mut builder = Builder { layout, image: Image::empty("linux", host_architecture()) };
+    let meta = "api = \"0.11\"\n[buildpack]\nid = \"e2e/meta\"\nversion = \"2\"\n";
+    let meta = bench
+        .add_meta("e2e_meta@2", &format!("{meta}{}", order(&["e2e_a@1.0.0".into(), "e2e_b@1.0.0".into()])));
+    let component = |id: &str| bench.add(&Buildpack::new(id).build(&format!("echo built by {id}")));
+    for (buildpack, name) in
+        [(component("e2e/a"), "a/1.0.0"), (component("e2e/b"), "b/1.0.0"), (meta, "meta/2")]
+    {
+        builder.add(&tree(&buildpack, &format!("/cnb/buildpacks/e2e_{name}")));
+    }
+    builder
+        .label("io.buildpacks.buildpackage.metadata", r#"{"id":"e2e/meta","version":"2","stacks":null}"#)
+        .label(
+            "io.buildpacks.buildpack.layers",
+            r#"{"e2e/a":{"1.0.0":{}},"e2e/b":{"1.0.0":{}},"e2e/meta":{"2":{}}}"#,
+        )
+        .write();
+}
+
+/// Who built, in order.
+fn built_by(done: &Done) -> Vec<&str> {
+    done.stdout.lines().filter_map(|line| Some(line.split_once("built by ")?.1)).collect()
+}
+
+#[test]
+fn buildpacks_come_from_anywhere() {
+    let bench = Bench::new();
+    package(&bench, "package");
+    let speaker = |id: &str| bench.add(&Buildpack::new(id).build(&format!("echo built by {id}")));
+    let (inner, last) = (speaker("e2e/inner"), speaker("e2e/last"));
+    let mut builder = Builder::new(&bench, "builder", &[inner]);
+    builder.label("io.buildpacks.buildpack.layers", r#"{"e2e/inner":{"1.0.0":{}}}"#).write();
+    Done::of(bench.strata(["copy", "oci:package", "oci-archive:package.cnb.tar"])).ok();
+    fs::rename(bench.path("package.cnb.tar"), bench.path("package.cnb")).unwrap();
+    tool("tar", &["-czf", bench.path("last.tgz").to_str().unwrap(), "-C", last.to_str().unwrap(), "."]);
+    let all = ["e2e/a", "e2e/b", "e2e/inner", "e2e/last"];
+    for (args, expected) in [
+        (&["--buildpack", "oci:package"][..], &all[..2]),
+        (&["--buildpack", "package.cnb", "--buildpack", "last.tgz"], &["e2e/a", "e2e/b", "e2e/last"]),
+        (&["--buildpack", "package.cnb,from=builder,./last.tgz"], &all),
+        (&["--pre-buildpack", "oci:package", "--post-buildpack", "last.tgz"], &all),
+        (&["-b", "last.tgz,urn:cnb:builder:e2e/inner@1.0.0"], &["e2e/last", "e2e/inner"]),
+        (&["-b", "e2e/inner"], &["e2e/inner"]),
+    ] {
+        let done = build(&bench, "oci:builder", args).ok();
+        assert_eq!(built_by(&done), expected, "{args:?}");
+    }
+    // Without a builder, in this machine's files.
+    let done = bench.build(&["-b", "package.cnb"], &[]).ok();
+    assert_eq!(built_by(&done), all[..2]);
+    // In a builder's folder.
+    bench.write("folder/builder.toml", "[[buildpacks]]\nuri = \"../package.cnb\"\n[[buildpacks]]\nuri = \"../last.tgz\"\nid = \"e2e/last\"\n[[order]]\n[[order.group]]\nid = \"e2e/meta\"\n[build]\nimage = \"oci:builder\"\n[run]\n[[run.images]]\nimage = \"oci:run\"\n");
+    let done = bench.build(&["--builder", "folder"], &[]).ok();
+    assert_eq!(built_by(&done), all[..2]);
+}
+
+#[test]
+fn what_is_no_buildpack_is_refused_with_the_reason() {
+    let bench = Bench::new();
+    package(&bench, "package");
+    run_image(&bench);
+    Builder::new(&bench, "builder", &[teller(&bench)]).write();
+    bench.write("junk.tgz", "no archive");
+    for (buildpack, message) in [
+        ("oci:builder", "the image is no buildpackage"),
+        ("oci:absent", "there is none"),
+        ("junk.tgz", "cannot use the buildpack junk.tgz"),
+        ("./none", "there is no ./none"),
+        ("https://example.com/b.tgz", "it is not on this machine"),
+        ("urn:cnb:registry:a/b", "cannot be looked up"),
+    ] {
+        let done = build(&bench, "oci:builder", &["--buildpack", buildpack]);
+        assert!(done.code == 3 || done.code == 62, "{buildpack}: {done:#?}");
+        assert!(done.stderr.contains(message), "{buildpack}: {done:#?}");
+    }
+    let done = build(&bench, "oci:builder", &["--pre-buildpack", "from=builder"]);
+    assert!(done.stderr.contains("neither before nor after"), "{done:#?}");
+    assert!(!bench.has_image());
+}
+
 #[test]
 fn the_run_image_is_the_builders() {
     let bench = Bench::new();

@@ -146,8 +146,10 @@ fn the_output_has_something_else() {
 #[test]
 fn the_builder_is_missing() {
     let bench = Bench::new();
-    let done = bench.build(&["--builder", "nowhere"], &[]);
-    fails(&bench, &done, 3, &["nowhere/builder.toml", "Hint: "]);
+    let done = bench.build(&["--builder", "./nowhere"], &[]);
+    fails(&bench, &done, 3, &["./nowhere/builder.toml", "Hint: "]);
+    let done = bench.build(&["--builder", "oci:nowhere"], &[]);
+    fails(&bench, &done, 3, &["cannot open the image 'oci:nowhere'"]);
 }
 
 #[test]

@@ -37,13 +37,13 @@ impl Default for MemberLimits {
     }
 }
 
-/// The files and symbolic links of an archive by their names, in which a leading `./` is left out. Directories are
-/// passed over.
+/// The files and symbolic links of an archive by their names, in which a leading `./` is left out, and a leading `/`, which
+/// pack writes. Directories are passed over.
 ///
 /// # Errors
 ///
 /// When the archive cannot be read or ends early, exceeds a limit, or has a member that could be taken for another: a
-/// name that is absolute, has `..` in it or comes twice; or one that is neither file, directory nor symbolic link.
+/// name that has `..` in it or comes twice; or one that is neither file, directory nor symbolic link.
 pub fn members(
     mut archive: impl Read + Seek,
     limits: MemberLimits,
@@ -78,9 +78,6 @@ fn member(
     length: u64,
     is_sparse: bool,
 ) -> Result<Option<(String, Member)>, LayerError> {
-    if item.name.starts_with(b"/") {
-        return Err(item.refused("its name is absolute"));
-    }
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok();
     let name = text(split(&item.name, &item.shown)?.join(&b'/'));
     let name = name.ok_or_else(|| item.refused("its name is no UTF-8 text"))?;

@@ -1,0 +1,152 @@
+//! The buildpacks that come from outside the build image, each in a folder of its own.
+
+use super::place::Place;
+use super::{BuildImage, Kit};
+use crate::images::{self, Names, failure};
+use std::path::{Path, PathBuf};
+use strata_phases::{Failure, files};
+use strata_spec::buildpack::{Descriptor, escape_id};
+use strata_spec::buildpackage::{Modules, Package, parse_modules};
+use strata_spec::exit::Exit;
+use strata_spec::labels;
+use strata_spec::order::OrderElement;
+use strata_store::Unpacked;
+use strata_store::source::Surroundings;
+use strata_store::unpacked::Held;
+
+/// Puts buildpacks into a kit.
+pub(super) struct Shelf<'a> {
+    pub(super) kit: &'a mut Kit,
+    pub(super) surroundings: &'a Surroundings<'a>,
+    pub(super) unpacked: &'a Unpacked,
+    pub(super) threads: usize,
+}
+
+impl Shelf<'_> {
+    /// Where a buildpack is that a person names; paths are relative to `base`.
+    pub(super) fn place(&self, text: &str, base: &Path) -> Result<Place, Failure> {
+        let modules = self.kit.build_image.as_ref().map(modules_of).transpose()?.unwrap_or_default();
+        let in_builder = |id: &str| {
+            modules.contains_key(id)
+                || self.kit.buildpacks.keys().any(|place| place.starts_with(escape_id(id)))
+        };
+        Place::parse(text, base, &in_builder).map_err(|(problem, hint)| {
+            let message = format!("cannot use the buildpack '{text}': {problem}");
+            Failure::new(Exit::InvalidArguments, message).hint(hint)
+        })
+    }
+
+    /// Takes a buildpack in, with those that it is made of; how an order names it. The groups of the builder are none.
+    pub(super) fn add(&mut self, place: &Place) -> Result<Option<OrderElement>, Failure> {
+        let (id, version) = match place {
+            Place::Builder => return Ok(None),
+            Place::InBuilder { id, version } => (id.clone(), version.clone()),
+            Place::Folder(dir) => self.add_folder(dir)?,
+            Place::Archive(file) => {
+                let what = format!("cannot use the buildpack {}", file.display());
+                let held = self.unpacked.hold_file(file);
+                let held = held.map_err(|error| failure(Exit::InvalidArguments, &what, &error))?;
+                let dir = held.dirs().first().cloned().unwrap_or_default();
+                self.kit.held.push(held);
+                self.add_folder(&dir).map_err(|failure| Failure { message: what, ..deeper(failure) })?
+            }
+            Place::Image(name) => self.add_package(name)?,
+        };
+        Ok(Some(OrderElement { id, version, optional: false }))
+    }
+
+    fn add_folder(&mut self, dir: &Path) -> Result<(String, String), Failure> {
+        let what = || format!("cannot use the buildpack {}", dir.display());
+        let dir =
+            dir.canonicalize().map_err(|error| Failure::caused(Exit::InvalidArguments, what(), &error))?;
+        let descriptor = files::read(&dir.join("buildpack.toml"), Descriptor::parse)
+            .map_err(|error| Failure::caused(Exit::InvalidArguments, what(), &error))?
+            .ok_or_else(|| {
+                Failure::new(Exit::InvalidArguments, format!("{}: it has no buildpack.toml", what()))
+                    .hint("a buildpack is a folder with buildpack.toml, bin/detect and bin/build")
+            })?;
+        let (id, version) = (descriptor.buildpack.id, descriptor.buildpack.version);
+        let place = place_of(&id, &version).ok_or_else(|| {
+            let message = format!("{}: '{id}@{version}' cannot be a folder's name", what());
+            Failure::new(Exit::InvalidArguments, message)
+                .hint("buildpack.id and buildpack.version are both required")
+        })?;
+        if let Some(other) = self.kit.buildpacks.insert(place, dir.clone()).filter(|other| *other != dir) {
+            let message = format!("{} and {} are both {id}@{version}", other.display(), dir.display());
+            return Err(Failure::new(Exit::InvalidArguments, message));
+        }
+        Ok((id, version))
+    }
+
+    fn add_package(&mut self, name: &str) -> Result<(String, String), Failure> {
+        let what = format!("cannot use the buildpack '{name}'");
+        let refused = |problem: &str| Failure::new(Exit::InvalidArguments, format!("{what}: {problem}"));
+        let (store, stored) = images::open(name, self.surroundings, None, Names::Anywhere)
+            .map_err(|failure| Failure { message: what.clone(), ..deeper(failure) })?;
+        let config = stored.image.config();
+        let label = config.label(labels::BUILDPACKAGE_METADATA).ok_or_else(|| {
+            refused("the image is no buildpackage").hint("`strata buildpack package` makes one of a folder")
+        })?;
+        let broken = |error| Failure::caused(Exit::InvalidArguments, what.clone(), &error);
+        let main = Package::parse(label).map_err(broken)?;
+        let modules = config.label(labels::BUILDPACK_LAYERS).unwrap_or("null");
+        let modules = parse_modules(modules).map_err(broken)?;
+        let held = self
+            .unpacked
+            .hold(&*store, &stored.image, self.threads)
+            .map_err(|error| failure(Exit::InvalidArguments, &what, &error))?;
+        for (id, version) in modules.iter().flat_map(|(id, all)| all.keys().map(move |version| (id, version)))
+        {
+            let place = place_of(id, version)
+                .ok_or_else(|| refused(&format!("'{id}@{version}' cannot be a folder's name")))?;
+            let dir = find(&held, &place)
+                .ok_or_else(|| refused(&format!("its label names {id}@{version}, which is not in it")))?;
+            // Packages that are made of the same ones bring the same ones along.
+            self.kit.buildpacks.entry(place).or_insert(dir);
+        }
+        self.kit.held.push(held);
+        match modules.get(&main.id).is_some_and(|versions| versions.contains_key(&main.version)) {
+            true => Ok((main.id, main.version)),
+            false => Err(refused(&format!("{}@{} is not in it", main.id, main.version))),
+        }
+    }
+}
+
+/// The same failure as the cause of another one.
+fn deeper(failure: Failure) -> Failure {
+    let mut causes = failure.causes;
+    causes.insert(0, failure.message);
+    Failure { causes, message: String::new(), ..failure }
+}
+
+/// The folder of a buildpack below the one of all buildpacks.
+fn place_of(id: &str, version: &str) -> Option<PathBuf> {
+    let is_name = |text: &str| !text.is_empty() && text != "." && text != ".." && !text.contains(['/', '\0']);
+    let id = escape_id(id);
+    (is_name(&id) && is_name(version)).then(|| Path::new(&id).join(version))
+}
+
+/// The folder of a buildpack in the layers of a package; no link leads to it.
+fn find(held: &Held, place: &Path) -> Option<PathBuf> {
+    let is_dir = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+    held.dirs().iter().find_map(|layer| {
+        let mut dir = layer.clone();
+        for part in Path::new("cnb/buildpacks").join(place).components() {
+            dir.push(part);
+            if !is_dir(&dir) {
+                return None;
+            }
+        }
+        Some(dir)
+    })
+}
+
+/// The buildpacks of a build image, as its label has them.
+fn modules_of(image: &BuildImage) -> Result<Modules, Failure> {
+    let label = image.config.label(labels::BUILDPACK_LAYERS).unwrap_or("null");
+    parse_modules(label).map_err(|error| {
+        let message =
+            format!("cannot use the builder {}: its label {}", image.name, labels::BUILDPACK_LAYERS);
+        Failure::caused(Exit::InvalidArguments, message, &error)
+    })
+}
