@@ -19,7 +19,7 @@ pub fn combine(builder: &Order, asked: &[Asked], before: &[OrderElement], after:
     for asked in asked {
         order = match asked {
             Asked::Buildpack(element) => {
-                order.iter().map(|group| join(&[&group.group, &[element.clone()]])).collect()
+                order.iter().map(|group| join(&[&group.group, std::slice::from_ref(element)])).collect()
             }
             Asked::Builder => order
                 .iter()
