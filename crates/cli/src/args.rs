@@ -140,7 +140,7 @@ pub(crate) struct CacheArgs {
 pub(crate) enum SbomWhen {
     /// Where it is in nobody's way: beside images that Strata keeps, in registries, in layouts under a tag
     Auto,
-    /// Also into a folder or an OCI archive of the image alone, which some programs then find two things too many in
+    /// Also in OCI archives and in layouts without a tag, where some programs expect one thing and no more
     Always,
     /// Nowhere
     Never,
@@ -306,6 +306,9 @@ pub(crate) struct Copy {
     /// Leave behind what refers to the image
     #[arg(long)]
     pub(crate) no_referrers: bool,
+    /// Whether the bill of materials comes along that Strata put beside the image
+    #[arg(long, value_name = "WHEN", default_value = "auto", conflicts_with = "no_referrers")]
+    pub(crate) sbom: SbomWhen,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]

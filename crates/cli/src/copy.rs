@@ -8,6 +8,7 @@ use crate::{Outcome, args, build, output};
 use std::path::Path;
 use std::thread::available_parallelism;
 use strata_oci::Digest;
+use strata_phases::bill::is_merged;
 use strata_phases::{Event, Failure, Observer as _};
 use strata_spec::exit::Exit;
 use strata_store::source::{Source, Surroundings, Target};
@@ -96,10 +97,14 @@ impl Copy<'_> {
         if self.args.no_referrers || !self.from.has_referrers() || !self.to.has_referrers() {
             return Ok(Vec::new());
         }
-        match what {
+        let mut found = match what {
             What::Index(tree) => read_referrers(store, tree.documents.iter().map(|(entry, _)| entry.digest)),
             What::Image(image) => read_referrers(store, [image.manifest_digest]),
-        }
+        }?;
+        // It can be made again; what others have attached cannot.
+        let takes_sbom = output::takes_sbom(&self.to, self.args.sbom);
+        found.retain(|tree| takes_sbom || !is_merged(tree));
+        Ok(found)
     }
 
     fn transfer(&self, transfer: &Transfer<'_>, what: &What) -> Result<Digest, StoreError> {

@@ -124,20 +124,10 @@ impl Output {
 
     /// Whether the bill of materials goes along.
     pub(crate) fn takes_sbom(&self, when: SbomWhen) -> bool {
-        let has_room = match self {
-            Self::Layout(_) => true,
-            Self::Archive(source) | Self::Place { source, .. } => source.has_referrers(),
-        };
-        let is_named = match self {
-            Self::Place { source: Source::Layout { tag, .. }, .. } => tag.is_some(),
-            Self::Place { .. } => true,
-            // Programs that are given no tag take the only thing there is, or nothing.
-            Self::Layout(_) | Self::Archive(_) => false,
-        };
-        match when {
-            SbomWhen::Auto => has_room && is_named,
-            SbomWhen::Always => has_room,
-            SbomWhen::Never => false,
+        match self {
+            // Like a layout without a tag.
+            Self::Layout(_) => when == SbomWhen::Always,
+            Self::Archive(source) | Self::Place { source, .. } => takes_sbom(source, when),
         }
     }
 
@@ -172,6 +162,17 @@ impl Output {
             }
         });
         written.map_err(|error| failure(Exit::Export, "cannot write the image to the output", &error))
+    }
+}
+
+/// Whether a bill of materials goes to a place. Programs that are given an archive or a folder and no tag take the only
+/// thing that is in it, or nothing.
+pub(crate) fn takes_sbom(to: &Source, when: SbomWhen) -> bool {
+    let is_alone = matches!(to, Source::OciArchive { .. } | Source::Layout { tag: None, .. });
+    match when {
+        SbomWhen::Auto => to.has_referrers() && !is_alone,
+        SbomWhen::Always => to.has_referrers(),
+        SbomWhen::Never => false,
     }
 }
 

@@ -278,6 +278,19 @@ fn the_bill_goes_where_programs_expect_it() {
         assert!(keys(&rows(&bench, image, &[])).contains("lodash 1"), "{image}");
     }
     assert_eq!(count("oci:both"), 0);
+    for (args, image, expected) in [
+        (["copy", "kept", "oci:copied"].as_slice(), "oci:copied", 0),
+        (&["copy", "kept", "oci-archive:copied.tar"], "oci-archive:copied.tar", 0),
+        (&["copy", "kept", "oci:copied:v1", "--sbom", "never"], "oci:copied:v1", 0),
+        (&["copy", "kept", "oci:copied:v2"], "oci:copied:v2", 2),
+        (&["copy", "kept", "oci-archive:whole.tar", "--sbom", "always"], "oci-archive:whole.tar", 2),
+        (&["copy", "oci-archive:whole.tar", "again"], "again", 2),
+    ] {
+        strata(&bench, args).ok();
+        assert_eq!(count(image), expected, "{args:?}");
+    }
+    // As others take an archive.
+    tool("skopeo", &["inspect", &format!("oci-archive:{}", bench.path("copied.tar").display())]);
     // What other clients of a registry ask for.
     let name = there.trim_start_matches("registry:").replace("/team/web:v1", "");
     let digest = strata(&bench, &["inspect", &there, "--json"]).ok().stdout;

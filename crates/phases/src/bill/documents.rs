@@ -23,7 +23,7 @@ const MAX_ENTRIES: u64 = 100_000;
 const MAX_TOTAL: usize = 1 << 30;
 
 /// One document.
-pub(super) struct Document {
+pub(super) struct SbomFile {
     /// Its parts below the folder of documents.
     parts: Vec<String>,
     /// Its bytes; of one that is too large, none.
@@ -31,7 +31,7 @@ pub(super) struct Document {
     size: u64,
 }
 
-impl Document {
+impl SbomFile {
     pub(super) fn is_legacy(&self) -> bool {
         self.parts == [LEGACY]
     }
@@ -103,7 +103,7 @@ impl Owners {
 }
 
 /// Reads all documents of a layer.
-pub(super) fn of_layer(store: &dyn Store, layer: &Layer) -> Result<Vec<Document>, BillError> {
+pub(super) fn of_layer(store: &dyn Store, layer: &Layer) -> Result<Vec<SbomFile>, BillError> {
     let descriptor = &layer.descriptor;
     let failed = |source| BillError::Layer { digest: descriptor.digest, source };
     let blob = store.open_blob(descriptor)?.ok_or(BillError::Absent(descriptor.digest))?;
@@ -116,7 +116,7 @@ pub(super) fn of_layer(store: &dyn Store, layer: &Layer) -> Result<Vec<Document>
             data.read_to_end(&mut bytes).map_err(|source| LayerError::Read { source })?;
             total += bytes.len();
         }
-        documents.push(Document { parts: tail.split('/').map(str::to_owned).collect(), bytes, size });
+        documents.push(SbomFile { parts: tail.split('/').map(str::to_owned).collect(), bytes, size });
         Ok(())
     })
     .map_err(failed)?;
@@ -134,8 +134,8 @@ fn tail(path: &str) -> Option<&str> {
 
 /// Adds what documents list. A layer or buildpack may have several, in several formats: the first that can be read
 /// counts, the others add what they know better.
-pub(super) fn add(bill: &mut Bill, documents: &[Document], owners: &Owners, observer: &dyn Observer) {
-    let mut subjects: BTreeMap<_, Vec<(Format, &Document)>> = BTreeMap::new();
+pub(super) fn add(bill: &mut Bill, documents: &[SbomFile], owners: &Owners, observer: &dyn Observer) {
+    let mut subjects: BTreeMap<_, Vec<(Format, &SbomFile)>> = BTreeMap::new();
     for document in documents {
         if let (Some(subject), Some(format)) = (document.subject(), document.format()) {
             subjects.entry(subject).or_default().push((format, document));

@@ -8,17 +8,17 @@ mod documents;
 mod packages;
 
 use crate::event::Observer;
-use documents::{Document, Owners};
+use documents::{Owners, SbomFile};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use strata_layer::LayerError;
-use strata_oci::{Digest, Layer, annotation};
+use strata_oci::{Digest, Document, Layer, annotation};
 use strata_sbom::read::{self, Format};
 use strata_sbom::write::{self, Subject};
 use strata_sbom::{Bill, Component, Kind, Origin, Purl};
 use strata_spec::labels::{self, BUILD_METADATA, BuildMetadata, LIFECYCLE_METADATA, LifecycleMetadata};
-use strata_store::{Store, StoreError, StoredImage};
+use strata_store::{Store, StoreError, StoredImage, Tree};
 
 /// The annotation of documents that were made here; its value is the version of the program that did.
 const MERGED: &str = "build.strata.sbom";
@@ -74,7 +74,7 @@ pub fn make(image: Image<'_>, kept: Option<&Path>, observer: &dyn Observer) -> R
     let owners = Owners::of(&labels.build, &labels.lifecycle);
     documents::add(&mut bill, &documents, &owners, observer);
     add_entries(&mut bill, &labels, &documents, observer);
-    if !documents.iter().any(Document::is_of_launcher) {
+    if !documents.iter().any(SbomFile::is_of_launcher) {
         bill.push_some(labels.launcher());
     }
     let listing = packages::of_base(image, &labels, kept, observer)?;
@@ -150,7 +150,7 @@ impl Labels {
 }
 
 /// Adds what stands in `[[bom]]`: from the document that has all, else from the label.
-fn add_entries(bill: &mut Bill, labels: &Labels, documents: &[Document], observer: &dyn Observer) {
+fn add_entries(bill: &mut Bill, labels: &Labels, documents: &[SbomFile], observer: &dyn Observer) {
     let diff_id = |buildpack: &str, layer: &str| labels.diff_id(buildpack, layer);
     let legacy = documents.iter().find(|document| document.is_legacy()).and_then(|document| {
         let list = serde_json::from_slice(&document.bytes);
@@ -190,6 +190,16 @@ pub fn attached(image: Image<'_>) -> Result<Option<Bill>, BillError> {
     let mut bill = Bill::default();
     bill.add_merged(read::merged(&bytes).map_err(|error| BillError::Malformed(file.digest, error))?);
     Ok(Some(bill))
+}
+
+/// Whether a thing that refers to an image is such a document.
+pub fn is_merged(referrer: &Tree) -> bool {
+    let document =
+        referrer.documents.last().map(|(root, bytes)| Document::parse(bytes, Some(&root.media_type)));
+    match document {
+        Some(Ok(Document::Manifest(manifest))) => manifest.annotations.contains_key(MERGED),
+        _ => false,
+    }
 }
 
 /// Whether both documents of this version are attached already: the image says what is in them.
