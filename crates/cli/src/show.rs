@@ -114,6 +114,10 @@ impl Show {
 
     fn progress(&self, done: u64, size: u64, rate: u64) {
         if let Some(bar) = &*self.bar() {
+            // A daemon is sent other bytes than were read.
+            if size > 0 && bar.length() != Some(size) {
+                bar.set_length(size);
+            }
             bar.set_position(done);
             return bar.set_message(format!("{}/s", bytes(rate)));
         }

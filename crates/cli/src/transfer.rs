@@ -36,6 +36,9 @@ struct Counts {
     /// Bytes of blobs that did not have to be moved.
     spared: AtomicU64,
     settled: Mutex<Vec<(Descriptor, Copied)>>,
+    sent: AtomicU64,
+    /// Since when a daemon is sent how many bytes.
+    sending: Mutex<Option<(Instant, u64)>>,
 }
 
 impl Progress for Counts {
@@ -53,10 +56,25 @@ impl Progress for Counts {
         }
         self.settled.lock().unwrap_or_else(PoisonError::into_inner).push((blob.clone(), how));
     }
+
+    fn sending(&self, size: u64) {
+        self.sent.store(0, Ordering::Relaxed);
+        *self.sending.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), size));
+    }
+
+    fn sent(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Counts {
     fn show(&self, show: &Show, size: u64, time: Duration) {
+        if let Some((since, size)) = *self.sending.lock().unwrap_or_else(PoisonError::into_inner) {
+            let moved = self.sent.load(Ordering::Relaxed);
+            // Headers of the archive are no part of its layers.
+            let done = moved.min(size);
+            return show.event(Event::Progress { done, size, moved, rate: rate(moved, since.elapsed()) });
+        }
         let moved = self.moved.load(Ordering::Relaxed);
         let done = moved.saturating_add(self.spared.load(Ordering::Relaxed));
         // What was read again after a failure is moved, and no more is done.
@@ -115,5 +133,6 @@ pub(crate) fn watch<T>(
     });
     counts.show_blobs(show);
     show.end_transfer();
-    Moved { outcome, bytes: counts.moved.load(Ordering::Relaxed), time: start.elapsed() }
+    let bytes = counts.moved.load(Ordering::Relaxed) + counts.sent.load(Ordering::Relaxed);
+    Moved { outcome, bytes, time: start.elapsed() }
 }

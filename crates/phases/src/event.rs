@@ -121,7 +121,8 @@ pub enum Event {
         /// nobody has it.
         how: String,
     },
-    /// How far a transfer is.
+    /// How far a transfer is. A Docker daemon is sent all layers, unpacked, when they are gathered: then the numbers
+    /// start again.
     Progress {
         /// Bytes that are there, moved or not.
         done: u64,

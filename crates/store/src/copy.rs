@@ -141,6 +141,13 @@ impl<'a> Transfer<'a> {
     /// As of [`Store::copy_blob_from`] and [`Store::put_image`].
     pub fn image(&self, image: &Encoded, names: &[String]) -> Result<(), StoreError> {
         self.blobs(&image.layers, |_, _| Ok(()))?;
+        self.put(image, names)
+    }
+
+    fn put(&self, image: &Encoded, names: &[String]) -> Result<(), StoreError> {
+        if let (Some(progress), Medium::Daemon(daemon)) = (self.progress, self.to.medium()) {
+            daemon.watch(progress);
+        }
         self.to.put_image(image, names)
     }
 
@@ -198,7 +205,7 @@ impl<'a> Transfer<'a> {
         encoded.manifest_digest = Digest::of(&encoded.manifest);
         encoded.media_type = manifest.media_type;
         encoded.layers = manifest.layers;
-        self.to.put_image(&encoded, names)?;
+        self.put(&encoded, names)?;
         Ok(encoded)
     }
 }

@@ -1,6 +1,6 @@
 //! What can be seen of a transfer while it goes on: the bytes that are read of its blobs.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use strata_oci::{Descriptor, Digest, Encoded};
@@ -17,6 +17,31 @@ pub trait Progress: Send + Sync {
 
     /// Nothing more is to be done for this blob. Places that share files move no bytes, even for one that is copied.
     fn settled(&self, blob: &Descriptor, how: Copied);
+
+    /// A daemon takes all layers together, in the end: so many bytes are about to be sent, none of them yet. Told anew
+    /// when they have to be sent once more.
+    fn sending(&self, _size: u64) {}
+
+    /// So many more bytes were sent.
+    fn sent(&self, _bytes: u64) {}
+}
+
+/// Tells what is written.
+pub(crate) struct Sending<'a> {
+    pub(crate) out: &'a mut dyn Write,
+    pub(crate) progress: &'a dyn Progress,
+}
+
+impl Write for Sending<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.progress.sent(count as u64);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// A place that tells what is read of its blobs, and is the same place otherwise.

@@ -5,14 +5,15 @@ mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use strata_layer::{
     Compression, Content, GeneratedEntry, LayerError, Owner, Source, TarWriter, pack, pack_with, visit_files,
 };
 use strata_oci::{Descriptor, Digest, Encoded, History, Image, Layer, media_type};
 use strata_store::daemon::{Client, Error, Settings};
-use strata_store::{Copied, Layout, Store, StoreError, host_architecture, scratch};
+use strata_store::{Copied, Layout, Progress, Store, StoreError, host_architecture, scratch};
 use support::docker::{Docker, Proxy, probe, settings};
 use support::podman::Podman;
 use support::server::{Reply, Server};
@@ -747,6 +748,53 @@ fn where_no_daemon_is_one_learns_what_to_do() {
     let source = std::io::ErrorKind::PermissionDenied.into();
     let error = Error::Connect { host: "unix:///s".to_owned(), again: false, source };
     assert!(error.hint().unwrap().contains("`docker`"));
+}
+
+/// What was told of a transfer.
+#[derive(Default)]
+struct Told {
+    announced: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl Progress for Told {
+    fn moved(&self, _bytes: u64) {}
+
+    fn undone(&self, _bytes: u64) {}
+
+    fn settled(&self, _blob: &Descriptor, how: Copied) {
+        assert_eq!(how, Copied::Linked);
+    }
+
+    fn sending(&self, size: u64) {
+        self.announced.store(size, Ordering::SeqCst);
+        self.sent.store(0, Ordering::SeqCst);
+    }
+
+    fn sent(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn what_is_sent_is_told_while_it_is_sent() {
+    let docker = Docker::shared();
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::open_or_create(dir.path()).unwrap();
+    let big = tar_of("/big", 0o644, &noise(3_000_000));
+    let encoded = put(&layout, &[&program(), &big], &[]);
+    let size: u64 = encoded.layers.iter().map(|layer| layer.size).sum();
+    let told = Arc::new(Told::default());
+    let progress: Arc<dyn Progress> = Arc::<Told>::clone(&told);
+    let numbers = || (told.announced.load(Ordering::SeqCst), told.sent.load(Ordering::SeqCst));
+    for (name, expected) in [("told/one", size), ("told/two", 0)] {
+        let image = docker.client().open(name).unwrap();
+        strata_store::Transfer::new(&image, &layout).watched(&progress).image(&encoded, &[]).unwrap();
+        let (announced, sent) = numbers();
+        // The second time the daemon has all layers.
+        assert_eq!(announced, expected, "{name}");
+        assert!((expected..expected + 100_000).contains(&sent), "{name}: {sent}");
+    }
 }
 
 #[test]

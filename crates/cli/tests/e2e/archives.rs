@@ -173,6 +173,12 @@ fn docker_loads_archives() {
         Done::of(command).ok();
     };
     copy("web", "docker:web:direct");
+    let mut json = bench.strata(["copy", "web", "docker:web:again", "--layout-dir", "images", "--json"]);
+    json.env("DOCKER_HOST", &docker.host);
+    let events = Done::of(json).ok().stdout;
+    let last: Value = serde_json::from_str(events.lines().last().unwrap()).unwrap();
+    // The daemon has the layers; what is sent is the list of them.
+    assert!((1..100_000).contains(&last["moved"].as_u64().unwrap()), "{last}");
     assert_eq!(docker.run(&["run", "--rm", "--network", "none", "web:direct", "9"]).code, 9);
     copy("docker:web:direct", "oci-archive:out.tar");
     strata(&bench, &["validate", "oci-archive:out.tar"]).ok();

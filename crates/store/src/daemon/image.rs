@@ -1,6 +1,7 @@
 //! One image of a daemon.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io::Read;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use super::archive::{self, Piece};
 use super::describe::{self, Unclear};
 use super::spool::{FillError, Spool, SpoolSink, SpoolWriter, Spooled};
 use super::{Client, Error, Exchange};
+use crate::progress::{Progress, Sending};
 use crate::{BlobSink, Copied, Medium, Store, StoreError, StoredImage, host_architecture};
 
 /// How many layers are unpacked at a time.
@@ -52,6 +54,17 @@ struct Held {
     /// Images of the daemon that layers may be taken from.
     sources: Mutex<Vec<Arc<Source>>>,
     is_looked_up: AtomicBool,
+    progress: Watcher,
+}
+
+/// Who is told of what is sent.
+#[derive(Default)]
+struct Watcher(Mutex<Option<Arc<dyn Progress>>>);
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Watcher").finish_non_exhaustive()
+    }
 }
 
 /// An image that is in the daemon.
@@ -261,8 +274,21 @@ impl Image {
         Ok(plain)
     }
 
+    /// Tells what is sent when the image is put.
+    pub(crate) fn watch(&self, progress: &Arc<dyn Progress>) {
+        *self.held.progress.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(progress));
+    }
+
     fn load(&self, encoded: &Encoded, layers: &[Piece], tags: &[String]) -> Result<(), StoreError> {
-        self.client.load(&|out| archive::write(out, &encoded.config, layers, tags))
+        let progress = self.held.progress.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let size = layers.iter().filter_map(|layer| Some(layer.bytes.as_ref()?.size)).sum();
+        self.client.load(&|out| match progress.as_deref() {
+            Some(progress) => {
+                progress.sending(size);
+                archive::write(&mut Sending { out, progress }, &encoded.config, layers, tags)
+            }
+            None => archive::write(out, &encoded.config, layers, tags),
+        })
     }
 
     /// Makes sure that the daemon has the image that it was given, and remembers its id.
