@@ -2,7 +2,7 @@
 
 use crate::images::platform;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use strata_decide::annotation;
 use strata_oci::Platform;
 use strata_spec::launch::Label;
@@ -106,12 +106,62 @@ pub(crate) struct Build {
     /// Whether a bill of materials is put beside the image, as CycloneDX and SPDX
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(crate) sbom: SbomWhen,
+    /// What the buildpacks reach
+    #[arg(long, value_name = "NETWORK", default_value = "host")]
+    pub(crate) network: NetworkArg,
+    /// Show a file or folder of this machine to the buildpacks, read-only unless :rw is said
+    #[arg(long, value_name = "FROM:TO[:ro|rw]", value_parser = volume)]
+    pub(crate) volume: Vec<Volume>,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
+}
+
+/// What buildpacks reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NetworkArg {
+    /// All that this machine reaches, and what listens on it
+    Host,
+    /// Nothing
+    None,
+}
+
+/// A file or folder of this machine that buildpacks see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Volume {
+    /// Here.
+    pub(crate) from: PathBuf,
+    /// There.
+    pub(crate) to: PathBuf,
+    pub(crate) is_writable: bool,
+}
+
+/// What is the build's own, or the kernel's.
+const TAKEN: &[&str] = &["/cnb", "/layers", "/proc", "/sys", "/dev", "/platform/env"];
+
+/// Understands `FROM:TO[:ro|rw]`, for the command line.
+fn volume(text: &str) -> Result<Volume, String> {
+    let (rest, is_writable) = match text.rsplit_once(':') {
+        Some((rest, "ro")) => (rest, false),
+        Some((rest, "rw")) => (rest, true),
+        _ => (text, false),
+    };
+    let (from, to) = rest.rsplit_once(':').ok_or("expected FROM:TO, FROM:TO:ro or FROM:TO:rw")?;
+    let to = PathBuf::from(to);
+    let is_plain = to.components().skip(1).all(|part| matches!(part, Component::Normal(_)));
+    if from.is_empty() || !to.is_absolute() || !is_plain || to.components().count() < 2 {
+        return Err("TO is an absolute path without '..', and not /".to_owned());
+    }
+    if TAKEN.iter().any(|taken| to.starts_with(taken))
+        || to == Path::new("/platform")
+        || to == Path::new("/workspace")
+    {
+        return Err(format!("{} is not for volumes; bindings go to /platform/bindings", to.display()));
+    }
+    Ok(Volume { from: from.into(), to, is_writable })
 }
 
 /// What earlier builds left.
@@ -453,6 +503,25 @@ fn media_type(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn volumes_have_two_or_three_parts() {
+        let volume = |text: &str| {
+            volume(text).map(|v| (v.from.display().to_string(), v.to.display().to_string(), v.is_writable))
+        };
+        for (text, from, to, is_writable) in [
+            ("a:/b", "a", "/b", false),
+            ("/a:1:/b/c:rw", "/a:1", "/b/c", true),
+            ("a:/platform/bindings/x:ro", "a", "/platform/bindings/x", false),
+        ] {
+            assert_eq!(volume(text), Ok((from.to_owned(), to.to_owned(), is_writable)), "{text}");
+        }
+        for bad in
+            ["", "a", "a:b", ":/b", "a:/", "a:/b/../c", "a:/cnb/x", "a:/layers", "a:/workspace", "a:/b:rx"]
+        {
+            assert!(volume(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn media_types_have_two_parts() {

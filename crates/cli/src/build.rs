@@ -1,7 +1,7 @@
 //! `strata build`.
 
 use crate::app::Copy;
-use crate::args;
+use crate::args::{self, NetworkArg, Volume};
 use crate::base::{self, Base, SCRATCH_USER};
 use crate::builder::{self, Kit};
 use crate::earlier::{Earlier, Finder, threads};
@@ -28,11 +28,10 @@ use strata_phases::cache::Keep;
 use strata_phases::export::{Export, Place, Trees};
 use strata_phases::index::Index;
 use strata_phases::{Event, Failure, Observer, export, files, saving};
-use strata_sandbox::{Io, Job, Mount, Root, Sandbox, SandboxError, Spec, WorkDir};
+use strata_sandbox::{Io, Job, Mount, Network, Root, Sandbox, SandboxError, Spec, WorkDir};
 use strata_spec::PlatformApi;
 use strata_spec::exit::Exit;
 use strata_spec::metadata::Metadata;
-use strata_spec::sealed::Policy;
 use strata_store::source::Surroundings;
 use strata_store::{Layout, Store, StoreError, Unpacked};
 
@@ -90,6 +89,7 @@ fn build(
     let work_dir = WorkDir::new(parent).map_err(sandbox_failure)?;
     let mut target = target(args, places, output, work_dir.path(), &surroundings)?;
     let work = Work::prepare(work_dir.path(), &variables)?;
+    work.make_places(&args.volume)?;
     let run_images = base::Finder { dir: &work.base, created: &created, surroundings: &surroundings };
     let base = Base::find(args, &kit, &run_images)?;
     let finder = Finder {
@@ -116,7 +116,7 @@ fn build(
     };
     let source = source::find(&search)?;
 
-    in_sandbox(args.sealed_layers, &kit, &work, &base, places, &target, &earlier, show, interrupt)?;
+    in_sandbox(args, &kit, &work, &base, places, &target, &earlier, show, interrupt)?;
 
     let metadata = files::read(&work.layers.join("config/metadata.toml"), Metadata::parse)
         .map_err(|error| Failure::caused(Exit::Export, "failed to export", &error))?
@@ -272,6 +272,24 @@ impl Work {
 }
 
 impl Work {
+    /// Makes the places of volumes below the platform directory, which is read-only inside.
+    fn make_places(&self, volumes: &[Volume]) -> Result<(), Failure> {
+        for volume in volumes {
+            let Ok(place) = volume.to.strip_prefix(inside::PLATFORM) else { continue };
+            let place = self.platform.join(place);
+            let made = if volume.from.is_dir() {
+                fs::create_dir_all(&place)
+            } else {
+                place.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&place, ""))
+            };
+            made.map_err(|error| {
+                let what = format!("cannot make a place for the volume {}", volume.to.display());
+                Failure::caused(Exit::InvalidArguments, what, &error)
+            })?;
+        }
+        Ok(())
+    }
+
     /// The layers directory as it becomes layers, which do not depend on where it is.
     fn trees(&self, owner: Owner) -> Trees<'_> {
         let layers = Place { real: &self.layers, seen: inside::LAYERS };
@@ -282,7 +300,7 @@ impl Work {
 /// Runs detection and build in a sandbox, and shows what happens. In between, what earlier builds left is brought in.
 #[expect(clippy::too_many_arguments, reason = "each is one input of the build, none belongs to another")]
 fn in_sandbox(
-    sealed_layers: Option<Policy>,
+    args: &args::Build,
     kit: &Kit,
     work: &Work,
     base: &Base,
@@ -294,7 +312,7 @@ fn in_sandbox(
 ) -> Result<(), Failure> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
         .map_err(|error| Failure::caused(Exit::Other, "cannot make a pipe", &std::io::Error::from(error)))?;
-    let spec = spec(sealed_layers, kit, work, base, places, target, earlier.folder())?;
+    let spec = spec(args, kit, work, base, places, target, earlier.folder())?;
     let io =
         Io { stdin: Stdio::piped(), stdout: stdout(target)?, stderr: Stdio::inherit(), events: Some(writer) };
     let mut child = Sandbox::spawn(&spec, io).map_err(|error| sandbox_failure(&error))?;
@@ -365,7 +383,7 @@ fn variables(kit: &Kit, places: &Places) -> Vec<(String, String)> {
 }
 
 fn spec(
-    sealed_layers: Option<Policy>,
+    args: &args::Build,
     kit: &Kit,
     work: &Work,
     base: &Base,
@@ -395,7 +413,7 @@ fn spec(
         exec_env: EXEC_ENV.to_owned(),
         variables: variables(kit, places),
         is_image: kit.build_image.is_some(),
-        sealed_layers,
+        sealed_layers: args.sealed_layers,
         operator: kit.sealed_layers.clone(),
     };
     let mount = |source: &Path, target: &str, writable| Mount {
@@ -411,6 +429,13 @@ fn spec(
     for (place, dir) in &kit.buildpacks {
         let target = Path::new(inside::BUILDPACKS).join(place);
         mounts.push(Mount { source: dir.clone(), target, writable: false });
+    }
+    for volume in &args.volume {
+        mounts.push(Mount {
+            source: places.current.join(&volume.from),
+            target: volume.to.clone(),
+            writable: volume.is_writable,
+        });
     }
     let payload = serde_json::to_value(task)
         .map_err(|error| Failure::caused(Exit::Other, "cannot describe the task", &error))?;
@@ -428,6 +453,10 @@ fn spec(
         uid: id(base.owner.uid),
         gid: id(base.owner.gid),
         hostname: "strata".into(),
+        network: match args.network {
+            NetworkArg::Host => Network::Host,
+            NetworkArg::None => Network::None,
+        },
         root,
         mounts,
         job: Job::Call { payload },

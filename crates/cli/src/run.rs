@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::thread::available_parallelism;
 use strata_phases::Failure;
-use strata_sandbox::{Io, Job, Root, Sandbox, SandboxError, Spec, WorkDir};
+use strata_sandbox::{Io, Job, Network, Root, Sandbox, SandboxError, Spec, WorkDir};
 use strata_spec::exit::Exit;
 use strata_store::{StoredImage, Unpacked};
 
@@ -36,6 +36,7 @@ pub(crate) fn run(args: &args::Run, places: &Places) -> Outcome {
         uid: id(owner.uid),
         gid: id(owner.gid),
         hostname: "strata".into(),
+        network: Network::Host,
         root: Root::Layers { lowers: held.dirs().to_vec(), scratch },
         mounts: Vec::new(),
         job,

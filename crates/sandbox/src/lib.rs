@@ -5,11 +5,12 @@
 //! A program that uses [`Sandbox`] therefore calls [`enter_if_asked`] first thing in `main`.
 //!
 //! Inside, nobody has a capability over the machine, even if the caller is its root. What a sandbox does not
-//! isolate: the network, and limits on memory or time.
+//! isolate: limits on memory or time, and the network unless that is asked for.
 
 mod error;
 mod hint;
 mod mounts;
+mod network;
 mod parent;
 mod reap;
 mod root;
@@ -20,6 +21,6 @@ mod workdir;
 pub use error::SandboxError;
 pub use parent::{Child, Exit, Sandbox, probe};
 pub use reap::kill_leftovers;
-pub use spec::{Call, Io, Job, Mount, Root, Spec};
+pub use spec::{Call, Io, Job, Mount, Network, Root, Spec};
 pub use stage::{SANDBOX_ARG, enter_if_asked};
 pub use workdir::WorkDir;

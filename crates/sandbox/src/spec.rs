@@ -18,10 +18,22 @@ pub struct Spec {
     pub hostname: String,
     /// Where the files come from.
     pub root: Root,
+    /// What it reaches.
+    pub network: Network,
     /// What is mounted over them, in this order.
     pub mounts: Vec<Mount>,
     /// What runs.
     pub job: Job,
+}
+
+/// What a sandbox reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// All that this machine reaches, and what listens on it.
+    #[default]
+    Host,
+    /// Itself.
+    None,
 }
 
 /// Where the files of a sandbox come from. Changes to them end in `scratch` and never reach their origin.

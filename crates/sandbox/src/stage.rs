@@ -14,8 +14,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 
 use crate::error::{Doing, Failure};
+use crate::network::start_loopback;
 use crate::parent::{Envelope, Report, in_memory, itself, open_of, read_letter};
-use crate::spec::{Call, Job, Spec};
+use crate::spec::{Call, Job, Network, Spec};
 use crate::{hint, reap, root};
 
 /// The hidden argument with which a program starts itself to make a sandbox.
@@ -120,7 +121,8 @@ fn try_outer(envelope: &Envelope, process: &str, reporter: &Reporter) -> Result<
     let events = envelope.events.map(|fd| open_of(process, fd, File::options().write(true)));
     let events = events.transpose().doing("open the pipe for events")?;
     let (uid, gid) = envelope.spec.as_ref().map_or((0, 0), |spec| (spec.uid, spec.gid));
-    namespaces(uid, gid).map_err(|failure| failure.with_hint(hint::for_namespaces()))?;
+    let network = envelope.spec.as_ref().map_or(Network::Host, |spec| spec.network);
+    namespaces(uid, gid, network).map_err(|failure| failure.with_hint(hint::for_namespaces()))?;
     let Some(spec) = &envelope.spec else { return Ok(None) };
     keep_capabilities().doing("keep the capabilities of the new user namespace")?;
     let inner = Envelope {
@@ -146,7 +148,7 @@ struct Running {
 }
 
 /// Enters new namespaces in which the caller is `uid` and nobody else exists.
-fn namespaces(uid: u32, gid: u32) -> Result<(), Failure> {
+fn namespaces(uid: u32, gid: u32, network: Network) -> Result<(), Failure> {
     let (outer_uid, outer_gid) = (rustix::process::geteuid(), rustix::process::getegid());
     if outer_uid.is_root() {
         // Root's other groups are power over this machine too. In a container without CAP_SETGID they stay.
@@ -155,11 +157,14 @@ fn namespaces(uid: u32, gid: u32) -> Result<(), Failure> {
             Err(errno) => return Err(errno).doing("drop the supplementary groups"),
         }
     }
-    let flags = UnshareFlags::NEWUSER
+    let mut flags = UnshareFlags::NEWUSER
         | UnshareFlags::NEWNS
         | UnshareFlags::NEWPID
         | UnshareFlags::NEWIPC
         | UnshareFlags::NEWUTS;
+    if network == Network::None {
+        flags |= UnshareFlags::NEWNET;
+    }
     #[expect(unsafe_code, reason = "rustix has no safe form of unshare")]
     // SAFETY: the flags leave the table of open files alone.
     unsafe { rustix::thread::unshare_unsafe(flags) }.doing("create a user namespace")?;
@@ -170,6 +175,9 @@ fn namespaces(uid: u32, gid: u32) -> Result<(), Failure> {
     ];
     for (path, line) in lines {
         fs::write(path, line).doing_to("write", Path::new(path))?;
+    }
+    if network == Network::None {
+        start_loopback().doing("start the loopback of the new network")?;
     }
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
         .doing("make the mounts private")

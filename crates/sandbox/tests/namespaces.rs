@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use strata_sandbox::{
-    Call, Child, Exit, Io, Job, Mount, Root, Sandbox, SandboxError, Spec, WorkDir, enter_if_asked,
+    Call, Child, Exit, Io, Job, Mount, Network, Root, Sandbox, SandboxError, Spec, WorkDir, enter_if_asked,
     kill_leftovers, probe,
 };
 
@@ -38,6 +38,7 @@ const CASES: &[Case] = &[
     ("hidden paths are empty or absent", hidden_paths_are_empty),
     ("temporary directories and devices work", temporary_directories_and_devices_work),
     ("devices cannot be changed", devices_cannot_be_changed),
+    ("without a network there is only the job itself", a_network_of_its_own),
     ("odd names are projected", odd_names_are_projected),
     ("killing the child kills everything", killing_the_child_kills_everything),
     ("the death of the parent kills everything", the_death_of_the_parent_kills_everything),
@@ -125,6 +126,7 @@ fn spec(root: Root, script: &str) -> Spec {
     Spec {
         uid: 1000,
         gid: 1001,
+        network: Network::Host,
         hostname: "strata".to_owned(),
         root,
         mounts: vec![],
@@ -278,6 +280,19 @@ fn devices_cannot_be_changed(dir: &Path) {
     let (text, _) = run(&host(dir, "chmod 600 /dev/null 2>/dev/null && echo changed || echo refused"));
     assert_eq!(text, "refused");
     assert_eq!(fs::metadata("/dev/null").unwrap().mode(), before);
+}
+
+fn a_network_of_its_own(dir: &Path) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Without a loopback that is up, not even the socket of the last one would be had.
+    let script = format!(
+        "exec bash -c '(echo >/dev/tcp/127.0.0.1/{port}) 2>/dev/null && echo reached
+         exec 3<>/dev/udp/127.0.0.1/9 && grep -c : /proc/net/dev'"
+    );
+    let alone = Spec { network: Network::None, ..host(dir, &script) };
+    assert_eq!(run(&alone), ("1".to_owned(), 0));
+    assert!(run(&host(dir, &script)).0.starts_with("reached"));
 }
 
 fn odd_names_are_projected(dir: &Path) {

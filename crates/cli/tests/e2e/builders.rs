@@ -398,3 +398,72 @@ fn a_build_that_is_killed_while_it_unpacks_harms_nothing() {
     killer.has_killed();
     bench.is_clean_soon();
 }
+
+#[test]
+fn volumes_are_seen_and_networks_are_left_out() {
+    let bench = Bench::new();
+    bench.write("bindings/type", "bound");
+    fs::create_dir(bench.path("data")).unwrap();
+    bench.write("data/in", "from outside");
+    let buildpack = bench.add(&Buildpack::new("e2e/sees").build(
+        r#"echo "type $(cat /platform/bindings/mine/type), data $(cat /data/in)"
+        echo written >/data/out || echo "data is read-only"
+        while read -r line; do case $line in *:*) echo "device ${line%%:*}"; esac; done </proc/net/dev"#,
+    ));
+    Builder::new(&bench, "builder", &[buildpack]).write();
+    let volumes = ["--volume", "bindings:/platform/bindings/mine", "--network", "none", "--volume"];
+    let done = build(&bench, "oci:builder", &[&volumes[..], &["data:/data"]].concat()).ok();
+    done.says("type bound, data from outside");
+    done.says("data is read-only");
+    let devices = |done: &Done| done.stdout.matches("] device ").count();
+    assert_eq!(devices(&done), 1, "{done:#?}");
+    build(&bench, "oci:builder", &[&volumes[..], &["data:/data:rw"]].concat()).ok();
+    assert_eq!(fs::read_to_string(bench.path("data/out")).unwrap(), "written\n");
+    let done = build(&bench, "oci:builder", &["--volume", "data:/layers/x"]);
+    assert!(done.code == 2 && done.stderr.contains("/layers/x is not for volumes"), "{done:#?}");
+    let done = build(&bench, "oci:builder", &["--volume", "absent:/data"]);
+    assert!(done.code != 0 && done.stderr.contains("absent"), "{done:#?}");
+}
+
+#[test]
+fn a_buildpack_does_not_get_out_of_the_builder() {
+    let bench = Bench::new();
+    bench.write("home/.ssh/id", "the key");
+    bench.write("home/.docker/config.json", "{}");
+    let script = format!(
+        r#"for file in {home}/.ssh/id {home}/.docker/config.json {app}/marker /proc/1/root/{home}/.ssh/id /proc/1/cwd/{home}/.ssh/id; do
+            if cat "$file" 2>/dev/null; then echo "READ $file"; fi
+        done
+        while read -r name value; do case $name in Cap*|NoNewPrivs:) echo "$name $value"; esac; done </proc/self/status
+        kill -0 {pid} 2>/dev/null && echo "SEES {pid}"
+        (echo 1 >/proc/sys/kernel/core_pattern) 2>/dev/null && echo "WROTE a setting"
+        (echo evil >/usr/bin/cat) && echo "changed its own copy"
+        echo evil >/etc/passwd
+        sleep 600 & disown
+        "#,
+        home = bench.path("home").display(),
+        app = bench.path("app").display(),
+        pid = std::process::id(),
+    );
+    let evil = bench.add(&Buildpack::new("e2e/evil").build(&script));
+    let mut builder = Builder::new(&bench, "builder", &[evil]);
+    builder.write();
+    let done = build(&bench, "oci:builder", &[]).ok();
+    for forbidden in ["READ", "SEES", "WROTE", "the key"] {
+        assert!(!done.stdout.contains(forbidden), "{forbidden}: {done:#?}");
+    }
+    for expected in [
+        "CapEff: 0000000000000000",
+        "CapBnd: 0000000000000000",
+        "NoNewPrivs: 1",
+        "changed its own copy",
+        "left 1 process",
+    ] {
+        assert!(format!("{}{}", done.stdout, done.stderr).contains(expected), "{expected}: {done:#?}");
+    }
+    // The next build finds the builder as it was.
+    let tells = Builder::new(&bench, "other", &[teller(&bench)]);
+    tells.write();
+    build(&bench, "oci:other", &[]).ok().says("at /home/builder");
+    bench.is_clean_soon();
+}
