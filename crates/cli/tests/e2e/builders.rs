@@ -446,7 +446,7 @@ fn a_buildpack_does_not_get_out_of_the_builder() {
         pid = std::process::id(),
     );
     let evil = bench.add(&Buildpack::new("e2e/evil").build(&script));
-    let mut builder = Builder::new(&bench, "builder", &[evil]);
+    let builder = Builder::new(&bench, "builder", &[evil]);
     builder.write();
     let done = build(&bench, "oci:builder", &[]).ok();
     for forbidden in ["READ", "SEES", "WROTE", "the key"] {
