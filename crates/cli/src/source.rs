@@ -1,6 +1,7 @@
 //! Finds out what the app's source is: a commit of a Git repository and what was changed since, or else a digest of its
 //! content; and what its `project.toml` says. Nothing that is found here can fail a build.
 
+mod checkout;
 mod content;
 mod git;
 
@@ -15,8 +16,6 @@ use strata_spec::project::{Declared, ProjectMetadata, Source};
 
 /// The file in which an app says what it is.
 const PROJECT: &str = "project.toml";
-/// Folders of version control that are not read.
-const OTHERS: [(&str, &str); 2] = [(".hg", "Mercurial"), (".svn", "Subversion")];
 
 /// Where to look.
 pub(crate) struct Search<'a> {
@@ -58,10 +57,14 @@ pub(crate) fn find(search: &Search<'_>) -> Result<Found, Failure> {
     }
     let origin = match found {
         Ok(Some(git)) => Origin::Git(Box::new(git)),
-        Ok(None) => of_content(search)?,
+        Ok(None) => of_files(search)?,
+        Err(why) if why == git::NO_PROGRAM => {
+            search.observer.detail(format!("{why}: what was changed since the commit is not known"));
+            of_files(search)?
+        }
         Err(why) => {
             search.observer.warn(format!("the source is known by its content only: {why}"));
-            of_content(search)?
+            content::of_all(search).map(Origin::Content)?
         }
     };
     search.observer.event(strata_phases::Event::Message { level: Level::Info, text: summary(&origin) });
@@ -72,10 +75,13 @@ pub(crate) fn find(search: &Search<'_>) -> Result<Found, Failure> {
     })
 }
 
-fn of_content(search: &Search<'_>) -> Result<Origin, Failure> {
-    let other = OTHERS.iter().find(|(dir, _)| search.app.ancestors().any(|path| path.join(dir).is_dir()));
-    if let Some((_, name)) = other {
-        search.observer.detail(format!("{name} is not read: the source is known by its content only"));
+/// What can be known without a program's help.
+fn of_files(search: &Search<'_>) -> Result<Origin, Failure> {
+    if let Some(found) = checkout::find(search)? {
+        return Ok(Origin::Checkout(found));
+    }
+    if search.app.ancestors().any(|path| path.join(".svn").is_dir()) {
+        search.observer.detail("Subversion is not read: the source is known by its content only".into());
     }
     content::of_all(search).map(Origin::Content)
 }
@@ -90,6 +96,13 @@ fn summary(origin: &Origin) -> String {
             };
             format!("Source: commit {}{changes}", git.commit)
         }
+        Origin::Checkout(checkout) => {
+            format!(
+                "Source: commit {}, and whatever was changed since: {}",
+                checkout.commit, checkout.content
+            )
+        }
+        Origin::Given(given) => format!("Source: {} {}", given.kind, given.digest),
         Origin::Content(digest) => format!("Source: content {digest}"),
     }
 }

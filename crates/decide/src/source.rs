@@ -5,6 +5,7 @@
 //! (names of branches, the nearest tag, names of changed files) is for the report.
 
 pub mod git;
+pub mod hg;
 mod url;
 
 pub use url::public_url;
@@ -28,8 +29,50 @@ const MAX_TEXT: usize = 1024;
 pub enum Origin {
     /// A commit of a Git repository.
     Git(Box<Git>),
+    /// A commit, of which it is not known what was changed since.
+    Checkout(Checkout),
+    /// A file or an image that was given as the source.
+    Given(Given),
     /// A folder of which no more is known than what is in it.
     Content(Digest),
+}
+
+/// A commit as it can be read without the program that knows the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkout {
+    /// `git` or `hg`.
+    pub kind: &'static str,
+    /// Its id, in hex digits.
+    pub commit: String,
+    /// The app's folder in the repository; empty for its top.
+    pub path: String,
+    /// Where it was cloned from, as configured: it may hold a secret.
+    pub url: Option<String>,
+    /// Of all files that are built.
+    pub content: Digest,
+}
+
+impl Default for Checkout {
+    fn default() -> Self {
+        Self { kind: "git", commit: String::new(), path: String::new(), url: None, content: Digest::of(b"") }
+    }
+}
+
+/// An archive or an image that the app is taken from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// `archive` or `image`.
+    pub kind: &'static str,
+    /// Of the file, or of the image's manifest.
+    pub digest: Digest,
+    /// The name of the file without its folder.
+    pub file: Option<String>,
+    /// The image's name in a registry, without its tag.
+    pub repository: Option<String>,
+    /// The tags that it was asked for by.
+    pub refs: Vec<String>,
+    /// The folder in the image.
+    pub path: Option<String>,
 }
 
 /// A commit, and what was there besides.
@@ -91,6 +134,24 @@ pub fn label(origin: &Origin, declared: &Declared) -> Source {
             );
             put(&mut source.metadata, "path", Some(git.path.clone()).filter(|path| !path.is_empty()));
             put(&mut source.metadata, "url", git.url.as_deref().and_then(public_url));
+        }
+        Origin::Checkout(checkout) => {
+            source.kind = checkout.kind.into();
+            put(&mut source.version, "commit", Some(checkout.commit.clone()));
+            put(&mut source.version, "digest", Some(checkout.content.to_string()));
+            put(&mut source.metadata, "path", Some(checkout.path.clone()).filter(|path| !path.is_empty()));
+            put(&mut source.metadata, "url", checkout.url.as_deref().and_then(public_url));
+        }
+        Origin::Given(given) => {
+            source.kind = given.kind.into();
+            put(&mut source.version, "digest", Some(given.digest.to_string()));
+            put(&mut source.metadata, "file", given.file.clone());
+            put(&mut source.metadata, "path", given.path.clone());
+            put(&mut source.metadata, "repository", given.repository.clone());
+            if !given.refs.is_empty() {
+                let refs: Vec<Value> = given.refs.iter().cloned().map(Value::from).collect();
+                source.metadata.insert("refs".into(), refs.into());
+            }
         }
         Origin::Content(digest) => {
             source.kind = "content".into();
@@ -157,12 +218,13 @@ fn project(declared: &Declared) -> toml::Table {
 /// The standard labels and annotations (OCI image specification, "Pre-Defined Annotation Keys"). `created` is the date
 /// that was asked for, RFC 3339; without one it is that of the commit, if that is all that was built.
 pub fn standard(origin: &Origin, declared: &Declared, created: Option<String>) -> Vec<Label> {
-    let git = match origin {
-        Origin::Git(git) => Some(git),
-        Origin::Content(_) => None,
+    let (git, cloned) = match origin {
+        Origin::Git(git) => (Some(git), git.url.as_deref()),
+        Origin::Checkout(checkout) => (None, checkout.url.as_deref()),
+        Origin::Given(_) | Origin::Content(_) => (None, None),
     };
     let clean = git.filter(|git| git.changes.is_none());
-    let url = declared.source_url.as_deref().or(git.and_then(|git| git.url.as_deref())).and_then(public_url);
+    let url = declared.source_url.as_deref().or(cloned).and_then(public_url);
     let dirty = |git: &Git| if git.changes.is_some() { "-dirty" } else { "" };
     let revision = git.map(|git| format!("{}{}", git.commit, dirty(git)));
     let version =

@@ -7,6 +7,7 @@
 mod program;
 
 use super::{Search, content};
+pub(super) use program::NO_PROGRAM;
 use program::Program;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -109,7 +110,7 @@ impl<'a> Repository<'a> {
 }
 
 /// Where a repository's own files are: `.git`, or what a file of that name says.
-fn own_dir(top: &Path) -> io::Result<PathBuf> {
+pub(super) fn own_dir(top: &Path) -> io::Result<PathBuf> {
     let path = top.join(".git");
     if path.is_dir() {
         return Ok(path);
@@ -120,7 +121,7 @@ fn own_dir(top: &Path) -> io::Result<PathBuf> {
 }
 
 /// Where the files are that all work trees of a repository share.
-fn common_dir(own: &Path) -> Result<PathBuf, Unknown> {
+pub(super) fn common_dir(own: &Path) -> Result<PathBuf, Unknown> {
     let path = own.join("commondir");
     if !path.exists() {
         return Ok(own.to_owned());

@@ -114,6 +114,52 @@ pub fn remote(config: &[(String, String)]) -> Option<&str> {
     }
 }
 
+/// What is checked out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Head {
+    /// A commit by its id.
+    Commit(String),
+    /// What a reference names.
+    Name(String),
+}
+
+/// The file `HEAD`; `None` when it is none, or when its reference could be a file elsewhere.
+pub fn head(text: &str) -> Option<Head> {
+    let text = text.trim();
+    let Some(name) = text.strip_prefix("ref:") else {
+        return is_id(text).then(|| Head::Commit(text.to_owned()));
+    };
+    let name = name.trim();
+    let is_plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+    (name.starts_with("refs/") && name.split('/').all(is_plain)).then(|| Head::Name(name.to_owned()))
+}
+
+/// The commit of a reference in `packed-refs`.
+pub fn packed(text: &str, name: &str) -> Option<String> {
+    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines.find(|(id, found)| *found == name && is_id(id)).map(|(id, _)| id.to_owned())
+}
+
+/// The name and value pairs of a configuration file, of which only lines as programs write them are understood.
+pub fn parse_config(text: &str) -> Vec<(String, String)> {
+    let mut section = String::new();
+    let mut pairs = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            section = match name.split_once('"') {
+                Some((name, inner)) => {
+                    format!("{}.{}", name.trim().to_ascii_lowercase(), inner.trim_end_matches('"'))
+                }
+                None => name.trim().to_ascii_lowercase(),
+            };
+        } else if let Some((key, value)) = line.split_once('=').filter(|_| !line.starts_with(['#', ';'])) {
+            let value = value.trim().trim_matches('"').to_owned();
+            pairs.push((format!("{section}.{}", key.trim().to_ascii_lowercase()), value));
+        }
+    }
+    pairs
+}
+
 /// Settings that say how files of a work tree compare to those of a commit. Nothing else of a repository's own
 /// configuration is obeyed: much of it names programs.
 const COPIED: [&str; 9] = [
@@ -210,6 +256,30 @@ mod tests {
             let config = config(output);
             assert_eq!(remote(&config), expected, "{config:?}");
         }
+    }
+
+    #[test]
+    fn what_is_checked_out_can_be_read_without_git() {
+        let id = "0123456789".repeat(4);
+        for (text, expected) in [
+            (format!("{id}\n"), Some(Head::Commit(id.clone()))),
+            ("ref: refs/heads/a/b\n".to_owned(), Some(Head::Name("refs/heads/a/b".into()))),
+            ("ref: refs/../../../etc/passwd".to_owned(), None),
+            ("ref: /etc/passwd".to_owned(), None),
+            ("ref: refs//x".to_owned(), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(head(&text), expected, "{text}");
+        }
+        let refs = format!("# pack-refs with: peeled\n{id} refs/heads/main\n^{id}\nbad refs/heads/x\n");
+        assert_eq!(packed(&refs, "refs/heads/main"), Some(id));
+        assert_eq!(packed(&refs, "refs/heads/x"), None);
+        let text = "[core]\n\tbare = false\n# [remote \"x\"]\n[remote \"origin\"]\n\turl = https://h/x\n\tfetch = +a:b\n";
+        assert_eq!(remote(&parse_config(text)), Some("https://h/x"));
+        assert_eq!(
+            parse_config("[paths]\ndefault = https://h/y"),
+            [("paths.default".into(), "https://h/y".into())]
+        );
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// The complaint when there is no `git`.
+pub(crate) const NO_PROGRAM: &str = "there is a Git repository, but no program git";
 /// What one `git` may say, in bytes.
 const MAX_OUTPUT: u64 = 256 << 20;
 /// How long one `git` may take.
@@ -87,7 +89,7 @@ impl<'a> Program<'a> {
         command.args(SETTINGS.iter().flat_map(|setting| ["-c", setting])).args(args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => "there is a Git repository, but no program git".to_owned(),
+            io::ErrorKind::NotFound => NO_PROGRAM.to_owned(),
             _ => format!("cannot run git: {error}"),
         })?;
         let said = read(child.stdout.take(), MAX_OUTPUT);
