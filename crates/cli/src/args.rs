@@ -58,9 +58,12 @@ const PLACES: &str = "Images are named by:\n  \
 Exit codes: 20 no group passed detection, 21 the same and a buildpack erred, 51 a bin/build failed,\n\
 52 a buildpack left broken files, 62 export failed, 12 unsupported buildpack API, 130 interrupted.")]
 pub(crate) struct Build {
-    /// The application's folder
+    /// The application's folder; or a tar archive of it; or an image with it, by its place, as in oci:DIR
     #[arg(default_value = ".", value_name = "APP-DIR")]
     pub(crate) app: PathBuf,
+    /// The application's folder within such an archive or image
+    #[arg(long, value_name = "PATH")]
+    pub(crate) source_path: Option<PathBuf>,
     /// Name of the image, for example web or example.com/team/web:1.0
     #[arg(short, long, value_name = "NAME", required_unless_present = "output")]
     pub(crate) tag: Option<String>,

@@ -11,7 +11,7 @@ use crate::interrupt::Interrupt;
 use crate::output::{Finished, Output};
 use crate::places::Places;
 use crate::show::{Show, Stream};
-use crate::{Outcome, launcher, sbom, source};
+use crate::{Outcome, given, launcher, sbom, source};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -102,10 +102,12 @@ fn build(
     };
     let earlier = finder.find(show)?;
     target.own.extend(earlier.folder().and_then(|dir| dir.canonicalize().ok()));
-    Copy { skip: target.own.clone(), interrupt, observer: show }.run(&args.app, &work.app)?;
+    let app = given::find(args, places, work_dir.path(), &surroundings)?;
+    Copy { skip: target.own.clone(), interrupt, observer: show }.run(&app.dir, &work.app)?;
     let search = source::Search {
         // It was there when it was copied; should it be gone, no repository is found.
-        app: &args.app.canonicalize().unwrap_or_else(|_| places.current.join(&args.app)),
+        app: &app.dir.canonicalize().unwrap_or_else(|_| places.current.join(&app.dir)),
+        given: app.given,
         copy: &work.app,
         skip: &target.own,
         scratch: work_dir.path(),

@@ -14,6 +14,7 @@ mod builder;
 mod copy;
 mod diff;
 mod earlier;
+mod given;
 mod images;
 mod inside;
 mod inspect;

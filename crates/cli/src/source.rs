@@ -8,7 +8,7 @@ mod git;
 use crate::interrupt::Interrupt;
 use crate::places::Places;
 use std::path::{Path, PathBuf};
-use strata_decide::source::{self, Origin};
+use strata_decide::source::{self, Given, Origin};
 use strata_phases::{Failure, Level, Observer, files};
 use strata_spec::exit::Exit;
 use strata_spec::launch::Label;
@@ -21,6 +21,8 @@ const PROJECT: &str = "project.toml";
 pub(crate) struct Search<'a> {
     /// The app's folder.
     pub(crate) app: &'a Path,
+    /// What it was taken from, if not from a folder.
+    pub(crate) given: Option<Given>,
     /// The copy of it that is built.
     pub(crate) copy: &'a Path,
     /// Folders in the app that are not part of it.
@@ -51,6 +53,9 @@ pub(crate) struct Found {
 /// When the copy cannot be read, or the user wants out.
 pub(crate) fn find(search: &Search<'_>) -> Result<Found, Failure> {
     let declared = declared(search);
+    if let Some(given) = &search.given {
+        return Ok(Found::new(search, &Origin::Given(given.clone()), &declared));
+    }
     let found = git::find(search);
     if search.interrupt.asked() {
         return Err(Failure::new(Exit::Interrupted, "interrupted"));
@@ -67,12 +72,19 @@ pub(crate) fn find(search: &Search<'_>) -> Result<Found, Failure> {
             content::of_all(search).map(Origin::Content)?
         }
     };
-    search.observer.event(strata_phases::Event::Message { level: Level::Info, text: summary(&origin) });
-    Ok(Found {
-        project: ProjectMetadata { source: Some(source::label(&origin, &declared)) },
-        detailed: source::detailed(&origin, &declared),
-        standard: source::standard(&origin, &declared, search.created.clone()),
-    })
+    Ok(Found::new(search, &origin, &declared))
+}
+
+impl Found {
+    fn new(search: &Search<'_>, origin: &Origin, declared: &Declared) -> Self {
+        let text = summary(origin);
+        search.observer.event(strata_phases::Event::Message { level: Level::Info, text });
+        Self {
+            project: ProjectMetadata { source: Some(source::label(origin, declared)) },
+            detailed: source::detailed(origin, declared),
+            standard: source::standard(origin, declared, search.created.clone()),
+        }
+    }
 }
 
 /// What can be known without a program's help.

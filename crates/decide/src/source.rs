@@ -145,13 +145,8 @@ pub fn label(origin: &Origin, declared: &Declared) -> Source {
         Origin::Given(given) => {
             source.kind = given.kind.into();
             put(&mut source.version, "digest", Some(given.digest.to_string()));
-            put(&mut source.metadata, "file", given.file.clone());
             put(&mut source.metadata, "path", given.path.clone());
             put(&mut source.metadata, "repository", given.repository.clone());
-            if !given.refs.is_empty() {
-                let refs: Vec<Value> = given.refs.iter().cloned().map(Value::from).collect();
-                source.metadata.insert("refs".into(), refs.into());
-            }
         }
         Origin::Content(digest) => {
             source.kind = "content".into();
@@ -168,7 +163,18 @@ pub fn label(origin: &Origin, declared: &Declared) -> Source {
 /// What the report says: all that the label says, and what differs between two clones.
 pub fn detailed(origin: &Origin, declared: &Declared) -> Source {
     let mut source = label(origin, declared);
-    let Origin::Git(git) = origin else { return source };
+    let git = match origin {
+        Origin::Git(git) => git,
+        Origin::Given(given) => {
+            put(&mut source.metadata, "file", given.file.clone());
+            if !given.refs.is_empty() {
+                let refs: Vec<Value> = given.refs.iter().cloned().map(Value::from).collect();
+                source.metadata.insert("refs".into(), refs.into());
+            }
+            return source;
+        }
+        Origin::Checkout(_) | Origin::Content(_) => return source,
+    };
     let metadata = &mut source.metadata;
     let names = |names: &[String]| -> Value {
         names.iter().take(MAX_NAMES).cloned().map(Value::from).collect::<Vec<_>>().into()

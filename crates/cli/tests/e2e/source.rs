@@ -253,3 +253,111 @@ fn broken_repositories_fail_no_build() {
         );
     }
 }
+
+#[test]
+fn without_git_the_commit_is_known_all_the_same() {
+    let (bench, buildpack) = bench();
+    let app = bench.path("app");
+    let id = commit(&app);
+    // Found without a PATH.
+    for name in ["detect", "build"] {
+        std::fs::write(buildpack.join("bin").join(name), "#!/bin/sh\n").unwrap();
+    }
+    // All programs of this machine but one.
+    std::fs::create_dir(bench.path("bin")).unwrap();
+    for dir in std::env::split_paths(&std::env::var_os("PATH").unwrap()) {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().map_while(Result::ok) {
+            if entry.file_name() != "git" {
+                // Of two programs of one name, the first is there already.
+                drop(std::os::unix::fs::symlink(entry.path(), bench.path("bin").join(entry.file_name())));
+            }
+        }
+    }
+    let build = || {
+        let mut command = bench.build_command(&["-t", "web"], std::slice::from_ref(&buildpack));
+        command.env("PATH", bench.path("bin"));
+        Done::of(command).ok()
+    };
+    build().says(&format!("Source: commit {id}, and whatever was changed since: sha256:"));
+    let loose = source(&bench);
+    assert_eq!((&loose["type"], &loose["version"]["commit"]), (&json!("git"), &json!(id)));
+    assert_eq!(loose["metadata"]["url"], "https://example.com/team/web");
+    assert_eq!(labels(&bench), [some("https://example.com/team/web"), None, None, None]);
+    git(&app, &["pack-refs", "--all"]);
+    build();
+    assert_eq!(source(&bench), loose);
+    bench.write("app/marker", "changed");
+    build();
+    assert_eq!(source(&bench)["version"]["commit"], id);
+    assert_ne!(source(&bench)["version"]["digest"], loose["version"]["digest"]);
+    assert!(!bench.config().to_string().contains(SECRET));
+}
+
+#[test]
+fn mercurials_commit_is_known() {
+    let (bench, buildpack) = bench();
+    std::fs::create_dir(bench.path("app/.hg")).unwrap();
+    std::fs::write(bench.path("app/.hg/dirstate"), [&[0xab; 20][..], &[0; 20]].concat()).unwrap();
+    bench.write("app/.hg/hgrc", &format!("[paths]\ndefault = https://me:{SECRET}@example.com/hg/web\n"));
+    bench.build(&[], &[buildpack]).ok();
+    let source = source(&bench);
+    assert_eq!((&source["type"], &source["version"]["commit"]), (&json!("hg"), &json!("ab".repeat(20))));
+    assert_eq!(source["metadata"]["url"], "https://example.com/hg/web");
+}
+
+/// Builds from something that is no folder.
+fn build_from(bench: &Bench, from: &str, more: &[&str]) -> Done {
+    let buildpack = bench.add(&Buildpack::new("e2e/cat").build("cat marker; ls -a"));
+    let mut command = bench.strata(["build", from, "-t", "web", "--layout-dir", "images", "--buildpack"]);
+    command.arg(buildpack).args(more);
+    Done::of(command)
+}
+
+#[test]
+fn an_archive_can_be_the_source() {
+    let bench = Bench::new();
+    let app = bench.path("app");
+    commit(&app);
+    let path = |name: &str| bench.path(name).display().to_string();
+    tool("tar", &["-C", &path("app"), "-czf", &path("flat.tar.gz"), "."]);
+    tool("tar", &["-C", &path(""), "-cf", &path("deep.tar"), "app"]);
+    let done = build_from(&bench, "flat.tar.gz", &[]).ok();
+    done.says(bench.marker());
+    assert!(!done.stdout.contains("] .git"), "{done:#?}");
+    let sum = tool("sha256sum", &[&path("flat.tar.gz")]);
+    let digest = format!("sha256:{}", sum.split_whitespace().next().unwrap());
+    let expected = json!({"type": "archive", "version": {"digest": digest}});
+    assert_eq!(source(&bench), expected);
+    build_from(&bench, "deep.tar", &["--source-path", "app"]).ok().says(bench.marker());
+    assert_eq!(source(&bench)["metadata"], json!({"path": "/app"}));
+    for (from, more, why) in [
+        ("deep.tar", &["--source-path", "none"][..], "no folder none in it"),
+        ("deep.tar", &["--source-path", "../.."], "no folder ../.. in it"),
+        ("app/marker", &[], "cannot take the app from app/marker"),
+        ("app", &["--source-path", "x"], "is for archives and images"),
+    ] {
+        let done = build_from(&bench, from, more);
+        assert!(done.code == 3 && done.stderr.contains(why), "{from}: {done:#?}");
+    }
+    // Links and names that lead out lead nowhere.
+    let evil = "import io, sys, tarfile\nt = tarfile.open(sys.argv[1], 'w')\ni = tarfile.TarInfo('out')\ni.type = tarfile.SYMTYPE\n\
+                i.linkname = sys.argv[2]\nt.addfile(i)\ni = tarfile.TarInfo('out/written')\ni.size = 1\n\
+                t.addfile(i, io.BytesIO(b'x'))\nt.close()\n";
+    std::fs::create_dir(bench.path("outside")).unwrap();
+    tool("python3", &["-c", evil, &path("evil.tar"), &path("outside")]);
+    drop(build_from(&bench, "evil.tar", &[]));
+    assert!(!bench.path("outside/written").exists());
+}
+
+#[test]
+fn an_image_can_be_the_source() {
+    let bench = Bench::new();
+    let first = bench.build(&[], &[bench.add(&Buildpack::new("e2e/none"))]).ok().digest();
+    Done::of(bench.strata(["copy", "web", "oci:from:v1", "--layout-dir", "images"])).ok();
+    let done = build_from(&bench, "oci:from:v1", &["--source-path", "/workspace"]).ok();
+    done.says(bench.marker());
+    let expected = json!({"type": "image", "version": {"digest": first}, "metadata": {"path": "/workspace"}});
+    assert_eq!(source(&bench), expected);
+    let done = build_from(&bench, "oci:nowhere:x", &[]);
+    assert!(done.code == 3 && done.stderr.contains("there is no such image"), "{done:#?}");
+}

@@ -108,3 +108,38 @@ fn the_digest_of_content_is_that_of_a_list() {
     digest.add(Kind::EmptyDir, b"b", None);
     assert_eq!(digest.finish(), Digest::of(format!("100644 {content} a\0040000 - b\0").as_bytes()));
 }
+
+#[test]
+fn what_was_given_and_what_was_checked_out_is_said() {
+    let given = Given {
+        kind: "image",
+        digest: Digest::of(b"x"),
+        file: None,
+        repository: Some("example.com/web".into()),
+        refs: vec!["web:1".into()],
+        path: Some("/source".into()),
+    };
+    let origin = Origin::Given(given);
+    let source = label(&origin, &Declared::default());
+    assert_eq!(
+        (source.kind.as_str(), table_to_json(&source.version)),
+        ("image", json!({"digest": Digest::of(b"x")}))
+    );
+    let metadata = json!({"path": "/source", "repository": "example.com/web"});
+    assert_eq!(table_to_json(&source.metadata), metadata);
+    assert!(detailed(&origin, &Declared::default()).metadata.contains_key("refs"));
+    assert!(standard(&origin, &Declared::default(), None).is_empty());
+    let checkout = Checkout {
+        kind: "hg",
+        commit: "c".repeat(40),
+        url: Some("https://me:planted@example.com/web".into()),
+        ..Checkout::default()
+    };
+    let origin = Origin::Checkout(checkout);
+    let source = label(&origin, &Declared::default());
+    assert_eq!(table_to_json(&source.version), json!({"commit": "c".repeat(40), "digest": Digest::of(b"")}));
+    // What was changed since is not known, so no revision is claimed.
+    let values: Vec<_> =
+        standard(&origin, &Declared::default(), None).into_iter().map(|label| label.value).collect();
+    assert_eq!(values, ["https://example.com/web"]);
+}
