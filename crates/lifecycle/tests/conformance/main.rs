@@ -24,4 +24,5 @@ mod platform_api;
 mod rebase;
 mod restore;
 mod sealed;
+mod unchanged;
 mod world;
