@@ -1,6 +1,7 @@
 //! What earlier builds of an app left for this one: a cache and the previous image.
 
 use crate::args;
+use crate::cache::of_image;
 use crate::images;
 use crate::places::Places;
 use std::error::Error;
@@ -128,7 +129,7 @@ impl<'a> Finder<'a> {
     /// What the cache is called: all versions of an image share one.
     fn app(&self) -> Result<String, Failure> {
         if let Some(name) = self.name {
-            return Ok(format!("{}/{}", name.registry(), name.repository()));
+            return Ok(of_image(name));
         }
         let app = self.args.app.canonicalize().map_err(|error| {
             let message = format!("cannot read the app's folder {}", self.args.app.display());

@@ -11,6 +11,7 @@ mod attach;
 mod base;
 mod build;
 mod builder;
+mod cache;
 mod copy;
 mod diff;
 mod earlier;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         args::Command::Copy(copy) => copy::run(&copy, &places),
         args::Command::Validate(validate) => validate::run(&validate, &places),
         args::Command::Sbom(sbom) => sbom::run(&sbom, &places),
+        args::Command::Cache(cache) => cache::run(&cache, &places),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

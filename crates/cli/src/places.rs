@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// What the environment says.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Places {
     pub(crate) source_date_epoch: Option<String>,
     /// The current folder.
     pub(crate) current: PathBuf,
+    /// The time, to which ages of caches refer. Nothing that is built depends on it.
+    pub(crate) now: SystemTime,
     variables: BTreeMap<String, String>,
 }
 
@@ -36,6 +39,7 @@ impl Places {
             source_date_epoch: env::var("SOURCE_DATE_EPOCH").ok().filter(|text| !text.is_empty()),
             current: env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
             // Variables that are not UTF-8 cannot be asked for by name on the command line either.
+            now: SystemTime::now(),
             variables: env::vars_os().filter_map(text).collect(),
             home,
         }

@@ -12,6 +12,7 @@ pub mod export;
 pub mod inputs;
 pub mod order;
 pub mod plan;
+pub mod prune;
 pub mod rebase;
 pub mod restore;
 pub mod sbom;

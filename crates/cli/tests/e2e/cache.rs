@@ -131,3 +131,59 @@ fn nobody_waits_for_the_cache() {
     done.says("doing without the cache of index.docker.io/library/web");
     done.digest();
 }
+
+/// `strata cache` with these arguments.
+fn cache(bench: &Bench, args: &[&str]) -> Done {
+    Done::of(bench.strata([&["cache"], args].concat()))
+}
+
+/// The apps of all caches.
+fn apps(bench: &Bench) -> Vec<String> {
+    let listed: Value = serde_json::from_str(&cache(bench, &["ls", "--json"]).ok().stdout).unwrap();
+    listed.as_array().unwrap().iter().map(|cache| cache["app"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn caches_are_listed_measured_and_removed() {
+    let bench = Bench::new();
+    assert_eq!(cache(&bench, &["ls"]).ok().stdout, "");
+    let buildpack = [bench.add(&Buildpack::new("e2e/large").build(
+        "for name in small large; do layer $name cache; done
+         head -c 3000000 /dev/zero >$layers/large/file",
+    ))];
+    let folder = bench.path("app").canonicalize().unwrap().display().to_string();
+    for args in [&["-t", "web:1"], &["-t", "example.com/team/other"], &["-o", "out"]] {
+        Done::of(bench.build_command(args, &buildpack)).ok();
+    }
+    let all = [folder.as_str(), "example.com/team/other", "index.docker.io/library/web"];
+    assert_eq!(apps(&bench), all);
+    cache(&bench, &["ls"]).says("used just now");
+    let usage = cache(&bench, &["du", "web:2"]).ok();
+    usage.says("   3.0 MB    e2e/large:large\n");
+    usage.says("in 1 caches\n");
+    let usage: Value = serde_json::from_str(&cache(&bench, &["du", "--json"]).ok().stdout).unwrap();
+    assert_eq!(usage[2]["layers"][0]["layer"], "e2e/large:large", "{usage}");
+    assert_eq!(usage[2]["layers"].as_array().unwrap().len(), 2);
+
+    for refused in [&["prune"][..], &["prune", "nobody"], &["prune", "--older-than", "30"], &["du", "nobody"]]
+    {
+        assert_ne!(cache(&bench, refused).code, 0, "{refused:?}");
+    }
+    cache(&bench, &["prune", "--all", "--dry-run"]).ok().says("in 3 caches would be removed");
+    cache(&bench, &["prune", "--older-than", "1d"]).ok().says("in 0 caches removed");
+    assert_eq!(apps(&bench), all);
+    // A month ago.
+    let listed: Value = serde_json::from_str(&cache(&bench, &["ls", "--json"]).ok().stdout).unwrap();
+    let used = PathBuf::from(listed[1]["path"].as_str().unwrap()).join("app");
+    let month = std::time::SystemTime::now() - std::time::Duration::from_secs(30 * 86400);
+    fs::File::options().write(true).open(used).unwrap().set_modified(month).unwrap();
+    cache(&bench, &["ls"]).says("used 30 days ago");
+    cache(&bench, &["prune", "--max-size", "7MB"]).ok().says("example.com/team/other\n");
+    assert_eq!(apps(&bench), [all[0], all[2]]);
+    cache(&bench, &["prune", "web", "--older-than", "0d"]).ok();
+    assert_eq!(apps(&bench), [all[0]]);
+    // By its folder, as it was named.
+    cache(&bench, &["prune", &folder]).ok().says("in 1 caches removed");
+    assert_eq!(apps(&bench), [""; 0]);
+    assert_eq!(fs::read_dir(bench.path("home/.cache/strata/apps")).unwrap().count(), 0);
+}

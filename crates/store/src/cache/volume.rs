@@ -80,6 +80,20 @@ impl VolumeCache {
         remove(&self.staging())
     }
 
+    /// Bytes of the archive of a layer; `None` when it is absent.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be looked at.
+    pub fn layer_size(&self, diff_id: &Digest) -> Result<Option<u64>, StoreError> {
+        let path = layer_path(&self.generation(), diff_id);
+        match path.symlink_metadata() {
+            Ok(meta) => Ok(Some(meta.len()).filter(|_| meta.is_file())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io("look at", &path)(error)),
+        }
+    }
+
     fn committed(&self) -> PathBuf {
         self.dir.join("committed")
     }
