@@ -349,3 +349,84 @@ fn a_skeleton_is_that_of_the_archive_if_the_tree_is_what_was_packed() {
     fs::write(back.join("sub/file"), vec![7; 70_001]).unwrap();
     assert_ne!(bones, skeleton(&of(&back, 1000)).unwrap());
 }
+
+/// Names and sizes of files as GNU tar lists them; nothing when it refuses the archive.
+fn listed_by_tar(bytes: &[u8]) -> Option<Vec<(String, u64)>> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, bytes).unwrap();
+    let mut command = std::process::Command::new("tar");
+    command.args(["--list", "--verbose", "--numeric-owner", "--quoting-style=literal", "--file"]);
+    let output = command.arg(file.path()).env("LC_ALL", "C").output().unwrap();
+    let line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (words[5..].join(" "), words[2].parse().unwrap())
+    };
+    output.status.success().then(|| String::from_utf8(output.stdout).unwrap().lines().map(line).collect())
+}
+
+/// The same as they are extracted here.
+fn extracted(bytes: &[u8]) -> Option<Vec<(String, u64)>> {
+    let fixture = Fixture::new();
+    let mut tar = strata_layer::open_layer(std::io::Cursor::new(bytes.to_vec())).unwrap();
+    unpack(&mut tar, &fixture.root(), &UnpackOptions::default()).ok()?;
+    let files = snapshot(&fixture.root()).into_iter().filter(|(_, mode, _)| mode & 0o170_000 == 0o100_000);
+    Some(files.map(|(path, _, data)| (path.display().to_string(), data.len() as u64)).collect())
+}
+
+#[test]
+fn what_two_programs_would_read_differently_is_refused() {
+    let pax = |text: &str| entry(EntryType::XHeader, "PaxHeaders.0/x", "", text.as_bytes());
+    let long =
+        |name: &str| entry(EntryType::GNULongName, "././@LongLink", "", format!("{name}\0").as_bytes());
+    let sized = |name: &str, claimed: u64, data: &[u8]| {
+        let mut bytes = entry(EntryType::Regular, name, "", data);
+        let mut header = Header::new_ustar();
+        header.as_mut_bytes().copy_from_slice(&bytes[..512]);
+        header.set_size(claimed);
+        header.set_cksum();
+        bytes[..512].copy_from_slice(header.as_bytes());
+        bytes
+    };
+    let two = |size| [sized("a", size, &[b'x'; 1024]), file("b")].concat();
+    let gzip = |bytes: &[u8]| {
+        let mut out = Vec::new();
+        let fill = |tar: &mut dyn std::io::Write| {
+            tar.write_all(bytes).map_err(|source| LayerError::Write { source })
+        };
+        strata_layer::pack_with(fill, strata_layer::Compression::Gzip, 1, &mut out).unwrap();
+        out
+    };
+    let end = vec![0; 1024];
+    let plain = [file("a"), file("b")].concat();
+    let cases: Vec<(&str, Vec<Vec<u8>>)> = vec![
+        ("plain", vec![plain.clone(), end.clone()]),
+        ("a size in a record wins", vec![pax("13 size=1024\n"), two(0), end.clone()]),
+        ("a record without an entry", vec![file("a"), pax("10 path=b\n"), end.clone()]),
+        ("long names twice", vec![long("x"), long("y"), file("a"), end.clone()]),
+        ("long name and record", vec![long("x"), pax("10 path=y\n"), file("a"), end.clone()]),
+        ("record after long name", vec![pax("10 path=y\n"), long("x"), file("a"), end.clone()]),
+        ("data after the end", vec![file("a"), end.clone(), file("b"), end.clone()]),
+        ("one block of zeros", vec![file("a"), vec![0; 512], file("b"), end.clone()]),
+        ("no end", vec![file("a"), file("b")]),
+        ("members of gzip", vec![gzip(&[file("a"), file("b")].concat()), gzip(&end)]),
+        (
+            "two archives in members",
+            vec![gzip(&[file("a"), end.clone()].concat()), gzip(&[file("b"), end.clone()].concat())],
+        ),
+        ("sparse", vec![entry(EntryType::GNUSparse, "s", "", b"data"), file("b"), end.clone()]),
+        ("sparse by record", vec![pax("22 GNU.sparse.major=1\n"), file("s"), end.clone()]),
+        (
+            "a global name",
+            vec![entry(EntryType::XGlobalHeader, "g", "", b"10 path=x\n"), file("a"), end.clone()],
+        ),
+        ("a record twice", vec![pax("10 path=x\n10 path=y\n"), file("a"), end.clone()]),
+    ];
+    let mut taken = 0;
+    for (name, parts) in cases {
+        let bytes = parts.concat();
+        let Some(ours) = extracted(&bytes) else { continue };
+        taken += 1;
+        assert_eq!(listed_by_tar(&bytes), Some(ours), "{name}");
+    }
+    assert!(taken >= 4, "{taken} are taken: is everything refused?");
+}
