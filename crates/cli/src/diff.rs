@@ -161,7 +161,7 @@ fn people(args: &args::Diff, diff: &Diff<'_>, width: usize) {
             size(group.new_size, &group.new).into(),
         ]);
         if let Some(why) = group.why.as_ref().filter(|_| group.status != Status::Same) {
-            table.note(why);
+            table.note(&format!("by its report: {why}"));
         }
     }
     table.lines(width).iter().skip(1).for_each(|line| print(line));

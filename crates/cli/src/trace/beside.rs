@@ -5,7 +5,7 @@ use strata_decide::trace::chain::Before;
 use strata_oci::{Descriptor, Digest, Manifest};
 use strata_spec::origins::{MAX_REPORT, MEDIA_TYPE, Report};
 use strata_store::validate::chain;
-use strata_store::{Store, StoreError, StoredImage};
+use strata_store::{Medium, Store, StoreError, StoredImage};
 
 /// More reports than anybody looks at: each build of the same image leaves one.
 const MAX_REPORTS: usize = 64;
@@ -54,8 +54,12 @@ pub(crate) fn of_build(store: &dyn Store, before: &Before) -> Result<Report, Str
     let found = reports.found.into_iter().find(|report| report.build.id == before.build);
     found.ok_or_else(|| {
         let refused = reports.refused.first().map(|reason| format!("; one is refused: {reason}"));
-        let why = reports.absent.or(refused).unwrap_or_default();
-        format!("the report of build {} is not beside the image {}{why}", before.build, before.digest)
+        let why = reports.absent.map(|why| format!("; {why}")).or(refused).unwrap_or_default();
+        let rule = match store.medium() {
+            Medium::Layout(_) => ": a folder keeps what lies beside the images that it still has",
+            _ => "",
+        };
+        format!("the report of build {} is not beside the image {}{why}{rule}", before.build, before.digest)
     })
 }
 
