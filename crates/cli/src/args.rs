@@ -102,8 +102,8 @@ pub(crate) struct Build {
     /// The process type that the image starts by default
     #[arg(long, alias = "default-process", value_name = "TYPE")]
     pub(crate) process_type: Option<String>,
-    /// What becomes of changes that a buildpack makes to the layers of others: off, warn or error
-    /// [default: the builder's choice, or else warn]
+    /// What becomes of changes that a buildpack makes to the layers of others: off, warn, discard or error
+    /// [default: the builder's choice, or else discard]
     #[arg(long, value_name = "POLICY")]
     pub(crate) sealed_layers: Option<Policy>,
     /// Annotate the image's manifest; wins over the annotations of buildpacks

@@ -415,6 +415,7 @@ fn spec(
         exec_env: EXEC_ENV.to_owned(),
         variables: variables(kit, places),
         is_image: kit.build_image.is_some(),
+        owner: (base.owner.uid, base.owner.gid),
         sealed_layers: args.sealed_layers,
         operator: kit.sealed_layers.clone(),
     };

@@ -9,8 +9,11 @@ use std::path::Path;
 use std::sync::Mutex;
 use strata_decide::detect::{BuildTarget, home_of, os_release};
 use strata_decide::seal::Choice;
+use strata_layer::{Compression, Owner};
 use strata_phases::detect::Surroundings;
-use strata_phases::{Event, Failure, Observer, build, detect, files, seal};
+use strata_phases::export::{Parents, Place, Trees};
+use strata_phases::seal::{self, Sealing};
+use strata_phases::{Event, Failure, Observer, build, detect, files};
 use strata_sandbox::Call;
 use strata_spec::PlatformApi;
 use strata_spec::exit::Exit;
@@ -41,6 +44,8 @@ pub(crate) struct Task {
     pub(crate) distro: Option<(String, String)>,
     pub(crate) exec_env: String,
     pub(crate) variables: Vec<(String, String)>,
+    /// User and group of layers in the image.
+    pub(crate) owner: (u64, u64),
     /// What was asked for on the command line.
     pub(crate) sealed_layers: Option<Policy>,
     /// What the builder's operator says, when that is known outside.
@@ -173,7 +178,16 @@ fn phases(task: &Task, observer: &Pipe) -> Result<(), Failure> {
         Some(operator) => operator.clone(),
         None => seal::operators_word(around.build_config_dir)?,
     };
-    let sealed = Choice { asked: task.sealed_layers, default: Policy::Warn, operator };
-    build::run(&detected, &around, &sealed, &strata_sandbox::kill_leftovers, observer)?;
-    Ok(())
+    let choice = Choice { asked: task.sealed_layers, default: Policy::Discard, operator };
+    let sealing = Sealing {
+        trees: Trees {
+            layers: Place { real: layers, seen: LAYERS },
+            owner: Owner { uid: task.owner.0, gid: task.owner.1 },
+            parents: Parents::Fixed,
+        },
+        compression: Compression::Gzip,
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let built = build::run(&detected, &around, &choice, &sealing, &strata_sandbox::kill_leftovers, observer)?;
+    built.seal(observer).map(drop)
 }

@@ -33,7 +33,9 @@ pub(crate) fn write_entries_ahead(
         Source::Entries { dir, as_path, parents, owner, items } if !items.is_empty() => {
             (dir, as_path, parents, owner)
         }
-        Source::Entries { .. } | Source::Generated(_) => return write_entries(source, out),
+        Source::Entries { .. } | Source::Generated(_) | Source::Archive(_) => {
+            return write_entries(source, out);
+        }
     };
     write_parents(&mut TarWriter::new(&mut *out), parents)?;
     let place = Place { dir: dir.clone(), as_path: as_path.clone(), owner: *owner };

@@ -7,6 +7,7 @@
 //! Nothing here knows of images or registries, and nothing here decides which files a layer holds.
 
 mod ahead;
+mod archive;
 mod buffers;
 mod codec;
 mod deflate;
@@ -24,6 +25,7 @@ mod unpack;
 mod visit;
 mod zstd;
 
+pub use archive::Archive;
 pub use codec::Compression;
 pub use error::LayerError;
 pub use listing::{Change, ChangeKind, Listing};

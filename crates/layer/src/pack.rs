@@ -66,6 +66,11 @@ impl Packer {
         compression: Compression,
         out: &mut dyn Write,
     ) -> Result<Packed, LayerError> {
+        if let Source::Archive(archive) = source
+            && archive.compression == compression
+        {
+            return archive.copy(out);
+        }
         match &self.pools {
             Some(pools) if !is_smaller_than(source, CHUNK as u64) => {
                 pools.pack(|tar| write_entries_ahead(source, &pools.readers, tar), compression, out)

@@ -13,6 +13,7 @@ use rustix::fs::OFlags;
 
 use strata_oci::Digest;
 
+use crate::archive::Archive;
 use crate::error::LayerError;
 use crate::read::HashWriter;
 use crate::tar_writer::TarWriter;
@@ -128,6 +129,8 @@ pub enum Source {
     },
     /// Entries that are not copied from a tree: launcher, process types.
     Generated(Vec<GeneratedEntry>),
+    /// A layer that was written before.
+    Archive(Archive),
 }
 
 /// Writes `source` as a tar archive. `out` may be unbuffered and is flushed.
@@ -185,6 +188,9 @@ impl Source {
 
 /// Like [`write_tar`], with many small writes.
 pub(crate) fn write_entries(source: &Source, out: &mut dyn Write) -> Result<(), LayerError> {
+    if let Source::Archive(archive) = source {
+        return archive.write_tar(out);
+    }
     let mut tar = TarWriter::new(out);
     match source {
         Source::Dir { dir, as_path, parents, owner } => {
@@ -205,6 +211,7 @@ pub(crate) fn write_entries(source: &Source, out: &mut dyn Write) -> Result<(), 
                 write_generated(&mut tar, entry)?;
             }
         }
+        Source::Archive(_) => {}
     }
     tar.finish()?;
     Ok(())
@@ -309,7 +316,7 @@ pub(crate) fn write_item<W: Write>(
 }
 
 /// Opens a file that was a regular one. If it no longer is, neither a link is followed nor a pipe waited for.
-fn open_file(path: &Path) -> Result<File, LayerError> {
+pub(crate) fn open_file(path: &Path) -> Result<File, LayerError> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
     OpenOptions::new()
         .read(true)
@@ -351,6 +358,7 @@ pub(crate) fn is_smaller_than(source: &Source, limit: u64) -> bool {
                 });
             }
         }
+        Source::Archive(archive) => total = archive.packed.uncompressed_size,
         Source::Entries { items, .. } => {
             for item in items {
                 total = total.saturating_add(cost(item.size));

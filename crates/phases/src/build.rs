@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::files::{self, FileError};
 use crate::process::{self, Ended, Invocation, Lines};
 use crate::sbom;
-use crate::seal::{self, Watch};
+use crate::seal::{self, Pending, Sealing, Watch};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use strata_decide::build::merge_launch;
@@ -40,21 +40,40 @@ pub struct FoundLayer {
     pub toml: LayerToml,
 }
 
+/// A build whose layers are yet to be sealed for good.
+pub struct Built<'a> {
+    metadata: Metadata,
+    seal: Option<Pending<'a>>,
+}
+
+impl Built<'_> {
+    /// Leaves the sealed layers for the phases that follow. To be called once no process of a buildpack is left: it could
+    /// change what is left.
+    ///
+    /// # Errors
+    /// [`Exit::Build`] when that is not possible.
+    pub fn seal(self, observer: &dyn Observer) -> Result<Metadata, Failure> {
+        self.seal.map_or(Ok(()), |pending| pending.finish(observer))?;
+        Ok(self.metadata)
+    }
+}
+
 /// Runs the phase and writes `config/metadata.toml` and `sbom/`.
 ///
-/// `sealed` says what becomes of changes to the layers of other buildpacks. `between` is called after each buildpack: it ends what the buildpack left running and says how many processes
-/// that were.
+/// `choice` says what becomes of changes to the layers of other buildpacks, `sealing` how layers are packed. `between` is
+/// called after each buildpack: it ends what the buildpack left running and says how many processes that were.
 ///
 /// # Errors
 /// [`Exit::BuildpackBuild`] when a `bin/build` fails, [`Exit::Build`] when what it leaves is not valid, or it changed
 /// what it must not change.
-pub fn run(
+pub fn run<'a>(
     detected: &Detected,
     around: &Surroundings<'_>,
-    sealed: &Choice,
+    choice: &Choice,
+    sealing: &'a Sealing<'a>,
     between: &dyn Fn() -> usize,
     observer: &dyn Observer,
-) -> Result<Metadata, Failure> {
+) -> Result<Built<'a>, Failure> {
     let started = Instant::now();
     observer.event(Event::PhaseStarted { phase: "build".into() });
     let failed = |what: &str, error: &FileError| {
@@ -62,30 +81,10 @@ pub fn run(
     };
     let layers_dir = around.layers_dir;
     files::remove(&layers_dir.join("sbom")).map_err(|error| failed("clean the SBOM folder", &error))?;
-    seal::forget(layers_dir).map_err(|error| failed("forget what an earlier build changed", &error))?;
-    let mut watch = Watch::begin(sealed, around.app_dir)?;
-    let mut outcome = Outcome {
-        metadata: Metadata {
-            buildpacks: detected.group.group.clone(),
-            extensions: detected.group.group_extensions.clone(),
-            ..Metadata::default()
-        },
-        env: environment::base(around.variables),
-        plan: detected.plan.clone(),
-        sboms: Vec::new(),
-        build_bom: Vec::new(),
-    };
-    for buildpack in &detected.group.group {
-        let began = Instant::now();
-        observer.event(Event::BuildpackStarted { buildpack: buildpack.label() });
-        let layers = outcome.add(buildpack, around, between, observer)?;
-        if let Some(watch) = &mut watch {
-            watch.after(buildpack, &layers_dir.join(escape_id(&buildpack.id)), &layers, observer)?;
-        }
-        let millis = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
-        observer.event(Event::BuildpackFinished { buildpack: buildpack.label(), millis });
-    }
-    watch.map_or(Ok(()), |watch| watch.finish(layers_dir))?;
+    seal::forget(layers_dir).map_err(|error| failed("forget what an earlier build sealed", &error))?;
+    let (outcome, seal) = seal::watch(choice, sealing, around.app_dir, observer, |watch| {
+        buildpacks(detected, around, watch, between, observer)
+    })?;
     if around.api.has_sbom_layer() {
         sbom::collect(&outcome.sboms, layers_dir).map_err(|error| failed("gather SBOM files", &error))?;
     }
@@ -102,7 +101,39 @@ pub fn run(
         .map_err(|error| failed("write the build's outcome", &error))?;
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "build".into(), millis });
-    Ok(metadata)
+    Ok(Built { metadata, seal })
+}
+
+/// Runs the buildpacks one after the other.
+fn buildpacks(
+    detected: &Detected,
+    around: &Surroundings<'_>,
+    mut watch: Option<&mut Watch<'_>>,
+    between: &dyn Fn() -> usize,
+    observer: &dyn Observer,
+) -> Result<Outcome, Failure> {
+    let mut outcome = Outcome {
+        metadata: Metadata {
+            buildpacks: detected.group.group.clone(),
+            extensions: detected.group.group_extensions.clone(),
+            ..Metadata::default()
+        },
+        env: environment::base(around.variables),
+        plan: detected.plan.clone(),
+        sboms: Vec::new(),
+        build_bom: Vec::new(),
+    };
+    for buildpack in &detected.group.group {
+        let began = Instant::now();
+        observer.event(Event::BuildpackStarted { buildpack: buildpack.label() });
+        let layers = outcome.add(buildpack, around, between, observer)?;
+        if let Some(watch) = &mut watch {
+            watch.after(buildpack, &layers, observer)?;
+        }
+        let millis = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+        observer.event(Event::BuildpackFinished { buildpack: buildpack.label(), millis });
+    }
+    Ok(outcome)
 }
 
 /// What the buildpacks so far have made.

@@ -6,10 +6,11 @@ use crate::failure::Failure;
 use crate::files;
 use crate::index::{Index, Known};
 use crate::restore::cache_metadata;
+use crate::seal;
 use crate::trees::Trees;
 use std::path::Path;
 use std::time::Instant;
-use strata_layer::{LayerError, Packer};
+use strata_layer::{LayerError, Packer, Source};
 use strata_oci::Digest;
 use strata_spec::PlatformApi;
 use strata_spec::bom;
@@ -121,13 +122,17 @@ impl Filling<'_> {
         layer: &FoundLayer,
     ) -> Result<Option<LayerEntry>, StoreError> {
         let id = format!("{}:{}", buildpack.id, layer.name);
-        if !layer.dir.is_dir() {
-            self.observer.warn(format!("Failed to cache layer '{id}' because it has no contents"));
-            return Ok(None);
-        }
+        let Keep { trees, index, .. } = self.input;
+        let source = match seal::source_of(trees, index, &buildpack.id, &layer.name, self.observer) {
+            Ok(Some(source)) => source,
+            Ok(None) => {
+                self.observer.warn(format!("Failed to cache layer '{id}' because it has no contents"));
+                return Ok(None);
+            }
+            Err(error) => return Ok(self.lost(&id, &error)),
+        };
         let known = self.before.layer(&buildpack.id, &layer.name).map(|known| known.sha.clone());
-        let tail = Path::new(&escape_id(&buildpack.id)).join(&layer.name);
-        let Some(Sha { sha }) = self.add(&id, &tail, known.as_deref())? else { return Ok(None) };
+        let Some(Sha { sha }) = self.add(&id, &source, known.as_deref())? else { return Ok(None) };
         let types = layer.toml.types;
         let data = layer.toml.metadata.as_ref().map(values::table_to_json).unwrap_or_default();
         let bom = bom::keep(&layer.toml.bom);
@@ -148,22 +153,22 @@ impl Filling<'_> {
             return Ok(Sha::default());
         }
         let known = Some(self.before.sbom.sha.clone()).filter(|sha| !sha.is_empty());
-        Ok(self.add("buildpacksio/lifecycle:cache.sbom", tail, known.as_deref())?.unwrap_or_default())
-    }
-
-    /// Keeps a folder of the layers directory; `known` is what the cache had under its name. `None` when the folder cannot
-    /// be packed.
-    fn add(&mut self, id: &str, tail: &Path, known: Option<&str>) -> Result<Option<Sha>, StoreError> {
+        let id = "buildpacksio/lifecycle:cache.sbom";
         let source = match self.input.trees.source(tail) {
             Ok(source) => source,
-            Err(error) => return Ok(self.lost(id, &error)),
+            Err(error) => return Ok(self.lost(id, &error).unwrap_or_default()),
         };
+        Ok(self.add(id, &source, known.as_deref())?.unwrap_or_default())
+    }
+
+    /// Keeps a layer; `known` is what the cache had under its name. `None` when it cannot be packed.
+    fn add(&mut self, id: &str, source: &Source, known: Option<&str>) -> Result<Option<Sha>, StoreError> {
         let old: Option<Digest> = known.and_then(|sha| sha.parse().ok());
-        let sight = old.and_then(|_| self.input.index.look(&source));
+        let sight = old.and_then(|_| self.input.index.look(source));
         // What has changed is not read twice.
         let is_other = sight.as_ref().is_some_and(|sight| sight.is_other);
         if let Some(old) = old.filter(|_| !is_other) {
-            match self.input.index.know(&source, sight.as_ref()) {
+            match self.input.index.know(source, sight.as_ref()) {
                 Ok(Known { diff_id, size }) if diff_id == old => {
                     // What was restored from the cache was verified then; what was packed is to replace what is damaged.
                     let is_known = sight.as_ref().is_some_and(|sight| sight.known.is_some());
@@ -176,7 +181,7 @@ impl Filling<'_> {
                 Err(error) => return Ok(self.lost(id, &error)),
             }
         }
-        match self.writer.add(&source, self.input.packer) {
+        match self.writer.add(source, self.input.packer) {
             Ok(packed) => {
                 self.input.index.record(sight.as_ref(), Known::of(&packed), None);
                 self.observer.detail(format!("Adding cache layer '{id}'"));

@@ -142,6 +142,9 @@ impl Index {
     /// # Errors
     /// When it cannot be read.
     pub fn know(&self, source: &Source, sight: Option<&Sight>) -> Result<Known, LayerError> {
+        if let Source::Archive(archive) = source {
+            return Ok(Known::of(&archive.packed));
+        }
         if let Some(known) = sight.and_then(|sight| sight.known) {
             return Ok(known);
         }

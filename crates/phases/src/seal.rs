@@ -1,14 +1,23 @@
 //! Sealed layers: after each buildpack, looks at what it did to the layers of those before it, and to the app.
 
+mod bytes;
+
 use crate::build::{FoundLayer, NOT_LAYERS};
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
 use crate::files::{self, FileError, Links};
+use crate::index::Index;
+pub use bytes::Sealing;
+pub(crate) use bytes::source_of;
+use bytes::{Job, Made};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use strata_decide::seal::{Choice, outcome};
 use strata_layer::{ChangeKind, LayerError, Listing};
+use strata_spec::buildpack::escape_id;
 use strata_spec::doc::MAX_DOCUMENT;
 use strata_spec::exit::Exit;
 use strata_spec::group::GroupElement;
@@ -45,10 +54,17 @@ pub fn operators_word(build_config: &Path) -> Result<SealedLayers, Failure> {
     Ok(found.unwrap_or_default())
 }
 
-/// A layer as its buildpack left it.
+/// A layer as its buildpack left it, and as it was when somebody looked last.
 #[derive(Debug)]
 struct Left {
     policy: Policy,
+    sealed: State,
+    seen: State,
+}
+
+/// A layer at some moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct State {
     contents: Listing,
     /// Its description; `None` when there is none.
     toml: Option<Vec<u8>>,
@@ -59,41 +75,53 @@ struct Left {
 struct Sealed {
     buildpack: String,
     dir: PathBuf,
-    /// By name. What others added is here, too, once it was told.
+    /// By name. What others added is here, too, once it was told, and so are the buildpack's other documents.
     layers: BTreeMap<String, Left>,
 }
 
 /// Keeps an eye on the layers of a build.
-#[derive(Debug)]
 pub(crate) struct Watch<'a> {
     choice: &'a Choice,
+    sealing: &'a Sealing<'a>,
+    index: &'a Index,
     app_dir: &'a Path,
     app: Listing,
+    of: Vec<Sealed>,
+    changes: Vec<Changes>,
+    /// Takes layers whose buildpack is done.
+    jobs: Sender<Job>,
+}
+
+/// What was found, and what is to be put right once nobody can change it any more.
+#[derive(Debug)]
+pub(crate) struct Found {
     of: Vec<Sealed>,
     changes: Vec<Changes>,
 }
 
 impl<'a> Watch<'a> {
-    /// Begins, before the first buildpack; `None` when nothing is to be sealed.
+    /// Begins, before the first buildpack.
     ///
     /// # Errors
     /// When the app cannot be listed.
-    pub(crate) fn begin(choice: &'a Choice, app_dir: &'a Path) -> Result<Option<Self>, Failure> {
-        if choice.is_off() {
-            return Ok(None);
-        }
+    fn begin(
+        choice: &'a Choice,
+        sealing: &'a Sealing<'a>,
+        index: &'a Index,
+        app_dir: &'a Path,
+        jobs: Sender<Job>,
+    ) -> Result<Self, Failure> {
         let app = Listing::of(app_dir).map_err(|error| failed("the app", &error.into()))?;
-        Ok(Some(Self { choice, app_dir, app, of: Vec::new(), changes: Vec::new() }))
+        Ok(Self { choice, sealing, index, app_dir, app, of: Vec::new(), changes: Vec::new(), jobs })
     }
 
     /// Tells what a buildpack did to the layers of others, and seals its own.
     ///
     /// # Errors
-    /// When it changed what must not be changed, or that cannot be told.
+    /// When it changed what must not be changed, or that cannot be told, or its layers cannot be sealed.
     pub(crate) fn after(
         &mut self,
         buildpack: &GroupElement,
-        dir: &Path,
         layers: &[FoundLayer],
         observer: &dyn Observer,
     ) -> Result<(), Failure> {
@@ -109,21 +137,97 @@ impl<'a> Watch<'a> {
         found.iter().for_each(|changes| announce(changes, observer));
         refuse(&found)?;
         self.changes.extend(found);
-        let own = Sealed::of(self.choice, buildpack, dir, layers)
-            .map_err(|error| failed(&format!("the layers of {by}"), &error))?;
+        self.seal(buildpack, layers)
+    }
+
+    fn seal(&mut self, buildpack: &GroupElement, layers: &[FoundLayer]) -> Result<(), Failure> {
+        let folder = escape_id(&buildpack.id);
+        let dir = self.sealing.trees.layers.real.join(&folder);
+        let own = Sealed::of(self.choice, buildpack, &dir, layers)
+            .map_err(|error| failed(&format!("the layers of {}", buildpack.label()), &error))?;
+        for layer in layers {
+            let policy = self.choice.of_layer(&buildpack.id, layer.toml.sealed);
+            let is_wanted = layer.toml.types.launch || layer.toml.types.cache;
+            if policy == Policy::Off || !is_wanted || !layer.dir.is_dir() {
+                continue;
+            }
+            let taken = self.sealing.take(policy, Path::new(&folder).join(&layer.name), self.index);
+            let job = taken.map_err(|error| {
+                let what = format!("failed to build: cannot seal layer '{}:{}'", buildpack.id, layer.name);
+                Failure::caused(Exit::Build, what, &error)
+            })?;
+            if let Some(job) = job
+                && self.jobs.send(job).is_err()
+            {
+                return Err(Failure::new(
+                    Exit::Build,
+                    "failed to build: the thread that seals layers is gone",
+                ));
+            }
+        }
         self.of.retain(|of| of.buildpack != buildpack.id);
         self.of.push(own);
         Ok(())
     }
 
-    /// Leaves what was found for the phases that follow.
+    /// Ends; nothing more is to be packed.
+    fn end(self) -> Found {
+        Found { of: self.of, changes: self.changes }
+    }
+}
+
+/// Layers that are sealed, but for what is to be written once no process of a buildpack is left.
+pub(crate) struct Pending<'a> {
+    sealing: &'a Sealing<'a>,
+    index: Index,
+    found: Found,
+    made: Vec<Made>,
+}
+
+/// Runs what runs the buildpacks, with somebody who watches them; with nobody when nothing is to be sealed.
+///
+/// # Errors
+/// Those of `run`, and when the app cannot be listed.
+pub(crate) fn watch<'a, T>(
+    choice: &Choice,
+    sealing: &'a Sealing<'a>,
+    app_dir: &Path,
+    observer: &dyn Observer,
+    run: impl FnOnce(Option<&mut Watch<'_>>) -> Result<T, Failure>,
+) -> Result<(T, Option<Pending<'a>>), Failure> {
+    if choice.is_off() {
+        return Ok((run(None)?, None));
+    }
+    let index = Index::open(sealing.trees.layers.real, observer);
+    let stop = AtomicBool::new(false);
+    let (outcome, made) = std::thread::scope(|scope| {
+        let (jobs, taken) = channel();
+        let worker = scope.spawn(|| sealing.work(taken, &index, &stop));
+        let outcome = Watch::begin(choice, sealing, &index, app_dir, jobs)
+            .and_then(|mut watch| Ok((run(Some(&mut watch))?, watch.end())));
+        stop.store(outcome.is_err(), Ordering::Relaxed);
+        (outcome, worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let (outcome, found) = outcome?;
+    Ok((outcome, Some(Pending { sealing, index, found, made })))
+}
+
+impl Pending<'_> {
+    /// Leaves all for the phases that follow, and puts back what is not to be changed.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub(crate) fn finish(self, layers_dir: &Path) -> Result<(), Failure> {
-        write(layers_dir, self.changes).map_err(|error| {
+    /// When that is not possible.
+    pub(crate) fn finish(self, observer: &dyn Observer) -> Result<(), Failure> {
+        let layers_dir = self.sealing.trees.layers.real;
+        self.found.of.iter().try_for_each(|of| of.put_back(layers_dir)).map_err(|error| {
+            Failure::caused(Exit::Build, "failed to build: cannot discard the changes to layers", &error)
+        })?;
+        write(layers_dir, self.found.changes).map_err(|error| {
             Failure::caused(Exit::Build, "failed to build: cannot write the changes to layers", &error)
-        })
+        })?;
+        self.sealing.leave(self.made, observer)?;
+        self.index.save(observer);
+        Ok(())
     }
 }
 
@@ -143,39 +247,74 @@ impl Sealed {
             let policy = choice.of_layer(&buildpack.id, layer.toml.sealed);
             left.insert(layer.name.clone(), Left::of(policy, dir, &layer.name)?);
         }
+        // No layer has these names.
+        for name in NOT_LAYERS {
+            left.insert((*name).to_owned(), Left::of(choice.of_layer(&buildpack.id, None), dir, name)?);
+        }
         Ok(Self { buildpack: buildpack.id.clone(), dir: dir.to_owned(), layers: left })
     }
 
     /// What changed since the last look.
     fn look(&mut self, choice: &Choice, by: &str) -> Result<Vec<Changes>, SealError> {
         let mut found = Vec::new();
-        for (name, left) in self.layers.iter_mut().filter(|(_, left)| left.policy != Policy::Off) {
-            let now = Left::of(left.policy, &self.dir, name)?;
-            let files = left.differences(&now, name);
-            found.extend(changes(by, &format!("{}:{name}", self.buildpack), left.policy, files));
-            *left = now;
-        }
         let policy = choice.of_layer(&self.buildpack, None);
         for name in names(&self.dir)? {
-            if policy == Policy::Off || self.layers.contains_key(&name) {
-                continue;
+            if policy != Policy::Off && !self.layers.contains_key(&name) {
+                self.layers.insert(name, Left::nothing(policy));
             }
-            let now = Left::of(policy, &self.dir, &name)?;
-            let file = FileChange { kind: ChangeKind::Created.to_string(), path: format!("{name}.toml") };
-            found.extend(changes(by, &format!("{}:{name}", self.buildpack), policy, vec![file]));
-            self.layers.insert(name, now);
+        }
+        for (name, left) in self.layers.iter_mut().filter(|(_, left)| left.policy != Policy::Off) {
+            let now = State::of(&self.dir, name)?;
+            let files = left.seen.differences(&now, name);
+            found.extend(changes(by, &format!("{}:{name}", self.buildpack), left.policy, files));
+            left.seen = now;
         }
         Ok(found)
+    }
+
+    /// Makes the documents what they were. The contents of layers stay as they are: those that export have them sealed.
+    fn put_back(&self, layers_dir: &Path) -> Result<(), SealError> {
+        let is_discarded = |left: &Left| left.policy == Policy::Discard && left.seen != left.sealed;
+        let folder = escape_id(&self.buildpack);
+        for (name, left) in self.layers.iter().filter(|(_, left)| is_discarded(left)) {
+            let path = files::below(layers_dir, Path::new(&folder).join(format!("{name}.toml")))?;
+            match &left.sealed.toml {
+                Some(bytes) if left.seen.toml != left.sealed.toml => {
+                    files::write(&path, &String::from_utf8_lossy(bytes))?;
+                }
+                None => files::remove(&path)?,
+                Some(_) => {}
+            }
+            if left.sealed.contents.is_empty() && !NOT_LAYERS.contains(&name.as_str()) {
+                files::remove(&files::below(layers_dir, Path::new(&folder).join(name))?)?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl Left {
     fn of(policy: Policy, dir: &Path, name: &str) -> Result<Self, SealError> {
-        if policy == Policy::Off {
-            return Ok(Self { policy, contents: Listing::default(), toml: None });
-        }
+        let sealed = if policy == Policy::Off { State::nothing() } else { State::of(dir, name)? };
+        Ok(Self { policy, seen: sealed.clone(), sealed })
+    }
+
+    /// A layer that its buildpack did not leave.
+    fn nothing(policy: Policy) -> Self {
+        Self { policy, sealed: State::nothing(), seen: State::nothing() }
+    }
+}
+
+impl State {
+    fn nothing() -> Self {
+        Self { contents: Listing::default(), toml: None }
+    }
+
+    fn of(dir: &Path, name: &str) -> Result<Self, SealError> {
         let toml = files::read_bytes(&dir.join(format!("{name}.toml")), Links::Refuse, MAX_DOCUMENT)?;
-        Ok(Self { policy, contents: Listing::of(&dir.join(name))?, toml })
+        let is_layer = !NOT_LAYERS.contains(&name);
+        let contents = if is_layer { Listing::of(&dir.join(name))? } else { Listing::default() };
+        Ok(Self { contents, toml })
     }
 
     fn differences(&self, now: &Self, name: &str) -> Vec<FileChange> {
@@ -258,12 +397,13 @@ struct Record {
     changes: Vec<Changes>,
 }
 
-/// Removes what an earlier build found.
+/// Removes what an earlier build found and sealed.
 ///
 /// # Errors
 /// When it cannot be removed.
 pub(crate) fn forget(layers_dir: &Path) -> Result<(), FileError> {
-    files::remove(&path(layers_dir)?)
+    files::remove(&path(layers_dir)?)?;
+    bytes::forget(layers_dir)
 }
 
 fn path(layers_dir: &Path) -> Result<PathBuf, FileError> {

@@ -18,7 +18,6 @@ pub enum Policy {
     /// They are told, and are in the image.
     Warn,
     /// They are told, and the image has the layers as their own buildpacks left them.
-    #[serde(skip)]
     Discard,
     /// The build fails.
     Error,
@@ -26,14 +25,14 @@ pub enum Policy {
 
 /// A text that is no policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no policy for sealed layers; there are off, warn and error")]
+#[error("'{0}' is no policy for sealed layers; there are off, warn, discard and error")]
 pub struct BadPolicy(pub String);
 
 impl FromStr for Policy {
     type Err = BadPolicy;
 
     fn from_str(text: &str) -> Result<Self, BadPolicy> {
-        [Self::Off, Self::Warn, Self::Error]
+        [Self::Off, Self::Warn, Self::Discard, Self::Error]
             .into_iter()
             .find(|policy| policy.to_string() == text)
             .ok_or_else(|| BadPolicy(text.to_owned()))
@@ -210,7 +209,7 @@ mod tests {
 
     #[test]
     fn policies_are_words() {
-        for policy in [Policy::Off, Policy::Warn, Policy::Error] {
+        for policy in [Policy::Off, Policy::Warn, Policy::Discard, Policy::Error] {
             assert_eq!(policy.to_string().parse(), Ok(policy));
         }
         assert_eq!("".parse::<Policy>(), Err(BadPolicy(String::new())));

@@ -23,6 +23,7 @@ mod output;
 mod registry;
 mod run;
 mod sbom;
+mod sealed;
 mod source;
 mod trace;
 mod transfers;

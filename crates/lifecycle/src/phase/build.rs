@@ -1,12 +1,15 @@
 //! The phase `build`.
 
-use super::{Context, detect};
+use super::{Context, detect, threads};
 use crate::documents;
 use crate::leftovers;
 use strata_decide::seal::Choice;
+use strata_layer::{Compression, Owner};
+use strata_phases::build;
 use strata_phases::detect::Detected;
+use strata_phases::export::Trees;
+use strata_phases::seal::{self, Sealing};
 use strata_phases::{Failure, Observer};
-use strata_phases::{build, seal};
 use strata_spec::analyzed::Analyzed;
 use strata_spec::exit::Exit;
 use strata_spec::plan::Plan;
@@ -29,17 +32,34 @@ pub(super) fn build(context: &Context<'_>, detected: &Detected, analyzed: &Analy
         Failure::caused(Exit::InvalidArguments, "failed to build: cannot seal layers", &error)
     })?;
     let operator = seal::operators_word(&context.inputs.build_config_dir)?;
-    let sealed = Choice { asked, default: Policy::Warn, operator };
+    let choice = Choice { asked, default: Policy::Warn, operator };
+    let sealing = Sealing {
+        trees: Trees { owner: owner(context), ..super::export::trees(&context.inputs, Exit::Build)? },
+        compression: if context.inputs.use_daemon { Compression::None } else { Compression::Gzip },
+        threads: threads(),
+    };
     leftovers::adopt()
         .map_err(|error| Failure::caused(Exit::Build, "failed to build: cannot adopt processes", &error))?;
     let _timer = context.log.timer("Builder");
     // A buildpack may count on what an earlier one left running; the image must not.
-    let outcome = build::run(detected, &around, &sealed, &|| 0, context.log);
+    let outcome = build::run(detected, &around, &choice, &sealing, &|| 0, context.log);
     let left_over = leftovers::end().map_err(|error| {
         Failure::caused(Exit::Build, "failed to build: cannot end leftover processes", &error)
     })?;
     if left_over > 0 {
         context.log.warn(format!("buildpacks left {left_over} process(es) running; they were ended"));
     }
-    outcome.map(drop)
+    outcome?.seal(context.log).map(drop)
+}
+
+/// The owner of layers in the image. The builder is not told, but it is whoever builds.
+fn owner(context: &Context<'_>) -> Owner {
+    let Context { inputs, environment, .. } = context;
+    let or_own = |variable: &str, id: u32, own: u32| {
+        u64::from(if id != 0 || environment.variable(variable).is_some() { id } else { own })
+    };
+    Owner {
+        uid: or_own("CNB_USER_ID", inputs.uid, rustix::process::getuid().as_raw()),
+        gid: or_own("CNB_GROUP_ID", inputs.gid, rustix::process::getgid().as_raw()),
+    }
 }

@@ -10,7 +10,7 @@ const BUILDPACK: BuildpackApi = BuildpackApi::V0_12;
 /// What the first buildpack makes: a layer for all purposes.
 const MAKE: &str = r#"
 mkdir -p $L/tool/bin $L/tool/lib/sub; echo tool > $L/tool/bin/tool; echo lib > $L/tool/lib/lib; echo sub > $L/tool/lib/sub/sub
-ln -s bin/tool $L/tool/link
+ln -sfn bin/tool $L/tool/link
 printf '[types]\nbuild = true\nlaunch = true\ncache = true\n' > $L/tool.toml
 mkdir -p $L/other; echo other > $L/other/file
 printf '[types]\nlaunch = true\n' > $L/other.toml
@@ -80,7 +80,10 @@ const DEEDS: &[(&str, &[&str])] = &[
     ("mv $T/lib/lib $A/other/lib", &["a:other: created lib", "a:tool: deleted lib/lib"]),
     ("mkdir $L/own; mv $T/lib $L/own/lib", &["a:tool: deleted lib"]),
     ("printf '[types]\\nlaunch = true\\n' > $T.toml", &["a:tool: changed tool.toml"]),
-    ("mkdir $A/new; printf '[types]\\nlaunch = true\\n' > $A/new.toml", &["a:new: created new.toml"]),
+    (
+        "mkdir $A/new; printf '[types]\\nlaunch = true\\n' > $A/new.toml",
+        &["a:new: created new.toml, created "],
+    ),
     (
         "touch -r $T/lib/lib t; echo bil > $T/lib/lib; touch -r t $T/lib/lib; rm t",
         &["a:tool: touched lib/lib"],
@@ -147,6 +150,153 @@ fn what_is_changed_ends_the_build_under_error() {
             ],
         );
         assert!(!world.has("layers/config"), "{deed}");
+    }
+}
+
+/// The layers of the image and of the cache, by their names.
+fn layers(world: &World) -> Vec<String> {
+    let cache: serde_json::Value =
+        serde_json::from_str(&world.read("cache/committed/io.buildpacks.lifecycle.cache.metadata")).unwrap();
+    let mut layers = Vec::new();
+    for (place, metadata) in [("image", world.metadata()), ("cache", cache)] {
+        for buildpack in metadata["buildpacks"].as_array().unwrap() {
+            for (name, layer) in buildpack["layers"].as_object().unwrap() {
+                let (sha, types) = (&layer["sha"], [&layer["build"], &layer["launch"], &layer["cache"]]);
+                layers.push(format!("{place} {}:{name} {sha} {types:?}", buildpack["key"]));
+            }
+        }
+    }
+    layers
+}
+
+#[test]
+fn what_is_changed_is_told_and_not_exported_under_discard() {
+    for (deed, expected) in DEEDS {
+        let world = world("");
+        build(&world, "off");
+        let before = layers(&world);
+        assert_eq!(before.len(), 3, "{before:?}");
+        world
+            .add(&Buildpack::new("b", BUILDPACK).build(&format!("A=${{L%/*}}/a T=${{L%/*}}/a/tool\n{deed}")));
+        // Nothing is there that could be reused instead.
+        for path in ["cache/committed", "images/index.docker.io/library/app"] {
+            world.remove(path);
+        }
+        world.next_build();
+        let log = build(&world, "discard");
+        assert_eq!(layers(&world), before, "{deed}");
+        let expected: Vec<_> =
+            expected.iter().map(|line| format!("b@1 {}", line.replacen(": ", " discarded: ", 1))).collect();
+        assert_eq!(told(&world), expected, "{deed}");
+        assert!(!log.contains("Warning: buildpack"), "{deed}: {log}");
+        // And again, with all that could be reused.
+        world.next_build();
+        build(&world, "discard");
+        assert_eq!(layers(&world), before, "{deed}");
+    }
+}
+
+#[test]
+fn what_follows_sees_the_changes_even_when_they_are_discarded() {
+    let world = world("echo more >> $T/bin/tool; printf 'x = 1\\n' >> $A/store.toml");
+    world.add(&Buildpack::new("c", BUILDPACK).build("cat ${L%/*}/a/tool/bin/tool"));
+    world.order(&[&["a", "b", "c"]]);
+    let log = build(&world, "discard");
+    assert!(log.contains("tool\nmore\n"), "{log}");
+    assert_eq!(
+        told(&world),
+        ["b@1 a:store discarded: created store.toml", "b@1 a:tool discarded: changed bin/tool"]
+    );
+    assert!(!world.has("layers/a/store.toml"));
+}
+
+/// Puts in the place of the sealed bytes of a layer what a platform or a process could have put there.
+#[test]
+fn sealed_bytes_that_were_touched_are_refused_and_those_that_are_gone_are_done_without() {
+    type Deed = (&'static str, fn(&World), Result<&'static str, &'static str>);
+    let blob = "layers/@exported/a/tool.blob";
+    let deeds: [Deed; 6] = [
+        ("none", |_| {}, Ok("")),
+        ("all are gone", |world| world.remove("layers/@exported"), Ok("")),
+        ("the blob is gone", |world| world.remove("layers/@exported/a/tool.blob"), Ok("are gone")),
+        (
+            "other bytes",
+            |world| {
+                let blob = "layers/@exported/a/tool.blob";
+                let mut bytes = fs::read(world.path(blob)).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                world.write(blob, bytes);
+            },
+            Err("have the digest"),
+        ),
+        ("fewer bytes", |world| world.write("layers/@exported/a/tool.blob", "x"), Err("bytes came")),
+        ("no record", |world| world.write("layers/@exported/a/tool.json", "{"), Err("cannot understand")),
+    ];
+    for (name, deed, expected) in deeds {
+        let world = world("echo more >> $T/bin/tool");
+        world.run("analyzer", &["app"]).ok();
+        world.run("detector", &[]).ok();
+        world.run("builder", &["-sealed-layers", "discard"]).ok();
+        assert!(world.has(blob));
+        deed(&world);
+        let outcome = world.export(&["app"]);
+        match expected {
+            Ok(words) => assert!(outcome.ok().contains(words), "{name}: {}", outcome.out),
+            Err(words) => drop(outcome.fails(62, &["failed to export", "a:tool", words])),
+        }
+    }
+}
+
+#[test]
+fn what_a_buildpack_writes_in_the_place_of_sealed_bytes_does_not_count() {
+    let record = "mkdir -p ${L%/*}/@exported/a; echo '{}' > ${L%/*}/@exported/a/tool.json; echo x > ${L%/*}/@exported/a/tool.blob";
+    for deed in
+        [record, "rm -rf ${L%/*}/@exported; ln -s /nowhere ${L%/*}/@exported", "ln -s .. ${L%/*}/@exported/a"]
+    {
+        let world = world(deed);
+        world.run("analyzer", &["app"]).ok();
+        world.run("detector", &[]).ok();
+        let outcome = world.run("builder", &["-sealed-layers", "discard"]);
+        if deed == record {
+            outcome.ok();
+            world.export(&["app"]).ok();
+            let sha = world.metadata()["buildpacks"][0]["layers"]["tool"]["sha"].as_str().unwrap().to_owned();
+            let files = world.files(&sha);
+            assert!(
+                files.iter().any(|(path, text)| path.ends_with("/tool/bin/tool") && text == "tool\n"),
+                "{files:?}"
+            );
+        } else {
+            outcome.fails(52, &["cannot seal layer"]);
+        }
+        // Under warn nothing is sealed, and whoever looks for it follows no link.
+        world.run("builder", &["-sealed-layers", "warn"]).ok();
+        let outcome = world.export(&["app"]);
+        if deed == record {
+            outcome.ok();
+        } else {
+            outcome.fails(62, &["cannot use layer", "symbolic link"]);
+        }
+    }
+}
+
+#[test]
+fn sealed_bytes_are_used_as_long_as_the_tree_is_what_they_were_made_of() {
+    for (deed, is_used) in [("", true), ("echo more >> $T/bin/tool", false)] {
+        let world = world(deed);
+        world.run("analyzer", &["app"]).ok();
+        world.run("detector", &[]).ok();
+        world.run("builder", &["-sealed-layers", "warn"]).ok();
+        world.remove("layers/a/other/file");
+        // Whoever reads the blob of the tool finds it broken; whoever reads the tree does not look.
+        world.write("layers/@exported/a/tool.blob", "x");
+        let outcome = world.export(&["app"]);
+        if is_used {
+            outcome.fails(62, &["a:tool", "bytes came"]);
+        } else {
+            outcome.ok();
+        }
     }
 }
 

@@ -47,7 +47,7 @@ impl<'a> Assembly<'a> {
 
     /// Puts all layers on top, and names them in the label.
     pub(super) fn add_layers(&mut self, label: &mut LifecycleMetadata) -> Result<(), Failure> {
-        let (wanted, buildpacks) = wanted::all(self.export)?;
+        let (wanted, buildpacks) = wanted::all(self.export, self.observer)?;
         label.buildpacks = buildpacks;
         let maker = Maker::new(self.export, self.output, self.image.family());
         let mut slices =

@@ -2,8 +2,10 @@
 
 use super::{Export, Place, failed};
 use crate::build::{FoundLayer, find_layers};
+use crate::event::Observer;
 use crate::failure::Failure;
 use crate::files::{self, FileError};
+use crate::seal;
 use std::path::Path;
 use strata_decide::export as decide;
 use strata_layer::{Content, GeneratedEntry, Owner, Source};
@@ -58,8 +60,11 @@ impl Slot {
 }
 
 /// All layers, and the label's part about buildpacks, in which their digests are missing.
-pub(super) fn all<'a>(export: &'a Export<'a>) -> Result<(Vec<Wanted<'a>>, Vec<BuildpackLayers>), Failure> {
-    let mut plan = Plan { export, wanted: Vec::new() };
+pub(super) fn all<'a>(
+    export: &'a Export<'a>,
+    observer: &'a dyn Observer,
+) -> Result<(Vec<Wanted<'a>>, Vec<BuildpackLayers>), Failure> {
+    let mut plan = Plan { export, observer, wanted: Vec::new() };
     let mut buildpacks = Vec::new();
     for (at, buildpack) in export.group.iter().enumerate() {
         buildpacks.push(plan.buildpack(at, buildpack)?);
@@ -76,6 +81,7 @@ pub(super) fn all<'a>(export: &'a Export<'a>) -> Result<(Vec<Wanted<'a>>, Vec<Bu
 
 struct Plan<'a> {
     export: &'a Export<'a>,
+    observer: &'a dyn Observer,
     wanted: Vec<Wanted<'a>>,
 }
 
@@ -141,8 +147,11 @@ impl<'a> Plan<'a> {
         let id = format!("{}:{name}", buildpack.id);
         let known = self.previous_entry(&buildpack.id, name).map(|known| known.sha.as_str());
         let refused = |why: String| Failure::new(Exit::Export, format!("failed to export: {why}"));
-        let source = if layer.dir.is_dir() {
-            Some(self.tree(&Path::new(&escape_id(&buildpack.id)).join(name))?)
+        let Export { trees, index, .. } = self.export;
+        let source = seal::source_of(trees, index, &buildpack.id, name, self.observer)
+            .map_err(|error| failed(&format!("cannot use layer '{id}'"), &error))?;
+        let source = if source.is_some() {
+            source
         } else if layer.toml.types.cache {
             return Err(refused(format!("layer '{id}' is cache=true but has no contents")));
         } else if known.is_none() {
