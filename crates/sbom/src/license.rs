@@ -1,12 +1,16 @@
 //! Licenses in documents that take expressions of SPDX only.
 
 use spdx::expression::ExprNode;
-use spdx::{Expression, LicenseItem};
+use spdx::{Expression, LicenseItem, ParseMode};
+
+/// The list still has names that are not to be used any more, and buildpacks use them.
+const MODE: ParseMode =
+    ParseMode { allow_deprecated: true, allow_postfix_plus_on_gpl: true, ..ParseMode::STRICT };
 
 /// Whether the text is an expression whose licenses are all on the list of SPDX. One that refers to a license text of its
 /// own document says nothing in another.
 pub(crate) fn is_expression(text: &str) -> bool {
-    Expression::parse(text).is_ok_and(|expression| {
+    Expression::parse_mode(text, MODE).is_ok_and(|expression| {
         expression.iter().all(|node| match node {
             ExprNode::Req(wanted) => {
                 let is_listed = matches!(wanted.req.license, LicenseItem::Spdx { .. });
@@ -44,6 +48,8 @@ mod tests {
             ("MIT", true),
             ("MIT OR Apache-2.0", true),
             ("GPL-2.0-only WITH Classpath-exception-2.0", true),
+            ("GPL-2.0 WITH Classpath-exception-2.0", true),
+            ("GPL-2.0+", true),
             ("LicenseRef-own", false),
             ("The MIT License", false),
             ("", false),

@@ -1,5 +1,7 @@
 //! What images are made of: the bill beside an image, the command that shows it, and the validators of both formats.
 
+mod sources;
+
 use crate::bench::{Bench, Buildpack, Done, tool};
 use crate::registry::Registry;
 use serde_json::{Value, json};

@@ -5,9 +5,11 @@ use super::{Format, Listing, ReadError, parse};
 use crate::component::{Component, Kind};
 use serde::Deserialize;
 
+// The buildpacks of Paketo that use libpak write these names with capitals, which the JSON of Go takes for the same.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
+    #[serde(alias = "Artifacts")]
     artifacts: Option<Limited<Artifact>>,
     #[serde(default)]
     artifact_relationships: Limited<Relationship>,
@@ -15,18 +17,19 @@ struct Document {
 
 #[derive(Deserialize)]
 struct Artifact {
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, alias = "ID", deserialize_with = "text")]
     id: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, alias = "Name", deserialize_with = "text")]
     name: String,
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, alias = "Version", deserialize_with = "text")]
     version: String,
-    #[serde(default, rename = "type", deserialize_with = "text")]
+    #[serde(default, rename = "type", alias = "Type", deserialize_with = "text")]
     kind: String,
+    #[serde(alias = "PURL")]
     purl: Option<String>,
-    #[serde(default)]
+    #[serde(default, alias = "Licenses")]
     licenses: Limited<License>,
-    #[serde(default)]
+    #[serde(default, alias = "CPEs")]
     cpes: Limited<Cpe>,
 }
 
@@ -125,6 +128,11 @@ mod tests {
             assert!(listing.uses["1"].contains("2"));
             assert_eq!(listing.components["2"].kind, Kind::Application);
         }
+        let capitals = br#"{"Artifacts":[{"ID":"1","Name":"JRE","Version":"17","Type":"UnknownPackage","FoundBy":"libpak","Licenses":["MIT"],
+            "CPEs":["cpe:2.3:a:o:jre:17:*:*:*:*:*:*:*"],"PURL":"pkg:generic/jre@17"}]}"#;
+        let listing = read(capitals).unwrap();
+        let jre = &listing.components["1"];
+        assert_eq!((jre.key().as_str(), jre.cpes.len(), jre.licenses.len()), ("pkg:generic/jre@17", 1, 1));
         let error = read(b"{}").unwrap_err().to_string();
         assert!(error.contains("no artifacts"), "{error}");
     }
