@@ -375,3 +375,69 @@ fn an_app_image_is_not_replaced_by_a_cache() {
     let refused = cache.begin().err().unwrap();
     assert!(refused.to_string().contains("some/app"), "{refused}");
 }
+
+/// Where the disk is that is full; set for a run of this program in namespaces of its own.
+const FULL_DISK: &str = "STRATA_TEST_FULL_DISK";
+
+#[test]
+fn a_full_disk_leaves_the_last_generation() {
+    #[expect(clippy::disallowed_methods, reason = "how a test is run is not asked by the program")]
+    let disk = std::env::var_os(FULL_DISK).map(PathBuf::from);
+    if let Some(disk) = disk {
+        return on_a_full_disk(&disk);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script =
+        "mount -t tmpfs -o size=4m none \"$1\" && exec \"$2\" --exact a_full_disk_leaves_the_last_generation";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+        .arg(dir.path())
+        .arg(std::env::current_exe().unwrap())
+        .env(FULL_DISK, dir.path())
+        .output()
+        .unwrap_or_else(|error| panic!("this test needs unshare: {error}"));
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// Whether a write failed because there was no room.
+fn is_full<T>(outcome: Result<T, strata_store::StoreError>) -> bool {
+    let Err(error) = outcome else { return false };
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(error) = source {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+fn on_a_full_disk(disk: &Path) {
+    let cache = VolumeCache::open(disk).unwrap();
+    let kept = "kept".repeat(100_000);
+    let ids = fill(&cache, &[&kept], "{\"n\":1}");
+    let is_as_before = || {
+        assert_eq!(cache.metadata().unwrap().as_deref(), Some("{\"n\":1}\n"));
+        assert!(read(&cache, &ids[0]).is_some_and(|bytes| bytes == tar(&kept)));
+        assert!(!disk.join("staging").exists() && !disk.join("committed-backup").exists());
+    };
+    // A layer that does not fit.
+    let mut writer = cache.begin().unwrap();
+    assert_eq!(writer.reuse(&ids[0], Check::Contents).unwrap(), Reuse::Taken);
+    assert!(is_full(writer.add(&layer(&"large".repeat(1_000_000)), &Packer::new(1))));
+    drop(writer);
+    is_as_before();
+    // No room for the document.
+    let ballast = disk.join("ballast");
+    let filled = io::copy(&mut io::repeat(0), &mut fs::File::create(&ballast).unwrap());
+    assert!(filled.is_err_and(|error| error.kind() == io::ErrorKind::StorageFull));
+    let mut writer = cache.begin().unwrap();
+    assert_eq!(writer.reuse(&ids[0], Check::Size(tar(&kept).len() as u64)).unwrap(), Reuse::Taken);
+    assert!(is_full(writer.commit("{\"n\":2}")));
+    is_as_before();
+    fs::remove_file(ballast).unwrap();
+    fill(&cache, &["new"], "{\"n\":3}");
+    assert_eq!(cache.metadata().unwrap().as_deref(), Some("{\"n\":3}\n"));
+}
