@@ -8,6 +8,8 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use strata_oci::Platform;
+use strata_store::{Layout, Store, host_architecture, scratch};
 
 /// An image whose layers no pipe has room for.
 fn built(bench: &Bench) {
@@ -245,4 +247,44 @@ fn a_build_goes_straight_to_where_it_is_wanted() {
         assert_eq!(done.code, code, "{output}: {done:#?}");
         assert!(done.stderr.contains(expected) && !done.stdout.contains("DETECTING"), "{output}: {done:#?}");
     }
+}
+
+#[test]
+fn of_an_index_all_platforms_are_copied_or_one() {
+    let bench = Bench::new();
+    let layout = Layout::open_or_create(bench.path("many")).unwrap();
+    let images = ["amd64", "arm64", "s390x"].map(|architecture| {
+        let base = scratch::base(architecture, 1000, 1000, "1980-01-01T00:00:01Z").unwrap();
+        base.put_in(&layout, &[]).unwrap();
+        let platform = Platform::new("linux", architecture);
+        layout.clone().for_platform(platform).read_image().unwrap().unwrap().encoded()
+    });
+    let index = layout.put_images(&images, &["all".to_owned()]).unwrap().to_string();
+    let registry = Registry::start(&bench);
+    let there = format!("registry:{}/many:v1", registry.host);
+    for (from, to) in
+        [("oci:many:all", &*there), (&there, "oci-archive:many.tar"), ("oci-archive:many.tar", "kept")]
+    {
+        assert_eq!(strata(&bench, &["copy", from, to, "--all"]).ok().digest(), index, "{from} {to}");
+        for image in &images {
+            let platform = format!("{}/{}", image.platform.os, image.platform.architecture);
+            let seen = json(strata(&bench, &["inspect", to, "--json", "--platform", &platform]));
+            assert_eq!(seen["digest"], image.manifest_digest.to_string(), "{to} {platform}");
+        }
+        strata(&bench, &["validate", to]).ok().says("0 errors");
+    }
+    let arm = ["copy", &there, "oci:arm", "--platform", "linux/arm64"];
+    assert_eq!(strata(&bench, &arm).ok().digest(), images[1].manifest_digest.to_string());
+    // Where there is room for one only, it is the one for this machine, unless another is chosen.
+    for (platform, expected) in [(None, host_architecture()), (Some("linux/s390x"), "s390x")] {
+        let chosen = platform.map(|platform| ["--platform", platform]);
+        let args =
+            [&["copy", &there, "docker-archive:one.tar"][..], chosen.as_ref().map_or(&[], |args| &args[..])];
+        strata(&bench, &args.concat()).ok();
+        let seen = json(strata(&bench, &["inspect", "docker-archive:one.tar", "--json"]));
+        assert_eq!(seen["architecture"], expected);
+    }
+    let refused = strata(&bench, &["copy", &there, "oci:none", "--platform", "linux/riscv64"]);
+    assert_eq!(refused.code, 62, "{refused:#?}");
+    assert!(refused.stderr.contains("linux/riscv64") && !bench.path("none").exists(), "{refused:#?}");
 }
