@@ -43,6 +43,11 @@ fn main() -> ExitCode {
     let places = places::Places::from_environment();
     let outcome = match args.command {
         args::Command::Build(build) => build::run(&build, &places),
+        args::Command::Builder(args::BuilderCommand::Create(create)) => builder::create(&create, &places),
+        args::Command::Builder(args::BuilderCommand::Prune(prune)) => builder::prune(&prune, &places),
+        args::Command::Buildpack(args::BuildpackCommand::Package(package)) => {
+            builder::package(&package, &places)
+        }
         args::Command::Run(run) => run::run(&run, &places),
         args::Command::Inspect(inspect) => inspect::run(&inspect, &places),
         args::Command::Attach(attach) => attach::run(&attach, &places),

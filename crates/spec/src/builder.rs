@@ -28,6 +28,9 @@ pub struct Builder {
     /// The images that apps are built on.
     #[serde(default)]
     pub run: RunImages,
+    /// The lifecycle that goes into the builder's image.
+    #[serde(default)]
+    pub lifecycle: LifecycleSource,
 }
 
 /// One `[[buildpacks]]`.
@@ -53,6 +56,33 @@ pub struct BuildImage {
     /// `host`, or an image reference; empty means `host`.
     #[serde(default)]
     pub image: String,
+    /// What the operator sets for buildpacks.
+    #[serde(default)]
+    pub env: Vec<BuildVariable>,
+}
+
+/// One `[[build.env]]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct BuildVariable {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    #[serde(default)]
+    pub value: String,
+    /// What happens to a value that is there, as the suffix of an environment file.
+    #[serde(default)]
+    pub suffix: String,
+    /// What stands between two values.
+    #[serde(default)]
+    pub delim: String,
+}
+
+/// `[lifecycle]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct LifecycleSource {
+    /// An archive, relative to `builder.toml`; empty for none.
+    #[serde(default)]
+    pub uri: String,
 }
 
 /// `[run]`.

@@ -1,7 +1,7 @@
 //! The labels of a buildpackage: an image that carries a buildpack and those that it is made of
-//! (distribution specification, "Buildpackage").
+//! (distribution specification, "Buildpackage"); and `package.toml`, which says what goes into one.
 
-use crate::doc::DocError;
+use crate::doc::{DocError, from_toml};
 use crate::labels::{from_json, null_is_default};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -43,6 +43,36 @@ pub struct Module {
 /// When the text is not JSON or a member has the wrong type.
 pub fn parse_modules(text: &str) -> Result<Modules, DocError> {
     from_json::<Option<Modules>>(text).map(Option::unwrap_or_default)
+}
+
+/// `package.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct PackageToml {
+    /// The buildpack.
+    pub buildpack: Part,
+    /// What it is made of.
+    pub dependencies: Vec<Part>,
+}
+
+/// A buildpack in `package.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Part {
+    /// A folder, an archive or an image; paths are relative to `package.toml`.
+    pub uri: String,
+    /// An image, in the words of older files.
+    pub image: String,
+}
+
+impl PackageToml {
+    /// Parses `package.toml`.
+    ///
+    /// # Errors
+    /// When the text is not TOML or a key has the wrong type.
+    pub fn parse(text: &str) -> Result<Self, DocError> {
+        from_toml(text)
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub mod inputs;
 pub mod labels;
 pub mod launch;
 pub mod layer;
+pub mod lifecycle;
 pub mod metadata;
 pub mod order;
 pub mod origins;

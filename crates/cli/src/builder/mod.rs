@@ -1,6 +1,8 @@
 //! Where the buildpacks come from: a builder's image or folder, or buildpacks named one by one.
 
+mod create;
 mod image;
+mod make;
 mod place;
 mod shelf;
 
@@ -10,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use strata_decide::order::{Asked, combine};
 use strata_phases::{Failure, Observer, files};
-use strata_spec::builder::Builder;
+use strata_spec::builder::{Builder, BuildpackSource};
 use strata_spec::exit::Exit;
 use strata_spec::order::{Order, OrderElement};
 use strata_spec::run::RunImage;
@@ -19,6 +21,7 @@ use strata_store::Unpacked;
 use strata_store::source::Surroundings;
 use strata_store::unpacked::Held;
 
+pub(crate) use create::{create, package, prune};
 pub(crate) use image::BuildImage;
 use shelf::Shelf;
 
@@ -120,7 +123,18 @@ fn from_folder(
         ..Kit::default()
     };
     let mut shelf = Shelf { kit: &mut kit, surroundings, unpacked, threads: threads() };
-    for source in &builder.buildpacks {
+    put_listed(&mut shelf, &builder.buildpacks, &path, base)?;
+    Ok(kit)
+}
+
+/// Takes in the buildpacks that a `builder.toml` lists.
+fn put_listed(
+    shelf: &mut Shelf<'_>,
+    listed: &[BuildpackSource],
+    path: &Path,
+    base: &Path,
+) -> Result<(), Failure> {
+    for source in listed {
         let named = if source.uri.is_empty() { &source.image } else { &source.uri };
         let place = shelf.place(named, base)?;
         let Some(found) = shelf.add(&place)? else { continue };
@@ -136,5 +150,5 @@ fn from_folder(
             }
         }
     }
-    Ok(kit)
+    Ok(())
 }

@@ -467,3 +467,111 @@ fn a_buildpack_does_not_get_out_of_the_builder() {
     build(&bench, "oci:other", &[]).ok().says("at /home/builder");
     bench.is_clean_soon();
 }
+
+/// A base to build in, in the layout `base`.
+fn base(bench: &Bench) {
+    Builder::new(bench, "base", &[]).write();
+}
+
+#[test]
+fn builders_are_made_and_built_with() {
+    let bench = Bench::new();
+    base(&bench);
+    run_image(&bench);
+    package(&bench, "package");
+    let own = bench.add(&Buildpack::new("e2e/own").build("echo built by e2e/own with $GIVEN"));
+    bench.write("lifecycle/lifecycle.toml", "[lifecycle]\nversion = \"0.21.0\"\n[apis.buildpack]\nsupported = [\"0.7\"]\n[apis.platform]\nsupported = [\"0.8\"]\n");
+    bench.write("lifecycle/lifecycle/creator", "a program");
+    tool(
+        "tar",
+        &[
+            "-czf",
+            bench.path("lifecycle.tgz").to_str().unwrap(),
+            "-C",
+            bench.path("lifecycle").to_str().unwrap(),
+            ".",
+        ],
+    );
+    let text = format!(
+        "description = \"made here\"\n[lifecycle]\nuri = \"lifecycle.tgz\"\n[[buildpacks]]\nuri = \"{}\"\n[[buildpacks]]\nuri = \"oci:package\"\n\
+         [[order]]\n[[order.group]]\nid = \"e2e/meta\"\n[[order.group]]\nid = \"e2e/own\"\nversion = \"1.0.0\"\noptional = true\n\
+         [build]\nimage = \"oci:base\"\n[[build.env]]\nname = \"GIVEN\"\nvalue = \"all\"\n\
+         [run]\n[[run.images]]\nimage = \"oci:run\"\n",
+        own.display()
+    );
+    bench.write("builder.toml", &text);
+    let create = |to: &str| Done::of(bench.strata(["builder", "create", to, "--layout-dir", "images"]));
+    let digest = create("my/builder").ok().digest();
+    for to in ["oci:again", "oci-archive:again.tar"] {
+        assert_eq!(create(to).ok().digest(), digest, "{to}");
+    }
+    Done::of(bench.strata(["validate", "oci:again"])).ok().says("good: 0 errors, 0 warnings");
+    let done = bench.build(&["--builder", "my/builder"], &[]).ok();
+    assert_eq!(built_by(&done), ["e2e/a", "e2e/b", "e2e/own with all"]);
+    let config: Value = serde_json::from_str(&tool(
+        "skopeo",
+        &["inspect", "--config", &format!("oci:{}", bench.path("again").display())],
+    ))
+    .unwrap();
+    let label = |name: &str| -> Value {
+        serde_json::from_str(config["config"]["Labels"][name].as_str().unwrap()).unwrap()
+    };
+    assert_eq!(label("io.buildpacks.builder.metadata")["lifecycle"]["version"], "0.21.0");
+    assert_eq!(label("io.buildpacks.buildpack.order")[0]["group"][0]["version"], "2");
+    let layers = label("io.buildpacks.buildpack.layers");
+    for id in ["e2e/meta", "e2e/a", "e2e/b", "e2e/own"] {
+        let diff_id = &layers[id].as_object().unwrap().values().next().unwrap()["layerDiffID"];
+        assert!(config["rootfs"]["diff_ids"].as_array().unwrap().contains(diff_id), "{id}");
+    }
+    // What cannot be a builder is said before anything is written.
+    for (change, message) in [
+        (text.replace("e2e/meta", "e2e/none"), "the order names e2e/none, which is not among the buildpacks"),
+        (text.replace("oci:base", "host"), "names no image to build in"),
+        (text.replace("oci:base", "oci:run2"), "oci:run2"),
+        (text.replace("lifecycle.tgz", "none.tgz"), "cannot use the lifecycle none.tgz"),
+    ] {
+        bench.write("builder.toml", &change);
+        let done = create("oci:refused");
+        assert!(done.code != 0 && done.stderr.contains(message), "{message}: {done:#?}");
+        assert!(!bench.path("refused").exists());
+    }
+}
+
+#[test]
+fn buildpackages_are_made_and_built_with() {
+    let bench = Bench::new();
+    base(&bench);
+    run_image(&bench);
+    let one = bench.add(&Buildpack::new("e2e/one").build("echo built by e2e/one"));
+    let strata = |args: &[&str]| Done::of(bench.strata(args));
+    let one = one.to_str().unwrap();
+    let digest = strata(&["buildpack", "package", "one.cnb", "--path", one]).ok().digest();
+    assert_eq!(strata(&["buildpack", "package", "oci:one", "--path", one]).ok().digest(), digest);
+    let meta = "api = \"0.11\"\n[buildpack]\nid = \"e2e/meta\"\nversion = \"2\"\n";
+    bench.add_meta("meta", &format!("{meta}{}", order(&["e2e_one@1.0.0".into()])));
+    let done = strata(&["buildpack", "package", "meta.cnb", "--path", "buildpacks/meta"]);
+    assert!(done.code != 0 && done.stderr.contains("e2e/one@1.0.0, which is not among"), "{done:#?}");
+    bench.write(
+        "package.toml",
+        "[buildpack]\nuri = \"buildpacks/meta\"\n[[dependencies]]\nuri = \"one.cnb\"\n",
+    );
+    strata(&["buildpack", "package", "meta.cnb", "--config", "package.toml"]).ok();
+    strata(&["validate", "oci-archive:meta.cnb"]).ok().says("good: 0 errors, 0 warnings");
+    for (buildpack, builder) in [("one.cnb", "oci:base"), ("meta.cnb", "oci:base"), ("oci:one", "oci:base")] {
+        let done = build(&bench, builder, &["--buildpack", buildpack]).ok();
+        assert_eq!(built_by(&done), ["e2e/one"], "{buildpack}");
+    }
+    let done = strata(&["buildpack", "package", "x.cnb", "--path", "app"]);
+    assert!(done.stderr.contains("it has no buildpack.toml") && !bench.path("x.cnb").exists(), "{done:#?}");
+}
+
+#[test]
+fn unpacked_layers_are_removed_when_nobody_uses_them() {
+    let bench = Bench::new();
+    Builder::new(&bench, "builder", &[teller(&bench)]).write();
+    build(&bench, "oci:builder", &[]).ok();
+    let prune = |args: &[&str]| Done::of(bench.strata([&["builder", "prune"], args].concat())).ok();
+    prune(&["--unused-for", "1"]).says("Removed 0 unpacked layers");
+    prune(&[]).says("Removed 4 unpacked layers");
+    build(&bench, "oci:builder", &[]).ok().says("Unpacking 4 of 4");
+}

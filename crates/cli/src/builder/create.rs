@@ -1,0 +1,207 @@
+//! `strata builder create`, `strata builder prune` and `strata buildpack package`.
+
+use super::Kit;
+use super::make::{Maker, entry, lifecycle_in, target};
+use super::place::Place;
+use super::shelf::Shelf;
+use crate::earlier::threads;
+use crate::images::{self, Names, failure, surroundings};
+use crate::places::Places;
+use crate::show::{print, print_err};
+use crate::{Outcome, args, user};
+use std::path::Path;
+use std::time::Duration;
+use strata_decide::package::{self, Module, OrderError};
+use strata_layer::{Owner, Source as Tree};
+use strata_oci::Image;
+use strata_phases::{Failure, files};
+use strata_spec::builder::Builder;
+use strata_spec::buildpackage::PackageToml;
+use strata_spec::exit::Exit;
+use strata_spec::labels;
+use strata_spec::lifecycle::Lifecycle;
+use strata_store::{Unpacked, host_architecture};
+
+/// Runs `strata builder create`.
+pub(crate) fn create(args: &args::BuilderCreate, places: &Places) -> Outcome {
+    let surroundings = surroundings(places, &args.store);
+    let unpacked = Unpacked::new(places.unpacked_layers());
+    let to = target(&args.to)?;
+    let what = format!("cannot make the builder '{}'", args.to);
+    let builder = files::read(&args.config, Builder::parse)
+        .map_err(|error| Failure::caused(Exit::InvalidArguments, what.clone(), &error))?
+        .ok_or_else(|| {
+            Failure::new(Exit::InvalidArguments, format!("{what}: there is no {}", args.config.display()))
+        })?;
+    let refused = |problem: String| Failure::new(Exit::InvalidArguments, format!("{what}: {problem}"));
+    if ["", "host"].contains(&builder.build.image.as_str()) {
+        return Err(refused(format!("{} names no image to build in", args.config.display()))
+            .hint("[build] image = \"…\""));
+    }
+    let base_dir = args.config.parent().unwrap_or(Path::new("."));
+    let (store, stored) = images::open(&builder.build.image, &surroundings, None, Names::Anywhere)?;
+    let owner = user::of_build(stored.image.config())
+        .map_err(|problem| refused(format!("{}: {problem}", builder.build.image)))?;
+    let mut kit = Kit::default();
+    let mut shelf =
+        Shelf { kit: &mut kit, surroundings: &surroundings, unpacked: &unpacked, threads: threads() };
+    super::put_listed(&mut shelf, &builder.buildpacks, &args.config, base_dir)?;
+    let mut maker = Maker::new(stored.image.clone(), &args.to)?;
+    maker.take_base(&*store)?;
+    maker.add(&Tree::Generated(folders(owner)), "Builder: folders")?;
+    let lifecycle = add_lifecycle(&mut maker, &builder, base_dir, &unpacked)?;
+    let modules = maker.add_buildpacks(&kit)?;
+    describe(&mut maker, &builder, &modules, lifecycle.as_ref())
+        .map_err(|error| refused(error.to_string()))??;
+    maker.write(&to, &args.to, &surroundings)?;
+    if lifecycle.is_none() {
+        print_err("Without [lifecycle] uri, only strata builds with this builder; pack wants one in it");
+    }
+    Ok(0)
+}
+
+/// The folders that a build needs.
+fn folders(owner: Owner) -> Vec<strata_layer::GeneratedEntry> {
+    let of_root =
+        ["/cnb", "/cnb/build-config", "/cnb/build-config/env", "/cnb/buildpacks", "/cnb/extensions"];
+    let mut entries: Vec<_> = of_root.map(|name| entry(name, Owner::ROOT, None)).into();
+    entries.push(entry("/layers", owner, None));
+    entries.extend(["/platform", "/platform/env"].map(|name| entry(name, Owner::ROOT, None)));
+    entries.push(entry("/workspace", owner, None));
+    entries
+}
+
+/// Adds the lifecycle that `builder.toml` names, if it does.
+fn add_lifecycle(
+    maker: &mut Maker,
+    builder: &Builder,
+    base: &Path,
+    unpacked: &Unpacked,
+) -> Result<Option<Lifecycle>, Failure> {
+    let uri = &builder.lifecycle.uri;
+    if uri.is_empty() {
+        return Ok(None);
+    }
+    let what = format!("cannot use the lifecycle {uri}");
+    let refused = |problem: &str| Failure::new(Exit::InvalidArguments, format!("{what}: {problem}"));
+    let path = base.join(uri.strip_prefix("file://").unwrap_or(uri));
+    if !path.is_file() {
+        return Err(refused("there is no such file")
+            .hint("download it first; [lifecycle] uri is an archive with lifecycle.toml in it"));
+    }
+    let held = unpacked.hold_file(&path);
+    let held = held.map_err(|error| failure(Exit::InvalidArguments, &what, &error))?;
+    let dir = held.dirs().first().cloned().unwrap_or_default();
+    let (programs, description) = lifecycle_in(&dir);
+    let lifecycle = files::read(&description, Lifecycle::parse)
+        .map_err(|error| Failure::caused(Exit::InvalidArguments, what.clone(), &error))?
+        .ok_or_else(|| refused("it has no lifecycle.toml"))?;
+    if !programs.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        return Err(refused("it has no folder 'lifecycle'"));
+    }
+    let source = Tree::Dir {
+        dir: programs,
+        as_path: "/cnb/lifecycle".to_owned(),
+        parents: Vec::new(),
+        owner: Owner::ROOT,
+    };
+    maker.add(&source, &format!("Lifecycle: {}", lifecycle.lifecycle.version))?;
+    Ok(Some(lifecycle))
+}
+
+/// Adds order, run images and labels.
+fn describe(
+    maker: &mut Maker,
+    builder: &Builder,
+    modules: &[Module],
+    lifecycle: Option<&Lifecycle>,
+) -> Result<Result<(), Failure>, OrderError> {
+    let order = package::resolve(&builder.order, modules)?;
+    package::check_composites(modules)?;
+    let file = |name: &str, text: String| entry(name, Owner::ROOT, Some(text));
+    let mut entries: Vec<_> = package::build_config(&builder.build.env)
+        .into_iter()
+        .map(|(name, text)| file(&format!("/cnb/build-config/env/{name}"), text))
+        .collect();
+    entries.push(file("/cnb/order.toml", package::order_toml(&order)));
+    entries.push(file("/cnb/run.toml", package::run_toml(&builder.run.images)));
+    if let Some(first) = builder.run.images.first() {
+        entries.push(file("/cnb/stack.toml", package::stack_toml(first)));
+    }
+    let added = maker.add(&Tree::Generated(entries), "Builder: order and run images").map(drop);
+    let label = package::builder_label(builder, modules, lifecycle, env!("CARGO_PKG_VERSION"));
+    let config = maker.image.config_mut();
+    config.set_working_dir("/layers");
+    config.set_label(labels::BUILDER_METADATA, &label);
+    config.set_label(labels::BUILDPACK_LAYERS, &package::layers_label(modules));
+    config.set_label(labels::BUILDER_ORDER, &package::order_label(&order));
+    Ok(added)
+}
+
+/// Runs `strata buildpack package`.
+pub(crate) fn package(args: &args::BuildpackPackage, places: &Places) -> Outcome {
+    let surroundings = surroundings(places, &args.store);
+    let unpacked = Unpacked::new(places.unpacked_layers());
+    let to = target(&args.to)?;
+    let what = format!("cannot make the buildpackage '{}'", args.to);
+    let refused = |problem: String| Failure::new(Exit::InvalidArguments, format!("{what}: {problem}"));
+    let broken = |error| Failure::caused(Exit::InvalidArguments, what.clone(), &error);
+    let beside = args.path.join("package.toml");
+    let config = args.config.as_ref().unwrap_or(&beside);
+    let listed = files::read(config, PackageToml::parse).map_err(broken)?;
+    if let (None, Some(config)) = (&listed, &args.config) {
+        return Err(refused(format!("there is no {}", config.display())));
+    }
+    let listed = listed.unwrap_or_default();
+    let base = if args.config.is_some() { config.parent().unwrap_or(Path::new(".")) } else { &args.path };
+    let mut kit = Kit::default();
+    let mut shelf =
+        Shelf { kit: &mut kit, surroundings: &surroundings, unpacked: &unpacked, threads: threads() };
+    let main = if listed.buildpack.uri.is_empty() { "." } else { &listed.buildpack.uri };
+    let main = add(&mut shelf, main, base)?.ok_or_else(|| refused("there is no builder here".to_owned()))?;
+    for dependency in &listed.dependencies {
+        let named = if dependency.uri.is_empty() { &dependency.image } else { &dependency.uri };
+        add(&mut shelf, named, base)?;
+    }
+    let platform = args.platform.clone();
+    let (os, arch) = platform.map_or_else(
+        || ("linux".to_owned(), host_architecture().to_owned()),
+        |platform| (platform.os, platform.architecture),
+    );
+    let mut maker = Maker::new(Image::empty(&os, &arch), &args.to)?;
+    let modules = maker.add_buildpacks(&kit)?;
+    package::check_composites(&modules).map_err(|error| {
+        refused(error.to_string()).hint("list it under [[dependencies]] in a package.toml")
+    })?;
+    let is_main = |module: &&Module| {
+        let info = &module.descriptor.buildpack;
+        (&info.id, &info.version) == (&main.id, &main.version)
+    };
+    let descriptor = modules.iter().find(is_main).map(|module| module.descriptor.clone()).unwrap_or_default();
+    let config = maker.image.config_mut();
+    config.set_label(labels::BUILDPACKAGE_METADATA, &package::package_label(&descriptor));
+    config.set_label(labels::BUILDPACK_LAYERS, &package::layers_label(&modules));
+    maker.write(&to, &args.to, &surroundings)?;
+    Ok(0)
+}
+
+fn add(
+    shelf: &mut Shelf<'_>,
+    text: &str,
+    base: &Path,
+) -> Result<Option<strata_spec::order::OrderElement>, Failure> {
+    let place: Place = shelf.place(text, base)?;
+    shelf.add(&place)
+}
+
+/// Runs `strata builder prune`.
+pub(crate) fn prune(args: &args::BuilderPrune, places: &Places) -> Outcome {
+    let unused_for = Duration::from_secs(args.unused_for.saturating_mul(24 * 60 * 60));
+    let swept = Unpacked::new(places.unpacked_layers()).sweep(unused_for);
+    let swept = swept.map_err(|error| failure(Exit::Other, "cannot remove unpacked layers", &error))?;
+    print(&format!("Removed {} unpacked layers", swept.layers));
+    if swept.in_use > 0 {
+        print(&format!("  in use   {}", swept.in_use));
+    }
+    Ok(0)
+}
