@@ -117,7 +117,7 @@ pub(crate) struct Build {
     pub(crate) annotation: Vec<Label>,
     /// Whether a bill of materials is put beside the image, as CycloneDX and SPDX
     #[arg(long, value_name = "WHEN", default_value = "auto")]
-    pub(crate) sbom: SbomWhen,
+    pub(crate) sbom: Beside,
     /// What the buildpacks reach
     #[arg(long, value_name = "NETWORK", default_value = "host")]
     pub(crate) network: NetworkArg,
@@ -126,6 +126,8 @@ pub(crate) struct Build {
     pub(crate) volume: Vec<Volume>,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
@@ -259,15 +261,42 @@ pub(crate) struct CacheArgs {
     pub(crate) previous_image: Option<String>,
 }
 
-/// Where the bill of materials goes.
+/// When something is put beside an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SbomWhen {
+pub(crate) enum Beside {
     /// Where it is in nobody's way: beside images that Strata keeps, in registries, in layouts under a tag
     Auto,
     /// Also in OCI archives and in layouts without a tag, where some programs expect one thing and no more
     Always,
     /// Nowhere
     Never,
+}
+
+/// What is said of where layers come from.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Where layers come from")]
+pub(crate) struct ReportArgs {
+    /// Also write the report of the build to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Whether a report is put beside the image
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) origins: Beside,
+    /// A TOML file with a table of your own for the report
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report_extra: Option<PathBuf>,
+    /// Fail when a layer comes back whose origin is unknown, or with =discard have it made anew
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "fail")]
+    pub(crate) require_origins: Option<RequireOrigins>,
+}
+
+/// What is to be done when an origin is unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RequireOrigins {
+    /// The build fails
+    Fail,
+    /// The layer is made anew
+    Discard,
 }
 
 /// Run an image in a sandbox
@@ -432,7 +461,7 @@ pub(crate) struct Copy {
     pub(crate) no_referrers: bool,
     /// Whether the bill of materials comes along that Strata put beside the image
     #[arg(long, value_name = "WHEN", default_value = "auto", conflicts_with = "no_referrers")]
-    pub(crate) sbom: SbomWhen,
+    pub(crate) sbom: Beside,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]

@@ -4,14 +4,14 @@ use crate::app::Copy;
 use crate::args::{self, NetworkArg, Volume};
 use crate::base::{self, Base, SCRATCH_USER};
 use crate::builder::{self, Kit};
-use crate::earlier::{Earlier, Finder, threads};
+use crate::earlier::{self, Earlier, Finder, threads};
 use crate::images::surroundings;
 use crate::inside::{self, Said, Task};
 use crate::interrupt::Interrupt;
 use crate::output::{Finished, Output};
 use crate::places::Places;
 use crate::show::{Show, Stream};
-use crate::{Outcome, given, launcher, sbom, source};
+use crate::{Outcome, given, launcher, report, sbom, source};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -25,11 +25,13 @@ use strata_decide::export as decide;
 use strata_layer::{Owner, Packer};
 use strata_oci::Reference;
 use strata_phases::cache::Keep;
-use strata_phases::export::{Export, Place, Trees};
+use strata_phases::export::{Export, Exported, Place, Trees};
 use strata_phases::index::Index;
+use strata_phases::origins::Origins;
 use strata_phases::{Event, Failure, Observer, export, files, saving};
 use strata_sandbox::{Io, Job, Mount, Network, Root, Sandbox, SandboxError, Spec, WorkDir};
 use strata_spec::PlatformApi;
+use strata_spec::cache::CacheMetadata;
 use strata_spec::exit::Exit;
 use strata_spec::metadata::Metadata;
 use strata_store::source::Surroundings;
@@ -120,45 +122,169 @@ fn build(
 
     in_sandbox(args, &kit, &work, &base, places, &target, &earlier, show, interrupt)?;
 
-    let metadata = files::read(&work.layers.join("config/metadata.toml"), Metadata::parse)
-        .map_err(|error| Failure::caused(Exit::Export, "failed to export", &error))?
-        .ok_or_else(|| {
-            Failure::new(Exit::Export, "failed to export: the build left no config/metadata.toml")
-        })?;
-    let index = Index::open(&work.layers, show);
-    let packer = Packer::new(threads());
-    let keep = Keep {
-        group: &metadata.buildpacks,
-        trees: work.trees(base.owner),
-        index: &index,
-        api: PlatformApi::NEWEST,
-        packer: &packer,
+    let built = Built {
+        args,
+        places,
+        kit: &kit,
+        work: &work,
+        base: &base,
+        source: &source,
+        target: &target,
+        created: &created,
+        earlier: &earlier,
+        show,
+        interrupt,
     };
-    let exported = export_image(
-        args, &work, &base, &metadata, &source, &target, &created, &keep, &earlier, show, interrupt,
-    )?;
-    let is_elsewhere = |output: &&Output| output.path() != Some(target.layout.dir());
-    let elsewhere = target.output.as_ref().filter(is_elsewhere);
-    let takes_sbom = target.output.as_ref().is_some_and(|output| output.takes_sbom(args.sbom));
-    if takes_sbom || target.name.is_some() && args.sbom != args::SbomWhen::Never {
-        let name = target.name.as_ref().map_or_else(String::new, Reference::to_string);
-        sbom::attach(&target.layout, &name, places, show);
-    }
-    if let Some(output) = elsewhere {
-        let source = Finished { layout: &target.layout, image: &exported.encoded, with_sbom: takes_sbom };
-        output.write(&source, target.name.as_ref(), &surroundings, show)?;
-    }
-    let kept = target.name.iter().map(Reference::to_string);
-    let names = kept.chain(target.output.as_ref().and_then(Output::name)).collect();
-    show.event(Event::Image {
-        names,
-        digest: exported.encoded.manifest_digest.to_string(),
-        size: exported.size,
-        process: exported.process,
-    });
-    earlier.keep(&keep, show);
+    built.publish(&surroundings)?;
     work_dir.close().map_err(sandbox_failure)?;
     Ok(0)
+}
+
+/// A build whose buildpacks are done.
+struct Built<'a> {
+    args: &'a args::Build,
+    places: &'a Places,
+    kit: &'a Kit,
+    work: &'a Work,
+    base: &'a Base,
+    source: &'a source::Found,
+    target: &'a Target,
+    created: &'a str,
+    earlier: &'a Earlier<'a>,
+    show: &'a Show,
+    interrupt: &'a Interrupt,
+}
+
+impl Built<'_> {
+    /// Makes the image, fills the cache, and then tells of both in the report. Nobody waits for the cache, unless the
+    /// report has to go elsewhere with the image.
+    fn publish(&self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
+        let Self { args, work, base, target, earlier, show, .. } = *self;
+        let metadata = files::read(&work.layers.join("config/metadata.toml"), Metadata::parse)
+            .map_err(|error| Failure::caused(Exit::Export, "failed to export", &error))?
+            .ok_or_else(|| {
+                Failure::new(Exit::Export, "failed to export: the build left no config/metadata.toml")
+            })?;
+        let index = Index::open(&work.layers, show);
+        let packer = Packer::new(threads());
+        let cache = earlier.open(show);
+        let report = report::Build {
+            args: &args.report,
+            places: self.places,
+            layers_dir: &work.layers,
+            platform_dir: &work.platform,
+            metadata: &metadata,
+            project: &self.source.project,
+            kit: self.kit,
+            base,
+            previous: earlier.previous(),
+            cache: cache.as_deref(),
+        };
+        let origins = report::gather(&report, show)?;
+        let (exported, outputs) = self.export(&metadata, &index, &packer, &origins)?;
+        let remember = |metadata: &CacheMetadata| origins.records(Some(&exported.made), metadata);
+        let keep = Keep {
+            group: &metadata.buildpacks,
+            trees: work.trees(base.owner),
+            index: &index,
+            api: PlatformApi::NEWEST,
+            packer: &packer,
+            remember: Some(&remember),
+        };
+        let kept_as = target.name.iter().map(Reference::to_string);
+        let image = Event::Image {
+            names: kept_as.chain(target.output.as_ref().and_then(Output::name)).collect(),
+            digest: exported.encoded.manifest_digest.to_string(),
+            size: exported.size,
+            process: exported.process.clone(),
+        };
+        let takes = |when| target.output.as_ref().is_some_and(|output| output.takes(when));
+        let is_kept = |when| takes(when) || target.name.is_some() && when != args::Beside::Never;
+        if is_kept(args.sbom) {
+            let name = target.name.as_ref().map_or_else(String::new, Reference::to_string);
+            sbom::attach(&target.layout, &name, self.places, show);
+        }
+        let is_elsewhere = |output: &&Output| output.path() != Some(target.layout.dir());
+        let output = target.output.as_ref().filter(is_elsewhere);
+        let write = |with_report| -> Result<(), Failure> {
+            if let Some(output) = output {
+                let Exported { encoded, .. } = &exported;
+                let digest = encoded.manifest_digest;
+                let beside = report::beside(&target.layout, digest, takes(args.sbom), with_report)?;
+                let finished = Finished { layout: &target.layout, image: encoded, beside: &beside };
+                output.write(&finished, target.name.as_ref(), surroundings, show)?;
+            }
+            show.event(image.clone());
+            Ok(())
+        };
+        // Otherwise nobody waits for the cache, of which the report tells.
+        let waits = output.is_some() && takes(args.report.origins);
+        if !waits {
+            write(false)?;
+        }
+        let kept = cache.as_deref().and_then(|cache| earlier::keep(&keep, cache, show));
+        let is_reported = is_kept(args.report.origins);
+        report::finish(&report, &origins, &exported, kept.as_ref(), (&outputs, is_reported), show)?;
+        if waits { write(true) } else { Ok(()) }
+    }
+
+    /// Makes the image where it is kept.
+    fn export(
+        &self,
+        metadata: &Metadata,
+        index: &Index,
+        packer: &Packer,
+        origins: &Origins,
+    ) -> Result<(Exported, Vec<saving::Output>), Failure> {
+        let Self { args, work, base, source, target, .. } = *self;
+        let is_new = target.layout.dir().symlink_metadata().is_err();
+        let layout = Layout::open_or_create(target.layout.dir())
+            .map_err(|error| store_failure("cannot make the image's folder", &error))?;
+        let export = Export {
+            trees: work.trees(base.owner),
+            index,
+            app: Place { real: &work.app, seen: inside::APP },
+            group: &metadata.buildpacks,
+            metadata,
+            base: &base.stored,
+            base_store: &*base.store,
+            run_image: base.run_image.clone(),
+            launcher: launcher::BYTES,
+            launcher_info: launcher::info(),
+            annotations: &args.annotation,
+            process_type: args.process_type.as_deref(),
+            project: &source.project,
+            app_source_label: true,
+            standard: Some(&source.standard),
+            created: self.created,
+            exec_env: EXEC_ENV,
+            api: PlatformApi::NEWEST,
+            packer,
+            cancelled: self.interrupt.flag(),
+            previous: self.earlier.previous(),
+            may_be_sparse: false,
+            own_sboms: None,
+            origins: Some(origins),
+        };
+        let tags: Vec<String> = args
+            .tag
+            .iter()
+            .filter_map(|tag| tag.parse::<Reference>().ok()?.tag().map(str::to_owned))
+            .collect();
+        let place = |tag: Option<&String>| -> Box<dyn Store> {
+            Box::new(tag.map_or_else(|| layout.clone(), |tag| layout.clone().tagged(tag)))
+        };
+        let outputs: Vec<saving::Output> = match tags.as_slice() {
+            [] => vec![(layout.dir().display().to_string(), place(None))],
+            tags => tags.iter().map(|tag| (tag.clone(), place(Some(tag)))).collect(),
+        };
+        let outcome = export::run(&export, &outputs, self.show);
+        if outcome.is_err() && is_new && matches!(layout.read_image(), Ok(None)) {
+            // Whatever cannot be removed is an empty layout, which the next build uses.
+            fs::remove_dir_all(layout.dir()).unwrap_or_default();
+        }
+        outcome.map(|exported| (exported, outputs))
+    }
 }
 
 /// RFC 3339, from `SOURCE_DATE_EPOCH` when it is set.
@@ -464,63 +590,4 @@ fn spec(
         mounts,
         job: Job::Call { payload },
     })
-}
-
-#[expect(clippy::too_many_arguments, reason = "each is one input of the phase, none belongs to another")]
-fn export_image(
-    args: &args::Build,
-    work: &Work,
-    base: &Base,
-    metadata: &Metadata,
-    source: &source::Found,
-    target: &Target,
-    created: &str,
-    keep: &Keep<'_>,
-    earlier: &Earlier<'_>,
-    show: &Show,
-    interrupt: &Interrupt,
-) -> Result<export::Exported, Failure> {
-    let is_new = target.layout.dir().symlink_metadata().is_err();
-    let layout = Layout::open_or_create(target.layout.dir())
-        .map_err(|error| store_failure("cannot make the image's folder", &error))?;
-    let export = Export {
-        trees: keep.trees,
-        index: keep.index,
-        app: Place { real: &work.app, seen: inside::APP },
-        group: &metadata.buildpacks,
-        metadata,
-        base: &base.stored,
-        base_store: &*base.store,
-        run_image: base.run_image.clone(),
-        launcher: launcher::BYTES,
-        launcher_info: launcher::info(),
-        annotations: &args.annotation,
-        process_type: args.process_type.as_deref(),
-        project: &source.project,
-        app_source_label: true,
-        standard: Some(&source.standard),
-        created,
-        exec_env: EXEC_ENV,
-        api: PlatformApi::NEWEST,
-        packer: keep.packer,
-        cancelled: interrupt.flag(),
-        previous: earlier.previous(),
-        may_be_sparse: false,
-        own_sboms: None,
-    };
-    let tags: Vec<String> =
-        args.tag.iter().filter_map(|tag| tag.parse::<Reference>().ok()?.tag().map(str::to_owned)).collect();
-    let place = |tag: Option<&String>| -> Box<dyn Store> {
-        Box::new(tag.map_or_else(|| layout.clone(), |tag| layout.clone().tagged(tag)))
-    };
-    let outputs: Vec<saving::Output> = match tags.as_slice() {
-        [] => vec![(layout.dir().display().to_string(), place(None))],
-        tags => tags.iter().map(|tag| (tag.clone(), place(Some(tag)))).collect(),
-    };
-    let outcome = export::run(&export, &outputs, show);
-    if outcome.is_err() && is_new && matches!(layout.read_image(), Ok(None)) {
-        // Whatever cannot be removed is an empty layout, which the next build uses.
-        fs::remove_dir_all(layout.dir()).unwrap_or_default();
-    }
-    outcome
 }

@@ -102,8 +102,8 @@ impl Copy<'_> {
             What::Image(image) => read_referrers(store, [image.manifest_digest]),
         }?;
         // It can be made again; what others have attached cannot.
-        let takes_sbom = output::takes_sbom(&self.to, self.args.sbom);
-        found.retain(|tree| takes_sbom || !is_merged(tree));
+        let takes = output::takes(&self.to, self.args.sbom);
+        found.retain(|tree| takes || !is_merged(tree));
         Ok(found)
     }
 

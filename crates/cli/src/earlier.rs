@@ -13,6 +13,7 @@ use strata_phases::export::{Previous, Trees};
 use strata_phases::restore::{self, Restore};
 use strata_phases::{Failure, Observer};
 use strata_spec::PlatformApi;
+use strata_spec::cache::CacheMetadata;
 use strata_spec::exit::Exit;
 use strata_spec::group::GroupElement;
 use strata_spec::labels::LifecycleMetadata;
@@ -194,15 +195,8 @@ impl Earlier<'_> {
         }
     }
 
-    /// Fills the cache for the next build. The image is complete already, so nothing that fails here matters to it.
-    pub(crate) fn keep(&self, keep: &Keep<'_>, observer: &dyn Observer) {
-        let Some(cache) = self.open(observer) else { return };
-        if let Err(failure) = cache::run(keep, &*cache, observer) {
-            observer.warn(format!("the cache is not filled: {}", failure.chain()));
-        }
-    }
-
-    fn open(&self, observer: &dyn Observer) -> Option<Box<dyn Cache>> {
+    /// The cache; one that cannot be had is done without.
+    pub(crate) fn open(&self, observer: &dyn Observer) -> Option<Box<dyn Cache>> {
         let place = self.place.as_ref()?;
         let opened = match place {
             Place::Image(source, name) => image(source, name, self.surroundings, self.is_cleared),
@@ -216,6 +210,12 @@ impl Earlier<'_> {
             None
         })
     }
+}
+
+/// Fills the cache for the next build. The image is complete already, so nothing that fails here matters to it.
+pub(crate) fn keep(keep: &Keep<'_>, cache: &dyn Cache, observer: &dyn Observer) -> Option<CacheMetadata> {
+    let kept = cache::run(keep, cache, observer);
+    kept.map_err(|failure| observer.warn(format!("the cache is not filled: {}", failure.chain()))).ok()
 }
 
 /// How many layers are worked on side by side.

@@ -12,6 +12,7 @@ use strata_decide::seal::Choice;
 use strata_layer::{Compression, Owner};
 use strata_phases::detect::Surroundings;
 use strata_phases::export::{Parents, Place, Trees};
+use strata_phases::origins::Given;
 use strata_phases::seal::{self, Sealing};
 use strata_phases::{Event, Failure, Observer, build, detect, files};
 use strata_sandbox::Call;
@@ -188,6 +189,15 @@ fn phases(task: &Task, observer: &Pipe) -> Result<(), Failure> {
         compression: Compression::Gzip,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
     };
-    let built = build::run(&detected, &around, &choice, &sealing, &strata_sandbox::kill_leftovers, observer)?;
+    let given = Given::here(Vec::new());
+    let built = build::run(
+        &detected,
+        &around,
+        &choice,
+        &sealing,
+        Some(&given),
+        &strata_sandbox::kill_leftovers,
+        observer,
+    )?;
     built.seal(observer).map(drop)
 }

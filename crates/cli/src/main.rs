@@ -23,6 +23,7 @@ mod interrupt;
 mod launcher;
 mod output;
 mod places;
+mod report;
 mod run;
 mod sbom;
 mod show;

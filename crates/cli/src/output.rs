@@ -1,6 +1,6 @@
 //! Where `strata build --output` puts a copy of the image.
 
-use crate::args::{self, OutputFormat, SbomWhen};
+use crate::args::{self, Beside, OutputFormat};
 use crate::images::failure;
 use crate::places::Places;
 use crate::show::{Show, Stream};
@@ -11,7 +11,7 @@ use strata_oci::{Encoded, Reference};
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
 use strata_store::source::{Source, Surroundings};
-use strata_store::{Layout, Medium, Transfer, read_referrers};
+use strata_store::{Layout, Medium, Transfer, Tree};
 
 /// The image that was built.
 pub(crate) struct Finished<'a> {
@@ -19,8 +19,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) layout: &'a Layout,
     /// Its documents.
     pub(crate) image: &'a Encoded,
-    /// Whether what refers to it goes along.
-    pub(crate) with_sbom: bool,
+    /// What goes along with it.
+    pub(crate) beside: &'a [Tree],
 }
 
 /// A copy of the image, besides the one that is kept.
@@ -122,12 +122,12 @@ impl Output {
         }
     }
 
-    /// Whether the bill of materials goes along.
-    pub(crate) fn takes_sbom(&self, when: SbomWhen) -> bool {
+    /// Whether what lies beside the image goes along.
+    pub(crate) fn takes(&self, when: Beside) -> bool {
         match self {
             // Like a layout without a tag.
-            Self::Layout(_) => when == SbomWhen::Always,
-            Self::Archive(source) | Self::Place { source, .. } => takes_sbom(source, when),
+            Self::Layout(_) => when == Beside::Always,
+            Self::Archive(source) | Self::Place { source, .. } => takes(source, when),
         }
     }
 
@@ -145,16 +145,12 @@ impl Output {
         };
         let shown = self.name().unwrap_or_else(|| "standard output".to_owned());
         let written = target.and_then(|target| {
-            let Finished { layout, image, with_sbom } = *image;
-            let referrers = match with_sbom {
-                true => read_referrers(layout, [image.manifest_digest])?,
-                false => Vec::new(),
-            };
+            let Finished { layout, image, beside: referrers } = *image;
             let beside = referrers.iter().flat_map(|tree| &tree.blobs);
             let moved = watch(show, &shown, &Load::of(image.layers.iter().chain(beside)), |progress| {
                 let transfer = Transfer::new(target.store(), layout).watched(progress);
                 transfer.image(image, &[])?;
-                transfer.referrers(&referrers)
+                transfer.referrers(referrers)
             });
             match moved.outcome {
                 Ok(()) => target.finish(),
@@ -167,12 +163,12 @@ impl Output {
 
 /// Whether a bill of materials goes to a place. Programs that are given an archive or a folder and no tag take the only
 /// thing that is in it, or nothing.
-pub(crate) fn takes_sbom(to: &Source, when: SbomWhen) -> bool {
+pub(crate) fn takes(to: &Source, when: Beside) -> bool {
     let is_alone = matches!(to, Source::OciArchive { .. } | Source::Layout { tag: None, .. });
     match when {
-        SbomWhen::Auto => to.has_referrers() && !is_alone,
-        SbomWhen::Always => to.has_referrers(),
-        SbomWhen::Never => false,
+        Beside::Auto => to.has_referrers() && !is_alone,
+        Beside::Always => to.has_referrers(),
+        Beside::Never => false,
     }
 }
 

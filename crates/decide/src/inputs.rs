@@ -6,6 +6,7 @@
 pub mod check;
 pub mod value;
 
+use crate::origins::Require;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use strata_spec::inputs::{self as table, Input, LAYERS_PLACEHOLDER};
@@ -81,6 +82,16 @@ impl<'a> Sources<'a> {
         match self.flags.last(input) {
             Some(Value::Bool(value)) => *value,
             _ => self.variables(input).any(|(_, text)| value::parse_bool(text) == Some(true)),
+        }
+    }
+
+    /// Whether origins must be known. What is neither a truth value nor `discard` was meant to ask for something.
+    fn require(self, input: &Input) -> Require {
+        match self.text(input).as_str() {
+            "" => Require::Nothing,
+            "discard" => Require::Discard,
+            text if value::parse_bool(text) == Some(false) => Require::Nothing,
+            _ => Require::Known,
         }
     }
 
@@ -221,6 +232,12 @@ pub struct Inputs {
     pub project_metadata: PathBuf,
     /// `report.toml`.
     pub report: PathBuf,
+    /// The operator's own table for the report.
+    pub report_extra: Option<PathBuf>,
+    /// Whether the report says where layers come from.
+    pub report_origins: bool,
+    /// Whether that must be known of layers that come back.
+    pub require_origins: Require,
     /// The run image.
     pub run_image: Option<String>,
     /// The run image by the variable alone, whatever the flag said.
@@ -307,6 +324,11 @@ impl Inputs {
             process_type: from.optional(&table::PROCESS_TYPE),
             project_metadata: below_layers(&table::PROJECT_METADATA),
             report: below_layers(&table::REPORT),
+            report_extra: from.optional(&table::REPORT_EXTRA).map(PathBuf::from),
+            // Who requires origins wants the next build to find them.
+            report_origins: from.bool(&table::REPORT_ORIGINS)
+                || from.require(&table::REQUIRE_ORIGINS) != Require::Nothing,
+            require_origins: from.require(&table::REQUIRE_ORIGINS),
             run_image: from.optional(&table::RUN_IMAGE),
             run_image_of_env: without_flags.optional(&table::RUN_IMAGE),
             run: from.path(&table::RUN),

@@ -11,6 +11,7 @@ pub mod detect;
 pub mod export;
 pub mod inputs;
 pub mod order;
+pub mod origins;
 pub mod package;
 pub mod plan;
 pub mod prune;

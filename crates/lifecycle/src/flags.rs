@@ -54,7 +54,7 @@ pub(crate) fn parse(known: &[&Input], arguments: &[String]) -> Result<Parsed, St
         let Some((name, value)) = flag else { break };
         let input = find(known, name)?;
         let value = match (input.kind, value) {
-            (Kind::Bool, value) => value.unwrap_or("true"),
+            (Kind::Bool | Kind::Demand, value) => value.unwrap_or("true"),
             (_, Some(value)) => value,
             (_, None) => rest
                 .next()
@@ -108,7 +108,7 @@ pub(crate) fn usage(known: &[&Input], env: &std::collections::BTreeMap<String, S
     for input in known {
         let argument = match input.kind {
             Kind::Text => " string",
-            Kind::Bool => "",
+            Kind::Bool | Kind::Demand => "",
             Kind::Id => " int",
             Kind::Duration => " duration",
             Kind::List => " value",
@@ -123,7 +123,9 @@ pub(crate) fn usage(known: &[&Input], env: &std::collections::BTreeMap<String, S
 
 fn default_of(input: &Input, sources: Sources<'_>) -> Option<String> {
     match input.kind {
-        Kind::Text => Some(sources.text(input)).filter(|text| !text.is_empty()).map(|text| quoted(&text)),
+        Kind::Text | Kind::Demand => {
+            Some(sources.text(input)).filter(|text| !text.is_empty()).map(|text| quoted(&text))
+        }
         Kind::Bool => sources.bool(input).then(|| "true".to_owned()),
         // A variable that is no number is told when the phase runs.
         Kind::Id => sources.id(input).ok().filter(|id| *id != 0).map(|id| id.to_string()),

@@ -5,6 +5,8 @@ use crate::environment::{self, Own};
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
 use crate::files::{self, FileError};
+use crate::origins::Given;
+use crate::origins::witness::{self, Witness};
 use crate::process::{self, Ended, Invocation, Lines};
 use crate::sbom;
 use crate::seal::{self, Pending, Sealing, Watch};
@@ -61,7 +63,8 @@ impl Built<'_> {
 /// Runs the phase and writes `config/metadata.toml` and `sbom/`.
 ///
 /// `choice` says what becomes of changes to the layers of other buildpacks, `sealing` how layers are packed. `between` is
-/// called after each buildpack: it ends what the buildpack left running and says how many processes that were.
+/// called after each buildpack: it ends what the buildpack left running and says how many processes that were. With
+/// `witnessed`, it is taken down for the report which layers each buildpack found.
 ///
 /// # Errors
 /// [`Exit::BuildpackBuild`] when a `bin/build` fails, [`Exit::Build`] when what it leaves is not valid, or it changed
@@ -71,6 +74,7 @@ pub fn run<'a>(
     around: &Surroundings<'_>,
     choice: &Choice,
     sealing: &'a Sealing<'a>,
+    witnessed: Option<&Given>,
     between: &dyn Fn() -> usize,
     observer: &dyn Observer,
 ) -> Result<Built<'a>, Failure> {
@@ -82,8 +86,10 @@ pub fn run<'a>(
     let layers_dir = around.layers_dir;
     files::remove(&layers_dir.join("sbom")).map_err(|error| failed("clean the SBOM folder", &error))?;
     seal::forget(layers_dir).map_err(|error| failed("forget what an earlier build sealed", &error))?;
+    witness::forget(layers_dir).map_err(|error| failed("forget the build before", &error))?;
+    let mut witness = witnessed.map(|given| Witness::new(layers_dir, &detected.group.group, given));
     let (outcome, seal) = seal::watch(choice, sealing, around.app_dir, observer, |watch| {
-        buildpacks(detected, around, watch, between, observer)
+        buildpacks(detected, around, watch, witness.as_mut(), between, observer)
     })?;
     if around.api.has_sbom_layer() {
         sbom::collect(&outcome.sboms, layers_dir).map_err(|error| failed("gather SBOM files", &error))?;
@@ -99,6 +105,7 @@ pub fn run<'a>(
     files::remove(&config)
         .and_then(|()| files::write(&config.join("metadata.toml"), &metadata.to_toml(around.api)))
         .map_err(|error| failed("write the build's outcome", &error))?;
+    witness.iter().for_each(|witness| witness.write(observer));
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "build".into(), millis });
     Ok(Built { metadata, seal })
@@ -109,6 +116,7 @@ fn buildpacks(
     detected: &Detected,
     around: &Surroundings<'_>,
     mut watch: Option<&mut Watch<'_>>,
+    mut witness: Option<&mut Witness<'_>>,
     between: &dyn Fn() -> usize,
     observer: &dyn Observer,
 ) -> Result<Outcome, Failure> {
@@ -126,10 +134,12 @@ fn buildpacks(
     for buildpack in &detected.group.group {
         let began = Instant::now();
         observer.event(Event::BuildpackStarted { buildpack: buildpack.label() });
+        witness.iter_mut().for_each(|witness| witness.begin(buildpack));
         let layers = outcome.add(buildpack, around, between, observer)?;
         if let Some(watch) = &mut watch {
             watch.after(buildpack, &layers, observer)?;
         }
+        witness.iter_mut().for_each(|witness| witness.end(buildpack));
         let millis = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
         observer.event(Event::BuildpackFinished { buildpack: buildpack.label(), millis });
     }

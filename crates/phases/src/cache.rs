@@ -19,6 +19,7 @@ use strata_spec::cache::CacheMetadata;
 use strata_spec::exit::Exit;
 use strata_spec::group::GroupElement;
 use strata_spec::labels::{BuildpackLayers, LayerEntry, Sha};
+use strata_spec::origins::records::{KEY, Records};
 use strata_spec::values;
 use strata_store::StoreError;
 use strata_store::cache::{Cache, CacheWriter, Check, Reuse};
@@ -35,6 +36,8 @@ pub struct Keep<'a> {
     pub api: PlatformApi,
     /// What makes the layers.
     pub packer: &'a Packer,
+    /// Says what the cache is to remember of its layers. Asked last: it may wait for the image.
+    pub remember: Option<&'a dyn Fn(&CacheMetadata) -> Records>,
 }
 
 /// A cache in the making.
@@ -45,11 +48,11 @@ struct Filling<'a> {
     observer: &'a dyn Observer,
 }
 
-/// Fills the cache. A layer that cannot be kept is left out with a warning.
+/// Fills the cache, and gives what it holds then. A layer that cannot be kept is left out with a warning.
 ///
 /// # Errors
 /// When the cache cannot be written; it is then as it was before.
-pub fn run(input: &Keep<'_>, cache: &dyn Cache, observer: &dyn Observer) -> Result<(), Failure> {
+pub fn run(input: &Keep<'_>, cache: &dyn Cache, observer: &dyn Observer) -> Result<CacheMetadata, Failure> {
     let started = Instant::now();
     observer.event(Event::PhaseStarted { phase: "cache".into() });
     let what = format!("failed to export cache {}", cache.name());
@@ -64,12 +67,15 @@ pub fn run(input: &Keep<'_>, cache: &dyn Cache, observer: &dyn Observer) -> Resu
     if input.api.has_sbom_layer() {
         metadata.sbom = filling.sbom().map_err(|error| failed(&error))?;
     }
-    let json = metadata.to_json().map_err(|error| failed(&error))?;
+    let mut json = metadata.to_json().map_err(|error| failed(&error))?;
+    if let Some(remember) = input.remember {
+        json[KEY] = serde_json::to_value(remember(&metadata)).map_err(|error| failed(&error))?;
+    }
     filling.writer.commit(&strata_oci::go_json::to_string(&json)).map_err(|error| failed(&error))?;
     input.index.save(observer);
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "cache".into(), millis });
-    Ok(())
+    Ok(metadata)
 }
 
 /// Keeps the SBOM files of the image at hand: to fetch them from a daemon is to fetch the whole image. Nothing is kept

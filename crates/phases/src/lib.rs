@@ -16,6 +16,7 @@ mod extract;
 pub mod failure;
 pub mod files;
 pub mod index;
+pub mod origins;
 pub mod process;
 pub mod rebase;
 pub mod restore;

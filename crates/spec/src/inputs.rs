@@ -20,6 +20,8 @@ pub enum Kind {
     Id,
     /// A length of time, as Go writes it: `336h`.
     Duration,
+    /// Yes, no, or `discard`.
+    Demand,
     /// Texts: each use of the flag adds one, the variable has them separated by commas.
     List,
 }
@@ -171,6 +173,13 @@ inputs! {
         "file with the origin of the application", [always(Export), always(Create)];
     REPORT: Text "report", ["CNB_REPORT_PATH"], "<layers>/report.toml", "file for what was exported",
         [always(Export), always(Create), always(Rebase)];
+    // Strata's own: reports are parsed with grep, and cut off, by platforms that do not ask for more.
+    REPORT_EXTRA: Text "", ["CNB_REPORT_EXTRA"], "", "file with the operator's own table for the report", [];
+    REPORT_ORIGINS: Bool "report-origins", ["CNB_REPORT_ORIGINS"], "", "report where each layer comes from",
+        [always(Export), always(Create)];
+    REQUIRE_ORIGINS: Demand "require-origins", ["CNB_REQUIRE_ORIGINS"], "",
+        "fail when a layer comes back whose origin is unknown, or with =discard make it anew",
+        [always(Restore), always(Export), always(Create)];
     RUN: Text "run", ["CNB_RUN_PATH"], "/cnb/run.toml", "file with the run images",
         [from(Analyze, V0_12), from(Detect, V0_12), from(Restore, V0_14), from(Export, V0_12), from(Create, V0_12)];
     RUN_IMAGE: Text "run-image", ["CNB_RUN_IMAGE"], "", "name of the run image",
@@ -201,7 +210,8 @@ mod tests {
     type Change = (PlatformApi, &'static str);
 
     /// The flags of each phase: always, and what a version adds (`+`) or takes away (`-`). `layout` and
-    /// `layout-dir` of the rebaser, `sealed-layers`, and `oci` and `oci-dir` everywhere, are Strata's own additions.
+    /// `layout-dir` of the rebaser, and `oci`, `oci-dir`, `report-origins`, `require-origins` and `sealed-layers`
+    /// everywhere, are Strata's own.
     const EXPECTED: &[(Phase, &str, &[Change])] = &[
         (
             Analyze,
@@ -225,7 +235,7 @@ mod tests {
         ),
         (
             Restore,
-            "analyzed cache-dir cache-image gid group layers log-level no-color oci oci-dir skip-layers uid",
+            "analyzed cache-dir cache-image gid group layers log-level no-color oci oci-dir require-origins skip-layers uid",
             &[
                 (V0_10, "build-image"),
                 (V0_12, "daemon generated layout layout-dir"),
@@ -246,7 +256,8 @@ mod tests {
         (
             Export,
             "analyzed app cache-dir cache-image daemon gid group image launch-cache launcher layers log-level \
-             no-color oci oci-dir parallel process-type project-metadata report run-image stack uid",
+             no-color oci oci-dir parallel process-type project-metadata report report-origins require-origins run-image \
+             stack uid",
             &[
                 (V0_11, "launcher-sbom"),
                 (V0_12, "extended layout layout-dir run -stack"),
@@ -256,8 +267,8 @@ mod tests {
         (
             Create,
             "app buildpacks cache-dir cache-image daemon gid launch-cache launcher layers log-level no-color oci \
-             oci-dir order parallel platform previous-image process-type project-metadata report run-image \
-             sealed-layers skip-restore stack tag uid",
+             oci-dir order parallel platform previous-image process-type project-metadata report report-origins \
+             require-origins run-image sealed-layers skip-restore stack tag uid",
             &[
                 (V0_11, "build-config launcher-sbom"),
                 (V0_12, "layout layout-dir run"),

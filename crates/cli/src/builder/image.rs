@@ -8,7 +8,7 @@ use std::path::Path;
 use std::thread::available_parallelism;
 use strata_decide::detect::add_system;
 use strata_layer::Owner;
-use strata_oci::ImageConfig;
+use strata_oci::{Digest, ImageConfig};
 use strata_phases::{Failure, Observer};
 use strata_spec::DocError;
 use strata_spec::builder::{BuilderMetadata, parse_order_label};
@@ -29,6 +29,8 @@ const MAX_DOCUMENT: u64 = 4 << 20;
 pub(crate) struct BuildImage {
     /// As the person named it.
     pub(crate) name: String,
+    /// The checksum of its manifest.
+    pub(crate) digest: Digest,
     pub(crate) layers: Held,
     pub(crate) config: ImageConfig,
     /// Who builds, and owns what is built.
@@ -67,7 +69,7 @@ impl BuildImage {
         let layers = unpacked
             .hold(&*store, &stored.image, threads.min(4))
             .map_err(|error| images::failure(Exit::Other, &what, &error))?;
-        Ok(Self { name: name.to_owned(), layers, config, owner })
+        Ok(Self { name: name.to_owned(), digest: stored.manifest_digest, layers, config, owner })
     }
 }
 

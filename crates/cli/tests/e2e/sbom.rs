@@ -274,7 +274,8 @@ fn the_bill_goes_where_programs_expect_it() {
         (&["-t", "never", "--sbom", "never"], "never", 0),
         (&["-t", "kept", "-o", "both"], "kept", 2),
     ] {
-        Done::of(bench.build_command(args, &buildpack)).ok();
+        let args = [args, &["--origins", "never"]].concat();
+        Done::of(bench.build_command(&args, &buildpack)).ok();
         assert_eq!(count(image), expected, "{args:?}");
         // With or without, the image says the same of itself.
         assert!(keys(&rows(&bench, image, &[])).contains("lodash 1"), "{image}");

@@ -17,7 +17,7 @@ fn built(bench: &Bench) {
     File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
     fs::write(bench.path("app/random"), random).unwrap();
     let buildpack = bench.add(&probing());
-    bench.build(&["--sbom", "never"], &[buildpack]).ok();
+    bench.build(&["--sbom", "never", "--origins", "never"], &[buildpack]).ok();
 }
 
 fn strata(bench: &Bench, args: &[&str]) -> Done {

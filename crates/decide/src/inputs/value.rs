@@ -4,10 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 use strata_spec::inputs::Kind;
 
+/// What a [`Kind::Demand`] can be besides yes and no.
+const DISCARD: &str = "discard";
+
 /// The value of a flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// Of an input of kind [`Kind::Text`], or one element of a [`Kind::List`].
+    /// Of an input of kind [`Kind::Text`] or [`Kind::Demand`], or one element of a [`Kind::List`].
     Text(String),
     /// Yes or no.
     Bool(bool),
@@ -36,6 +39,8 @@ impl Value {
     pub fn parse(kind: Kind, text: &str) -> Result<Self, ValueError> {
         match kind {
             Kind::Text | Kind::List => Ok(Self::Text(text.to_owned())),
+            Kind::Demand if text == DISCARD || parse_bool(text).is_some() => Ok(Self::Text(text.to_owned())),
+            Kind::Demand => Err(ValueError::Form),
             Kind::Bool => parse_bool(text).map(Self::Bool).ok_or(ValueError::Form),
             Kind::Id => parse_literal(text).and_then(to_id).map(Self::Id),
             Kind::Duration => text.parse().map(Self::Duration),

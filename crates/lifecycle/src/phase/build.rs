@@ -8,6 +8,7 @@ use strata_layer::{Compression, Owner};
 use strata_phases::build;
 use strata_phases::detect::Detected;
 use strata_phases::export::Trees;
+use strata_phases::origins::{self, Given};
 use strata_phases::seal::{self, Sealing};
 use strata_phases::{Failure, Observer};
 use strata_spec::analyzed::Analyzed;
@@ -42,7 +43,8 @@ pub(super) fn build(context: &Context<'_>, detected: &Detected, analyzed: &Analy
         .map_err(|error| Failure::caused(Exit::Build, "failed to build: cannot adopt processes", &error))?;
     let _timer = context.log.timer("Builder");
     // A buildpack may count on what an earlier one left running; the image must not.
-    let outcome = build::run(detected, &around, &choice, &sealing, &|| 0, context.log);
+    let given = given(context)?;
+    let outcome = build::run(detected, &around, &choice, &sealing, given.as_ref(), &|| 0, context.log);
     let left_over = leftovers::end().map_err(|error| {
         Failure::caused(Exit::Build, "failed to build: cannot end leftover processes", &error)
     })?;
@@ -62,4 +64,18 @@ fn owner(context: &Context<'_>) -> Owner {
         uid: or_own("CNB_USER_ID", inputs.uid, rustix::process::getuid().as_raw()),
         gid: or_own("CNB_GROUP_ID", inputs.gid, rustix::process::getgid().as_raw()),
     }
+}
+
+/// What the builder takes down for the report, if that is to say where layers come from.
+fn given(context: &Context<'_>) -> Result<Option<Given>, Failure> {
+    let Context { inputs, environment, .. } = context;
+    if !inputs.report_origins {
+        return Ok(None);
+    }
+    // Buildpacks do not get this variable: whoever has the key can guess values.
+    let key = environment.variable("CNB_REPORT_INPUTS_KEY");
+    let inputs = origins::inputs::of_platform(&inputs.platform_dir, key).map_err(|error| {
+        Failure::caused(Exit::Build, "failed to build: cannot name what the platform gives", &error)
+    })?;
+    Ok(Some(Given::here(inputs)))
 }

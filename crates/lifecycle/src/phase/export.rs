@@ -1,33 +1,54 @@
 //! The phase `export`.
 
-use super::{Context, threads};
+use super::{Context, origins, threads};
 use crate::documents;
 use crate::images::Found;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
 use strata_decide::export as decide;
 use strata_decide::inputs::Inputs;
 use strata_layer::{Owner, Packer};
 use strata_oci::{Digest, Reference};
 use strata_phases::cache::{self, Keep};
-use strata_phases::export::{self, Export, OwnSboms, Parents, Place, Previous, Trees};
+use strata_phases::export::{self, Export, Exported, OwnSboms, Parents, Place, Previous, Trees};
 use strata_phases::files::{self, Links};
 use strata_phases::index::Index;
+use strata_phases::origins::Origins;
+use strata_phases::saving::Output;
 use strata_phases::{Failure, Observer};
 use strata_spec::analyzed::Analyzed;
+use strata_spec::cache::CacheMetadata;
 use strata_spec::exit::Exit;
 use strata_spec::group::Group;
 use strata_spec::labels;
 use strata_spec::metadata::Metadata;
+use strata_spec::origins::records::Records;
 use strata_spec::project::ProjectMetadata;
 use strata_spec::run::{RunFile, RunImage, StackFile};
-use strata_store::cache::Cache;
+use strata_store::cache::{Cache, VolumeCache};
 use strata_store::{Store, registry};
 
 /// Where the lifecycle and its SBOM files are.
 const LIFECYCLE_DIR: &str = "/cnb/lifecycle";
 /// The largest launcher that goes into an image, in bytes.
 const MAX_LAUNCHER: usize = 64 * 1024 * 1024;
+
+/// What is exported, and what came before it.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    pub(super) group: &'a Group,
+    pub(super) analyzed: &'a Analyzed,
+    /// The source of the app.
+    pub(super) project: &'a ProjectMetadata,
+    /// The previous image.
+    pub(super) previous: Previous<'a>,
+    /// What buildpacks left, and what is known of it.
+    pub(super) trees: Trees<'a>,
+    pub(super) index: &'a Index,
+    /// What makes the layers.
+    pub(super) packer: &'a Packer,
+}
 
 pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let Context { inputs, log, .. } = context;
@@ -39,7 +60,8 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     export(context, &group, &analyzed, cache.as_deref())
 }
 
-/// Exports the image, writes the report, and then fills the cache: nobody waits for that.
+/// Exports the image, writes the report, and then fills the cache: nobody waits for that. A report with origins is
+/// written at the very end, as it says what the cache holds.
 pub(super) fn export(
     context: &Context<'_>,
     group: &Group,
@@ -50,40 +72,86 @@ pub(super) fn export(
     let trees = trees(inputs, Exit::Export)?;
     let index = Index::open(&inputs.layers_dir, *log);
     let packer = Packer::new(threads());
-    let keep = Keep { group: &group.group, trees, index: &index, api: context.api, packer: &packer };
+    let project = project_metadata(context)?;
+    let previous = previous(context, analyzed)?;
+    let given = Given {
+        group,
+        analyzed,
+        project: &project,
+        previous: Previous {
+            metadata: Some(&analyzed.metadata),
+            image: previous.as_ref().map(|(store, stored)| (stored, store.as_ref())),
+        },
+        trees,
+        index: &index,
+        packer: &packer,
+    };
+    let origins = origins::gather(context, &given, cache)?;
     let launch_cache = context.images()?.launch_cache(inputs)?;
-    let fill = || {
-        let Some(cache) = cache else { return };
-        let _timer = log.timer("Cache");
-        let old = old_cache_image(context);
-        if let Err(failure) = cache::run(&keep, cache, *log) {
-            log.warn(format!("Failed to export cache: {}", failure.chain()));
-        }
-        if let Some((image, digest)) = old {
-            delete_if_replaced(&image, &digest, context);
-        }
+    // The cache remembers of what image it is; whoever fills it waits for that.
+    let (made, image_is_made) = mpsc::channel();
+    let remember = |metadata: &CacheMetadata| {
+        let image = image_is_made.recv().ok();
+        origins.as_ref().map_or_else(Records::new, |origins| origins.records(image.as_ref(), metadata))
+    };
+    let keep = Keep {
+        group: &group.group,
+        trees,
+        index: &index,
+        api: context.api,
+        packer: &packer,
+        remember: origins.as_ref().map(|_| &remember as &dyn Fn(&CacheMetadata) -> Records),
+    };
+    let (what, of) = (&given, origins.as_ref());
+    // Takes the sender along: when it fails, nobody waits any longer.
+    let export_image = move || {
+        let exported = export_image(context, what, of)?;
+        // There may be no cache.
+        made.send(exported.0.made.clone()).unwrap_or_default();
+        Ok(exported)
     };
     let side_by_side = inputs.parallel_export && cache.is_some();
-    if side_by_side {
+    let (exported, kept) = if side_by_side {
         std::thread::scope(|scope| {
-            let image = scope.spawn(|| export_image(context, group, analyzed, &keep));
-            fill();
-            image.join().unwrap_or_else(|_| {
-                Err(Failure::new(Exit::Export, "the exporting thread panicked; please report this"))
-            })
-        })?;
+            let image = scope.spawn(export_image);
+            let kept = fill(context, &keep, cache);
+            let panicked =
+                |_| Err(Failure::new(Exit::Export, "the exporting thread panicked; please report this"));
+            image.join().unwrap_or_else(panicked).map(|exported| (exported, kept))
+        })?
     } else {
-        export_image(context, group, analyzed, &keep)?;
+        let exported = export_image()?;
+        keep_launch_sbom(context, &keep, launch_cache.as_ref());
+        let kept = fill(context, &keep, cache);
+        (exported, kept)
+    };
+    if side_by_side {
+        keep_launch_sbom(context, &keep, launch_cache.as_ref());
     }
-    if let Some(cache) = launch_cache
-        && let Err(failure) = cache::keep_launch_sbom(&keep, &cache, *log)
+    origins
+        .as_ref()
+        .map_or(Ok(()), |origins| origins::report(context, origins, &exported.0, &exported.1, kept.as_ref()))
+}
+
+/// Fills the cache, and gives what it holds then. Nothing is lost without it but time.
+fn fill(context: &Context<'_>, keep: &Keep<'_>, cache: Option<&dyn Cache>) -> Option<CacheMetadata> {
+    let cache = cache?;
+    let log = context.log;
+    let _timer = log.timer("Cache");
+    let old = old_cache_image(context);
+    let kept = cache::run(keep, cache, log);
+    if let Some((image, digest)) = old {
+        delete_if_replaced(&image, &digest, context);
+    }
+    kept.map_err(|failure| log.warn(format!("Failed to export cache: {}", failure.chain()))).ok()
+}
+
+fn keep_launch_sbom(context: &Context<'_>, keep: &Keep<'_>, cache: Option<&VolumeCache>) {
+    if let Some(cache) = cache
+        && let Err(failure) = cache::keep_launch_sbom(keep, cache, context.log)
     {
-        log.warn(failure.chain());
+        context.log.warn(failure.chain());
     }
-    if !side_by_side {
-        fill();
-    }
-    Ok(())
 }
 
 /// The cache image that is there, for platforms of old, who do not delete it themselves.
@@ -110,11 +178,11 @@ fn delete_if_replaced(image: &registry::Image, old: &Digest, context: &Context<'
 
 fn export_image(
     context: &Context<'_>,
-    group: &Group,
-    analyzed: &Analyzed,
-    keep: &Keep<'_>,
-) -> Result<(), Failure> {
+    given: &Given<'_>,
+    origins: Option<&Origins>,
+) -> Result<(Exported, Vec<Output>), Failure> {
     let Context { inputs, log, api, .. } = context;
+    let Given { group, analyzed, project, previous, trees, index, packer } = *given;
     let images = context.images()?;
     let failed = |what: &str| format!("failed to export: {what}");
     let metadata = files::below(&inputs.layers_dir, "config")
@@ -124,7 +192,6 @@ fn export_image(
             Failure::new(Exit::Export, failed("read build metadata: there is no config/metadata.toml"))
                 .hint("the builder writes it; did it run on the same layers directory?")
         })?;
-    let project = project_metadata(context)?;
     let launcher = files::read_bytes(&inputs.launcher, Links::Follow, MAX_LAUNCHER)
         .map_err(|error| Failure::caused(Exit::Export, failed("read the launcher"), &error))?
         .ok_or_else(|| {
@@ -139,7 +206,6 @@ fn export_image(
         return Err(Failure::new(Exit::Export, failed("run image not found in analyzed metadata")));
     }
     let (base_store, base) = images.read(run_image, "access run image", Exit::Other)?;
-    let previous = previous(context, analyzed)?;
     let outputs = inputs
         .destinations()
         .into_iter()
@@ -150,8 +216,8 @@ fn export_image(
     }
     let known = run_image_for_export(context, analyzed, &metadata)?;
     let input = Export {
-        trees: keep.trees,
-        index: keep.index,
+        trees,
+        index,
         app: place(&inputs.app_dir, Exit::Export)?,
         group: &group.group,
         metadata: &metadata,
@@ -167,29 +233,31 @@ fn export_image(
         launcher_info: super::launcher_info(),
         annotations: &[],
         process_type: inputs.process_type.as_deref(),
-        project: &project,
+        project,
         app_source_label: inputs.app_source_label,
         standard: None,
         created: &created(context),
         exec_env: &inputs.exec_env,
         api: *api,
-        packer: keep.packer,
+        packer,
         cancelled: &AtomicBool::new(false),
-        previous: Previous {
-            metadata: Some(&analyzed.metadata),
-            image: previous.as_ref().map(|(store, stored)| (stored, store.as_ref())),
-        },
+        previous,
         may_be_sparse: inputs.use_layout,
         own_sboms: Some(OwnSboms {
             lifecycle_dir: Path::new(LIFECYCLE_DIR),
             launcher_dir: Some(inputs.launcher_sbom_dir.as_path())
                 .filter(|dir| !dir.as_os_str().is_empty() && *dir != Path::new(LIFECYCLE_DIR)),
         }),
+        origins,
     };
     let timer = log.timer("Exporter");
     let exported = export::run(&input, &outputs, *log)?;
     drop(timer);
-    documents::write(inputs, &inputs.report, "export report", &exported.report.to_toml(), Exit::Export)
+    if origins.is_none() {
+        let report = exported.report.to_toml();
+        documents::write(inputs, &inputs.report, "export report", &report, Exit::Export)?;
+    }
+    Ok((exported, outputs))
 }
 
 /// The layers directory, whose layers are those of the reference lifecycle.

@@ -20,6 +20,7 @@ mod hostile;
 mod kill;
 mod killed;
 mod layouts;
+mod origins;
 mod platform_api;
 mod rebase;
 mod restore;

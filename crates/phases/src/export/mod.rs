@@ -10,6 +10,7 @@ mod wanted;
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
 use crate::index::Index;
+use crate::origins::Origins;
 use crate::saving::{self, Output, Saving};
 use crate::seal;
 pub use crate::trees::{Parents, Place, Trees};
@@ -18,6 +19,7 @@ pub use own_sboms::OwnSboms;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use strata_decide::export as decide;
+use strata_decide::origins::{self, Made};
 use strata_layer::Packer;
 use strata_oci::Encoded;
 use strata_spec::PlatformApi;
@@ -79,6 +81,8 @@ pub struct Export<'a> {
     pub may_be_sparse: bool,
     /// The SBOMs of lifecycle and launcher, if there are any.
     pub own_sboms: Option<OwnSboms<'a>>,
+    /// The origins of layers, which may have to be known.
+    pub origins: Option<&'a Origins>,
 }
 
 /// The previous image: layers that did not change are taken from it.
@@ -101,6 +105,10 @@ pub struct Exported {
     pub size: u64,
     /// What `report.toml` is to say.
     pub report: Report,
+    /// The image as it is stored.
+    pub stored: StoredImage,
+    /// What reports with origins need to know of it.
+    pub made: Made,
 }
 
 /// Runs the phase: stores all layers in the first place and, last, the image itself in all of them.
@@ -120,6 +128,10 @@ pub fn run(export: &Export<'_>, outputs: &[Output], observer: &dyn Observer) -> 
         .map_err(|message| Failure::new(Exit::Export, format!("failed to export: {message}")))?;
     let mut assembly = Assembly::new(export, first.as_ref(), observer)?;
     let lifecycle = layers(export, &mut assembly)?;
+    let inherited = export.base.image.layers().len();
+    let layers = origins::blobs(&assembly.image);
+    let mut made = Made { layers, label: lifecycle.clone(), inherited, ..Made::default() };
+    export.origins.map_or(Ok(()), |origins| origins.check(&made))?;
     let image = config::configure(assembly.image, export, &lifecycle, process.as_deref(), observer)?;
     let image = config::annotate(image, export, observer)?;
     match &process {
@@ -136,7 +148,14 @@ pub fn run(export: &Export<'_>, outputs: &[Output], observer: &dyn Observer) -> 
     let report = Report { build: bom::build_report(export)?, image: saved.report, changes };
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "export".into(), millis });
-    Ok(Exported { encoded: saved.encoded, process, size, report })
+    made.digest = saved.encoded.manifest_digest.to_string();
+    let stored = StoredImage {
+        manifest_digest: saved.encoded.manifest_digest,
+        manifest: saved.encoded.manifest.clone(),
+        config: saved.encoded.config.clone(),
+        image,
+    };
+    Ok(Exported { encoded: saved.encoded, process, size, report, stored, made })
 }
 
 /// Adds all layers in the order of the reference, and says what is in them.

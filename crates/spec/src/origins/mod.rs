@@ -13,8 +13,9 @@ mod redact;
 mod tests;
 
 use crate::bom::BomEntry;
+use crate::sealed::Changes;
 use crate::{project, report, toml_writer, values};
-pub use parse::{ReportError, is_digest};
+pub use parse::{ReportError, is_digest, parse_extra};
 pub use redact::without_credentials;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -49,6 +50,9 @@ pub struct Report {
     /// All layers: first those of the image from the bottom up, then those that are kept in the cache or not at all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<Layer>,
+    /// What buildpacks changed that others made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Changes>,
     /// The operator's own table, as it was given.
     #[serde(default, skip_serializing_if = "Table::is_empty")]
     pub extra: Table,
@@ -152,6 +156,9 @@ pub struct RestoredImage {
     /// The build that made it, by the report that was found beside it; empty when there was none to be believed.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub build: String,
+    /// The checksum of that report: `sha256:…`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub report: String,
 }
 
 /// `[lifecycle]`: the program and the images of a build.

@@ -49,6 +49,18 @@ pub enum ReportError {
     OtherLayers,
 }
 
+/// Parses the operator's own table.
+///
+/// # Errors
+/// When the text is not TOML, or what is in it is too much for a report.
+pub fn parse_extra(text: &str) -> Result<Table, DocError> {
+    let table: Table = from_toml(text)?;
+    if text.len() > MAX_REPORT / 4 || !is_shallow(&table, MAX_DEPTH) {
+        return Err(DocError::whole("it is too large or too deep for a report"));
+    }
+    Ok(table)
+}
+
 /// Whether a text is a digest as it has to be: `sha256:` and 64 lower-case hexadecimal digits.
 pub fn is_digest(text: &str) -> bool {
     let is_hex = |hex: &str| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -108,7 +120,7 @@ impl Report {
         let images = [&self.lifecycle.build_image, &self.lifecycle.run_image];
         let earlier = self.builds.iter().flat_map(|b| [&b.lifecycle.build_image, &b.lifecycle.run_image]);
         let digests = images.into_iter().chain(earlier).flatten().map(|image| &image.digest);
-        let restored = self.restored_image.iter().map(|image| &image.digest);
+        let restored = self.restored_image.iter().flat_map(|image| [&image.digest, &image.report]);
         let made = self.builds.iter().map(|build| &build.image_digest).chain([&self.image.digest]);
         if !digests.chain(restored).chain(made).all(|digest| digest.is_empty() || is_digest(digest)) {
             return implausible("a digest that is none");

@@ -73,6 +73,7 @@ fn sample() -> Report {
         lifecycle: lifecycle(),
         builds: vec![earlier()],
         layers: vec![app, restored],
+        changes: Vec::new(),
         extra: "team = \"a\"".parse().unwrap(),
     }
 }

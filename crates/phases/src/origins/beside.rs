@@ -1,0 +1,119 @@
+//! Reports beside images: found, judged, and put there.
+
+use crate::failure::Failure;
+use crate::saving::Output;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use strata_decide::origins::Unknown;
+use strata_oci::{Descriptor, Digest, Manifest};
+use strata_spec::exit::Exit;
+use strata_spec::origins::{Cause, MAX_REPORT, MEDIA_TYPE, Report};
+use strata_store::{Store, StoreError, StoredImage};
+
+/// More reports than anybody looks at: each build of the same image leaves one.
+const MAX_REPORTS: usize = 64;
+
+/// When an artifact was made.
+const CREATED: &str = "org.opencontainers.image.created";
+
+/// A report that lies beside an image, and is about it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Beside {
+    /// What it says.
+    pub report: Report,
+    /// The checksum of its bytes.
+    pub digest: Digest,
+}
+
+/// All reports beside an image, the latest first, and what is wrong with those that are not to be believed.
+///
+/// # Errors
+/// When the place keeps nothing beside images, or cannot be asked.
+pub fn all(store: &dyn Store, image: &StoredImage) -> Result<(Vec<Beside>, Vec<String>), StoreError> {
+    let entries = store.referrers(&image.manifest_digest, Some(MEDIA_TYPE))?;
+    let (mut found, mut refused) = (Vec::new(), Vec::new());
+    // Lists grow at their end.
+    for entry in entries.iter().rev().take(MAX_REPORTS) {
+        match one(store, image, entry) {
+            Ok(beside) => found.push(beside),
+            Err(reason) => refused.push(format!("{}: {reason}", entry.digest)),
+        }
+    }
+    found.sort_by(|a, b| (&b.report.build.time, &b.digest).cmp(&(&a.report.build.time, &a.digest)));
+    Ok((found, refused))
+}
+
+/// The latest report beside an image.
+///
+/// # Errors
+/// Why there is none to be believed.
+pub fn latest(store: &dyn Store, image: &StoredImage) -> Result<Beside, Unknown> {
+    let unknown = |cause, text: String| Unknown { cause, text };
+    let (found, refused) = all(store, image).map_err(|error| match error {
+        StoreError::NoReferrers => {
+            unknown(Cause::NoPlace, "the previous image is where nothing is kept beside images".into())
+        }
+        error => {
+            let failure = Failure::caused(Exit::Other, "the report cannot be looked for", &error);
+            unknown(Cause::NoReport, failure.chain())
+        }
+    })?;
+    match (found.into_iter().next(), refused.as_slice()) {
+        (Some(beside), _) => Ok(beside),
+        (None, []) => Err(unknown(Cause::NoReport, "no report lies beside the previous image".into())),
+        (None, refused) => {
+            let text = format!("the report beside the previous image is refused: {}", refused.join("; "));
+            Err(unknown(Cause::ReportRefused, text))
+        }
+    }
+}
+
+fn one(store: &dyn Store, image: &StoredImage, entry: &Descriptor) -> Result<Beside, String> {
+    let chain = |error: &StoreError| Failure::caused(Exit::Other, "it cannot be read", error).chain();
+    let tree =
+        store.read_referrer(entry).map_err(|error| chain(&error))?.ok_or("it is listed and not there")?;
+    let (root, bytes) = tree.documents.last().ok_or("it is empty")?;
+    let manifest = Manifest::parse(bytes, Some(&root.media_type))
+        .map_err(|error| format!("it is no artifact: {error}"))?;
+    if manifest.subject.is_none_or(|subject| subject.digest != image.manifest_digest) {
+        return Err("it is an artifact of another image".into());
+    }
+    let file = manifest.layers.iter().find(|file| file.media_type == MEDIA_TYPE).ok_or("it has no report")?;
+    if file.size > MAX_REPORT as u64 {
+        return Err(format!("it is larger than {} MiB", MAX_REPORT >> 20));
+    }
+    let blob = store.open_blob(file).map_err(|error| chain(&error))?.ok_or("its file is not there")?;
+    let mut text = Vec::new();
+    blob.take(MAX_REPORT as u64 + 1).read_to_end(&mut text).map_err(|error| format!("its file: {error}"))?;
+    let text = String::from_utf8(text).map_err(|error| format!("it is not UTF-8: {error}"))?;
+    let report = Report::parse(&text).map_err(|error| error.to_string())?;
+    let diff_ids: Vec<String> = image.image.layers().iter().map(|layer| layer.diff_id.to_string()).collect();
+    report
+        .check(&image.manifest_digest.to_string(), diff_ids.iter().map(String::as_str))
+        .map_err(|error| error.to_string())?;
+    Ok(Beside { report, digest: file.digest })
+}
+
+/// Puts a file beside an image, in each of its places. Says where that was not possible, and why.
+pub fn attach(
+    outputs: &[Output],
+    image: &StoredImage,
+    media_type: &str,
+    bytes: &[u8],
+    time: &str,
+) -> Vec<(String, StoreError)> {
+    let size = image.manifest.len() as u64;
+    let subject = Descriptor::new(image.image.media_type(), image.manifest_digest, size);
+    let annotations = BTreeMap::from([(CREATED.to_owned(), time.to_owned())]);
+    let mut done = BTreeSet::new();
+    let mut failed = Vec::new();
+    for (name, output) in outputs {
+        // Names of one repository share what is beside the image.
+        if done.insert(output.identifier(image))
+            && let Err(error) = output.attach(&subject, media_type, media_type, bytes, &annotations)
+        {
+            failed.push((name.clone(), error));
+        }
+    }
+    failed
+}

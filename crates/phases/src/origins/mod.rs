@@ -1,0 +1,312 @@
+//! Reports with origins: what is gathered for them while a build is exported, and where they are kept
+//! (`docs/report.md`). The decisions are [`strata_decide::origins`].
+
+pub mod beside;
+pub mod inputs;
+pub(crate) mod witness;
+
+use crate::build::find_layers;
+use crate::event::Observer;
+use crate::export::{Exported, Previous};
+use crate::failure::Failure;
+use crate::files;
+use crate::restore::cache_metadata;
+use crate::saving::Output;
+use std::path::Path;
+use std::time::SystemTime;
+use strata_decide::export::created;
+use strata_decide::origins::{self as decide, Facts, Left, Made, Past, Require, Unknown};
+use strata_spec::buildpack::escape_id;
+use strata_spec::cache::CacheMetadata;
+use strata_spec::exit::Exit;
+use strata_spec::group::GroupElement;
+use strata_spec::labels::RunImage;
+use strata_spec::origins::records::{KEY, Records};
+use strata_spec::origins::{
+    Build, Cause, EarlierBuild, ImageRef, Input, Lifecycle, MEDIA_TYPE, Report, RestoredImage,
+    SCHEMA_VERSION, Source, parse_extra,
+};
+use strata_spec::project::ProjectMetadata;
+use strata_spec::raw_object::RawObject;
+use strata_spec::report;
+use strata_store::cache::Cache;
+use strata_store::{Medium, StoreError};
+use toml::Table;
+pub use witness::Given;
+
+/// Everything that origins are gathered from, before anything is written.
+pub struct Gather<'a> {
+    /// What the buildpacks left.
+    pub layers_dir: &'a Path,
+    /// The group.
+    pub group: &'a [GroupElement],
+    /// The source of the app.
+    pub project: &'a ProjectMetadata,
+    /// The program and its images.
+    pub lifecycle: Lifecycle,
+    /// The previous image; its label alone, when it is gone.
+    pub previous: Previous<'a>,
+    /// The cache.
+    pub cache: Option<&'a dyn Cache>,
+    /// What the platform gave, when that is known better than from the builder.
+    pub inputs: Option<Vec<Input>>,
+    /// The operator's own table.
+    pub extra: Table,
+    /// Whether origins must be known.
+    pub require: Require,
+}
+
+/// The origins of a build that is being exported.
+#[derive(Debug)]
+pub struct Origins {
+    build: EarlierBuild,
+    group: Vec<GroupElement>,
+    left: Vec<Left>,
+    past: Past,
+    restored: Option<RestoredImage>,
+    inputs: Vec<Input>,
+    extra: Table,
+    require: Require,
+}
+
+impl Origins {
+    /// Reads what buildpacks, builder, cache and the previous image's report say.
+    ///
+    /// # Errors
+    /// [`Exit::Export`] when the layers directory cannot be read, or there is no source of randomness. A cache or a
+    /// report that cannot be understood says nothing.
+    pub fn gather(input: Gather<'_>, observer: &dyn Observer) -> Result<Self, Failure> {
+        let claims = witness::read(input.layers_dir, observer);
+        let (restored, report) = previous(&input.previous, observer);
+        let past = Past {
+            label: input.previous.metadata.cloned().unwrap_or_default(),
+            image: input.previous.image.map(|(stored, _)| decide::blobs(&stored.image)).unwrap_or_default(),
+            report,
+            cache: input.cache.map(|cache| cache_metadata(Some(cache), observer)),
+            records: input.cache.map(remembered).unwrap_or_default(),
+            claims,
+            ..Past::default()
+        };
+        let mut lifecycle = input.lifecycle;
+        let distro = past.claims.as_ref().map(|claims| claims.distro.clone()).unwrap_or_default();
+        if !distro.is_empty() {
+            lifecycle.build_image.get_or_insert_default().distro = distro;
+        }
+        let seen = past.claims.as_ref().map(|claims| claims.inputs.clone());
+        Ok(Self {
+            build: EarlierBuild {
+                id: random_id()?,
+                time: now()?,
+                image_digest: String::new(),
+                application_source: input.project.source.as_ref().map(Source::from),
+                lifecycle,
+            },
+            group: input.group.to_vec(),
+            left: left(input.layers_dir, input.group)?,
+            past,
+            restored,
+            inputs: input.inputs.or(seen).unwrap_or_default(),
+            extra: input.extra,
+            require: input.require,
+        })
+    }
+
+    /// Makes sure that origins are known, if they must be: asked when nothing is visible yet.
+    pub(crate) fn check(&self, made: &Made) -> Result<(), Failure> {
+        if self.require == Require::Nothing {
+            return Ok(());
+        }
+        let cache = CacheMetadata::default();
+        let unknown = decide::unknown(&self.facts(&self.build, made, &cache));
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let layers: Vec<String> =
+            unknown.into_iter().map(|(id, Unknown { text, .. })| format!("{id} ({text})")).collect();
+        let message = format!("failed to export: the origin of layers is unknown: {}", layers.join(", "));
+        Err(Failure::new(Exit::Export, message).hint(
+            "build without the cache once, or have such layers made anew with the requirement `discard`",
+        ))
+    }
+
+    /// What the cache is to remember; `made` is the image, if there is one.
+    pub fn records(&self, made: Option<&Made>, cache: &CacheMetadata) -> Records {
+        let none = Made::default();
+        let made = made.unwrap_or(&none);
+        decide::records(&self.facts(&self.this_build(made), made, cache))
+    }
+
+    /// The report; `cache` is what the cache holds now, `None` when it is as it was.
+    pub fn report(&self, exported: &Exported, cache: Option<&CacheMetadata>) -> Report {
+        let none = CacheMetadata::default();
+        let cache = cache.or(self.past.cache.as_ref()).unwrap_or(&none);
+        let build = self.this_build(&exported.made);
+        let (layers, builds) = decide::layers(&self.facts(&build, &exported.made, cache));
+        let EarlierBuild { id, time, application_source, lifecycle, .. } = build;
+        let report::Report { build: made_with, mut image, changes } = exported.report.clone();
+        if image.image_id.is_empty() {
+            image.digest.clone_from(&exported.made.digest);
+        }
+        Report {
+            schema_version: SCHEMA_VERSION,
+            image,
+            build: Build {
+                id,
+                time,
+                observed: self.past.claims.is_some(),
+                application_source,
+                inputs: self.inputs.clone(),
+                bom: made_with.unwrap_or_default().bom,
+            },
+            restored_image: self.restored.clone(),
+            lifecycle,
+            builds,
+            layers,
+            changes,
+            extra: self.extra.clone(),
+        }
+    }
+
+    /// Puts the report beside the image. Where that is not possible, the log says so.
+    ///
+    /// # Errors
+    /// [`Exit::Export`] when origins are required, and the next build would not find these.
+    pub fn attach(
+        &self,
+        report: &str,
+        exported: &Exported,
+        outputs: &[Output],
+        observer: &dyn Observer,
+    ) -> Result<(), Failure> {
+        let failed =
+            beside::attach(outputs, &exported.stored, MEDIA_TYPE, report.as_bytes(), &self.build.time);
+        for (name, error) in failed {
+            if matches!(error, StoreError::NoReferrers) {
+                observer.detail(format!("The report is not kept beside {name}, which has no place for it"));
+                continue;
+            }
+            let failure =
+                Failure::caused(Exit::Export, format!("failed to put the report beside {name}"), &error);
+            match self.require {
+                Require::Nothing => observer.warn(failure.chain()),
+                Require::Known | Require::Discard => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+
+    fn this_build(&self, made: &Made) -> EarlierBuild {
+        EarlierBuild { image_digest: made.digest.clone(), ..self.build.clone() }
+    }
+
+    fn facts<'a>(&'a self, build: &'a EarlierBuild, made: &'a Made, cache: &'a CacheMetadata) -> Facts<'a> {
+        Facts { build, group: &self.group, left: &self.left, made, cache, past: &self.past }
+    }
+}
+
+/// The operator's own table, in a file.
+///
+/// # Errors
+/// [`Exit::Other`] when there is no such file, or it is no table for a report.
+pub fn extra(path: Option<&Path>) -> Result<Table, Failure> {
+    let Some(path) = path else { return Ok(Table::new()) };
+    let what = "failed to read the table for the report";
+    let found =
+        files::read_given(path, parse_extra).map_err(|error| Failure::caused(Exit::Other, what, &error))?;
+    found.ok_or_else(|| Failure::new(Exit::Other, format!("{what}: there is no {}", path.display())))
+}
+
+/// The document. Metadata of buildpacks that make it too much to be read are left out.
+///
+/// # Errors
+/// [`Exit::Export`] when it could not be read even so.
+pub fn document(mut report: Report, observer: &dyn Observer) -> Result<String, Failure> {
+    let text = report.to_toml();
+    let Err(error) = Report::parse(&text) else { return Ok(text) };
+    observer.warn(format!("the report leaves out the metadata of all layers: with them, {error}"));
+    report.layers.iter_mut().for_each(|layer| layer.metadata.clear());
+    report.build.bom.clear();
+    let text = report.to_toml();
+    let failed = |error| Failure::caused(Exit::Export, "failed to write the report", &error);
+    Report::parse(&text).map_err(failed).map(|_| text)
+}
+
+/// What the previous image is called, and what the report beside it says.
+fn previous(
+    previous: &Previous<'_>,
+    observer: &dyn Observer,
+) -> (Option<RestoredImage>, Option<Result<Report, Unknown>>) {
+    let Some((stored, store)) = previous.image else { return (None, None) };
+    let is_daemon = matches!(store.medium(), Medium::Daemon(_));
+    let mut restored = RestoredImage::default();
+    if is_daemon {
+        restored.image_id = store.identifier(stored);
+    } else {
+        restored.digest = stored.manifest_digest.to_string();
+    }
+    match beside::latest(store, stored) {
+        Ok(beside) => {
+            restored.build.clone_from(&beside.report.build.id);
+            restored.report = beside.digest.to_string();
+            (Some(restored), Some(Ok(beside.report)))
+        }
+        Err(unknown) => {
+            match unknown.cause {
+                Cause::ReportRefused => observer.warn(unknown.text.clone()),
+                _ => observer.debug(unknown.text.clone()),
+            }
+            (Some(restored), Some(Err(unknown)))
+        }
+    }
+}
+
+/// What a cache remembers of its layers. That it cannot be read is told by whoever fills it.
+pub(crate) fn remembered(cache: &dyn Cache) -> Records {
+    let text = cache.metadata().ok().flatten().unwrap_or_default();
+    let object = RawObject::parse(&text).unwrap_or_default();
+    object.get(KEY).map_or_else(Records::new, Records::parse)
+}
+
+/// The layers of all buildpacks.
+fn left(layers_dir: &Path, group: &[GroupElement]) -> Result<Vec<Left>, Failure> {
+    let mut left = Vec::new();
+    for buildpack in group {
+        let found = files::below(layers_dir, escape_id(&buildpack.id)).and_then(|dir| find_layers(&dir));
+        let found = found.map_err(|error| {
+            let what = format!("failed to export: cannot read the layers of {}", buildpack.label());
+            Failure::caused(Exit::Export, what, &error)
+        })?;
+        left.extend(found.into_iter().filter(|layer| !layer.toml.types.is_none()).map(|layer| Left {
+            buildpack: buildpack.id.clone(),
+            name: layer.name,
+            has_contents: layer.dir.is_dir(),
+            toml: layer.toml,
+        }));
+    }
+    Ok(left)
+}
+
+/// The image below the app, as labels name it.
+pub fn run_image(label: &RunImage, digest: &str) -> ImageRef {
+    let names = [label.image.clone()].into_iter().chain(label.mirrors.iter().cloned());
+    ImageRef {
+        tags: names.filter(|name| !name.is_empty()).collect(),
+        digest: digest.to_owned(),
+        ..ImageRef::default()
+    }
+}
+
+fn random_id() -> Result<String, Failure> {
+    let mut bytes = [0_u8; 16];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).map_err(|error| {
+        let error = std::io::Error::from(error);
+        Failure::caused(Exit::Export, "failed to export: cannot name the build", &error)
+    })?;
+    Ok(data_encoding::HEXLOWER.encode(&bytes))
+}
+
+fn now() -> Result<String, Failure> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    created(&since.as_secs().to_string())
+        .ok_or_else(|| Failure::new(Exit::Export, "failed to export: the clock tells an impossible time"))
+}
