@@ -287,7 +287,7 @@ impl Job<'_> {
         })?;
         let mut file = File::from(fd);
         let limit = self.options.max_bytes - self.stats.bytes;
-        let written = copy(data, &mut file, limit, self.failed("write", item))?;
+        let written = copy(data, &mut file, item.size, limit, self.failed("write", item))?;
         if written > limit {
             return Err(LayerError::TooLarge { limit: self.options.max_bytes, unit: "bytes" });
         }
@@ -505,14 +505,17 @@ impl Job<'_> {
     }
 }
 
-/// Copies until the end or until more than `limit` bytes came; gives how many.
+/// Copies until the end, which should come after `size` bytes, or until more than `limit` bytes came; gives how many.
 fn copy(
     data: &mut dyn Read,
     file: &mut File,
+    size: u64,
     limit: u64,
     failed: impl FnOnce(io::Error) -> LayerError,
 ) -> Result<u64, LayerError> {
-    let mut buffer = vec![0; 128 * 1024];
+    // Most files are small, and clean memory is not for nothing.
+    let room = usize::try_from(size).unwrap_or(usize::MAX).clamp(1, 128 * 1024);
+    let mut buffer = vec![0; room];
     let mut total = 0;
     loop {
         let got = match data.read(&mut buffer) {

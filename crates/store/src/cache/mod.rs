@@ -6,16 +6,18 @@
 
 mod image;
 mod shelf;
+mod verified;
 mod volume;
 
-use std::io::{self, Read};
+use std::io::Read;
 
-use strata_layer::{Packed, Packer, Source, VerifyError};
-use strata_oci::{Digest, Hasher};
+use strata_layer::{Packed, Packer, Source};
+use strata_oci::Digest;
 
 use crate::StoreError;
 pub use image::ImageCache;
 pub use shelf::{Kept, Removal, Shelf};
+use verified::Verified;
 pub use volume::VolumeCache;
 
 /// Name of the file in a cache folder, and of the label of a cache image, that says what the cache holds.
@@ -35,7 +37,7 @@ pub trait Cache: Send + Sync {
     fn metadata(&self) -> Result<Option<String>, StoreError>;
 
     /// The uncompressed archive of a layer; `None` when it is absent, or seen at once to be no layer. Other bytes than
-    /// those of the diffID fail the last read, with [`VerifyError`] in the error: nothing read may be trusted, or
+    /// those of the diffID fail the last read, with [`VerifyError`](strata_layer::VerifyError) in the error: nothing read may be trusted, or
     /// kept, before the end is reached.
     fn open_layer(&self, diff_id: &Digest) -> Result<Option<Box<dyn Read + Send>>, StoreError>;
 
@@ -77,31 +79,4 @@ pub enum Reuse {
         /// Their digest.
         found: Digest,
     },
-}
-
-/// Passes an archive on and fails at its end if it is not the layer that was asked for.
-struct Verified<R> {
-    inner: R,
-    hasher: Hasher,
-    diff_id: Digest,
-}
-
-impl<R: Read> Verified<R> {
-    fn new(inner: R, diff_id: Digest) -> Self {
-        Self { inner, hasher: Hasher::new(), diff_id }
-    }
-}
-
-impl<R: Read> Read for Verified<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        if count == 0 && !buffer.is_empty() {
-            let got = self.hasher.clone().finish();
-            if got != self.diff_id {
-                return Err(VerifyError::Mismatch { digest: self.diff_id, got }.into());
-            }
-        }
-        Ok(count)
-    }
 }
