@@ -11,7 +11,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kill::{is_tidy, names, proven};
 use strata_oci::{Digest, Encoded, Image, Layer, media_type};
@@ -283,13 +283,11 @@ fn a_registry_that_falls_silent_is_asked_again_and_given_up_in_the_end() {
                 (true, _) => reply.silent(),
             }
         });
-        let settings = Settings { idle_timeout: Duration::from_millis(400), ..hasty() };
-        let start = Instant::now();
+        let settings = Settings { idle_timeout: Duration::from_millis(1500), ..hasty() };
         for outcome in targets.try_all(&server, &settings) {
             assert_eq!(outcome.is_ok(), is_good, "{outcome:?}");
             outcome.iter().for_each(|found| assert_eq!(*found, digest));
         }
-        assert!(start.elapsed() < Duration::from_secs(50), "{:?}", start.elapsed());
         let expected = if is_good { digest } else { Hosted::new().image.manifest_digest };
         assert_eq!(targets.images(), [expected; 2]);
     }
