@@ -73,16 +73,21 @@ impl Bill {
     /// Adds entries of `[[bom]]`, each of which says where it was found. One that a buildpack wrote of what it lists in a
     /// file, too, adds to that.
     pub fn add_entries(&mut self, listing: Listing) {
+        let names = |of: &Component| -> Vec<(String, String, Option<String>)> {
+            let name = of.name.to_ascii_lowercase();
+            let buildpacks = of.found_in.iter().map(|origin| origin.buildpack.clone());
+            buildpacks.map(|buildpack| (name.clone(), of.version.clone(), buildpack)).collect()
+        };
+        let mut listed: BTreeMap<_, String> = BTreeMap::new();
+        for (key, component) in &self.components {
+            for name in names(component) {
+                listed.entry(name).or_insert_with(|| key.clone());
+            }
+        }
         for entry in listing.components.into_values() {
-            let is_same = |known: &&mut Component| {
-                let buildpacks = |of: &Component| -> BTreeSet<Option<String>> {
-                    of.found_in.iter().map(|origin| origin.buildpack.clone()).collect()
-                };
-                known.name.eq_ignore_ascii_case(&entry.name)
-                    && known.version == entry.version
-                    && !buildpacks(known).is_disjoint(&buildpacks(&entry))
-            };
-            match self.components.values_mut().find(is_same).filter(|_| entry.purl.is_none()) {
+            let same =
+                names(&entry).iter().find_map(|name| listed.get(name)).filter(|_| entry.purl.is_none());
+            match same.and_then(|key| self.components.get_mut(key)) {
                 Some(known) => known.absorb(entry),
                 None => self.push(entry),
             }

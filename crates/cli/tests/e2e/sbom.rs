@@ -40,19 +40,17 @@ fn documents(bench: &Bench, image: &str, args: &[&str], written: &mut Vec<PathBu
     (cdx, spdx)
 }
 
-/// What `--format table` says, without its head: name and version, and where each thing was found.
+/// What `--format table` says of an image.
 #[track_caller]
 fn rows(bench: &Bench, image: &str, args: &[&str]) -> BTreeMap<String, String> {
-    let done = strata(bench, &[&["sbom", image], args].concat()).ok();
+    table(&strata(bench, &[&["sbom", image], args].concat()).ok())
+}
+
+/// A table without its head: name and version, and where each thing was found.
+fn table(done: &Done) -> BTreeMap<String, String> {
     let row = |line: &str| {
-        let cells: Vec<&str> = line.splitn(4, "  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
-        let mut cells = if cells.len() == 4 {
-            cells
-        } else {
-            line.split("  ").map(str::trim).filter(|c| !c.is_empty()).collect()
-        };
-        let place = cells.pop().unwrap().to_owned();
-        (format!("{} {}", cells[0], cells[1]), place)
+        let cells: Vec<&str> = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+        (format!("{} {}", cells[0], cells[1]), cells[3].to_owned())
     };
     done.stdout.lines().skip(1).map(row).collect()
 }

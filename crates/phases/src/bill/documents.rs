@@ -17,17 +17,19 @@ const LAUNCHER: &str = "launcher";
 /// The folder of the documents in the layers directory, wherever that is.
 const FOLDER: &str = "sbom/launch/";
 const LEGACY: &str = "sbom.legacy.json";
+/// The largest list of entries that is read: all that was in a few small documents.
+const MAX_LEGACY: u64 = 16 << 20;
 /// The layer has a file for each layer and format.
 const MAX_ENTRIES: u64 = 100_000;
 /// What all documents together may have, in bytes.
-const MAX_TOTAL: usize = 1 << 30;
+const MAX_TOTAL: usize = 512 << 20;
 
 /// One document.
 pub(super) struct SbomFile {
     /// Its parts below the folder of documents.
     parts: Vec<String>,
-    /// Its bytes; of one that is too large, none.
-    pub(super) bytes: Vec<u8>,
+    /// Of one that is too large, none.
+    bytes: Vec<u8>,
     size: u64,
 }
 
@@ -38,6 +40,14 @@ impl SbomFile {
 
     pub(super) fn is_of_launcher(&self) -> bool {
         self.parts.len() == 3 && self.parts[0] == escape_id(LIFECYCLE) && self.format().is_some()
+    }
+
+    /// Its bytes, or why they were not read.
+    pub(super) fn bytes(&self) -> Result<&[u8], String> {
+        if self.bytes.len() as u64 == self.size {
+            return Ok(&self.bytes);
+        }
+        Err(format!("it has {} bytes, more than are read", self.size))
     }
 
     /// For people.
@@ -112,7 +122,8 @@ pub(super) fn of_layer(store: &dyn Store, layer: &Layer) -> Result<Vec<SbomFile>
     layer_files(&mut tar, MAX_ENTRIES, |path, size, data| {
         let Some(tail) = tail(path) else { return Ok(()) };
         let mut bytes = Vec::new();
-        if size <= read::MAX_DOCUMENT as u64 && total < MAX_TOTAL {
+        let limit = if tail == LEGACY { MAX_LEGACY } else { read::MAX_DOCUMENT as u64 };
+        if size <= limit && total < MAX_TOTAL {
             data.read_to_end(&mut bytes).map_err(|source| LayerError::Read { source })?;
             total += bytes.len();
         }
@@ -147,11 +158,10 @@ pub(super) fn add(bill: &mut Bill, documents: &[SbomFile], owners: &Owners, obse
         let mut is_first = true;
         for (format, document) in documents {
             let told = |what: &str| observer.warn(format!("{} of {origin}: {what}", document.shown()));
-            if document.bytes.is_empty() && document.size > 0 {
-                told(&format!("it is ignored: it has {} bytes, more than are read", document.size));
-                continue;
-            }
-            match read::read(format, &document.bytes) {
+            let listing = document.bytes().and_then(|bytes| {
+                read::read(format, bytes).map_err(|error: read::ReadError| error.to_string())
+            });
+            match listing {
                 Ok(listing) => {
                     listing.warnings.iter().for_each(|warning| told(warning));
                     if std::mem::take(&mut is_first) {

@@ -153,8 +153,9 @@ impl Labels {
 fn add_entries(bill: &mut Bill, labels: &Labels, documents: &[SbomFile], observer: &dyn Observer) {
     let diff_id = |buildpack: &str, layer: &str| labels.diff_id(buildpack, layer);
     let legacy = documents.iter().find(|document| document.is_legacy()).and_then(|document| {
-        let list = serde_json::from_slice(&document.bytes);
-        list.map_err(|error| observer.warn(format!("ignoring {}: {error}", document.shown()))).ok()
+        let told = |error: String| observer.warn(format!("{}: it is ignored: {error}", document.shown()));
+        let bytes = document.bytes().map_err(told).ok()?;
+        serde_json::from_slice(bytes).map_err(|error| told(error.to_string())).ok()
     });
     let list = legacy.as_ref().or(labels.build.bom.as_ref());
     let Some(list) = list else { return };

@@ -17,7 +17,7 @@ const MAX_KEPT: usize = 64 << 20;
 /// As many files as any image has.
 const MAX_ENTRIES: u64 = 5_000_000;
 /// Files that are read from one layer, all together, in bytes.
-const MAX_TOTAL: u64 = 512 << 20;
+const MAX_TOTAL: u64 = 256 << 20;
 
 /// The packages of the run image; of an image that was not made by a lifecycle, those of all its layers.
 pub(super) fn of_base(

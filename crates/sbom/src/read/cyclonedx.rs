@@ -219,7 +219,9 @@ mod tests {
             "{{\"bomFormat\":\"CycloneDX\",\"specVersion\":\"1.5\",\"components\":[{}{{}}]}}",
             "{},".repeat(super::super::MAX_ELEMENTS)
         );
+        let objects = format!("[{}]", "{},".repeat(super::super::MAX_OBJECTS + 1));
         for (text, expected) in [
+            (objects.as_str(), "more than 1000000 objects"),
             ("", "EOF"),
             ("{", "line 1 column 1"),
             ("[]", "invalid"),

@@ -18,6 +18,8 @@ pub const MAX_DOCUMENT: usize = 64 << 20;
 pub const MAX_MERGED: usize = 256 << 20;
 /// How many elements a list in a document may have.
 pub(crate) const MAX_ELEMENTS: usize = 200_000;
+/// How many objects there may be in a document, whatever they are: each is larger in memory than its two brackets.
+const MAX_OBJECTS: usize = 1_000_000;
 /// How many faults of one document are told.
 const MAX_WARNINGS: usize = 5;
 
@@ -132,6 +134,10 @@ pub fn merged(bytes: &[u8]) -> Result<Listing, ReadError> {
 
 fn parse<'a, T: serde::Deserialize<'a>>(format: Format, bytes: &'a [u8]) -> Result<T, ReadError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    if bytes.iter().filter(|byte| **byte == b'{').count() > MAX_OBJECTS {
+        let reason = format!("it has more than {MAX_OBJECTS} objects");
+        return Err(ReadError::Malformed { format, reason });
+    }
     serde_json::from_slice(bytes).map_err(|error| ReadError::Malformed { format, reason: error.to_string() })
 }
 

@@ -1,7 +1,8 @@
 //! Where a bill comes from: documents of buildpacks, databases of distributions, images of other lifecycles.
 
-use super::{FORMATS, OS, base, documents, dpkg, keys, listing, rows, strata, validate};
-use crate::bench::{Bench, Buildpack, tool};
+use super::{FORMATS, OS, base, documents, dpkg, keys, listing, rows, strata, table, validate};
+use crate::bench::{Bench, Buildpack, Done, is_root, tool};
+use crate::docker::Docker;
 use crate::registry::Registry;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -178,6 +179,7 @@ fn label(image: &str) {
 /// What a lifecycle that knows nothing of all this leaves in an image, and the maker of its run image.
 #[test]
 fn images_of_other_lifecycles_are_read_by_their_labels() {
+    assert!(is_root(), "a private Docker can only be started by root: run this test as root");
     let bench = Bench::new();
     let component = |name: &str| {
         format!(
@@ -240,6 +242,11 @@ fn images_of_other_lifecycles_are_read_by_their_labels() {
         documents(&bench, place, &[], &mut written);
     }
     validate(&written);
+    let docker = Docker::start(&bench);
+    docker.run(&["load", "--input", bench.path("packed.tar").to_str().unwrap()]).ok();
+    let mut command = bench.strata(["sbom", "docker:packed:v1"]);
+    command.env("DOCKER_HOST", &docker.host);
+    assert_eq!(table(&Done::of(command).ok()), expected);
     let spdx = std::fs::read_to_string(&written[1]).unwrap();
     assert!(
         spdx.contains("GPL-2.0-only"),

@@ -21,7 +21,15 @@ pub(super) fn blobs(bytes: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     let slots = pages.checked_mul(PAGE).and_then(|end| bytes.get(..end)).ok_or_else(damaged)?;
     let used = slots.chunks_exact(SLOT).skip(HEADER_SLOTS);
     let used = used.filter(|slot| slot.starts_with(SLOT_MAGIC) && le32(slot, 4).is_some_and(|id| id != 0));
-    used.map(|slot| blob(bytes, slot).ok_or_else(damaged)).collect()
+    let mut found = Vec::new();
+    // No two slots have the same bytes.
+    let mut left = bytes.len();
+    for slot in used {
+        let blob = blob(bytes, slot).ok_or_else(damaged)?;
+        left = left.checked_sub(blob.len()).ok_or_else(damaged)?;
+        found.push(blob);
+    }
+    Ok(found)
 }
 
 fn blob(bytes: &[u8], slot: &[u8]) -> Option<Vec<u8>> {
@@ -45,6 +53,18 @@ mod tests {
         header.extend([SLOT_MAGIC, &[1, 0, 0, 0], &[0xff; 8]].concat());
         header.resize(PAGE, 0);
         assert!(blobs(&header).unwrap_err().contains("damaged"));
+        let blob = [BLOB_MAGIC, &[1, 0, 0, 0, 1, 0, 0, 0, 0xe0, 0x0f, 0, 0], &[7; 4064]].concat();
+        header.extend(blob);
+        for slot in 2..4 {
+            let at = [SLOT_MAGIC, &[1, 0, 0, 0, 0, 1, 0, 0, 255, 0, 0, 0]].concat();
+            header[slot * SLOT..(slot + 1) * SLOT].copy_from_slice(&at);
+        }
+        assert_eq!(blobs(&header).unwrap().len(), 2);
+        header[4 * SLOT..5 * SLOT]
+            .copy_from_slice(&[SLOT_MAGIC, &[1, 0, 0, 0, 0, 1, 0, 0, 255, 0, 0, 0]].concat());
+        assert!(blobs(&header).unwrap_err().contains("damaged"), "more bytes than there are");
+        header[4 * SLOT + 4] = 0;
+        header[3 * SLOT + 4] = 0;
         header[36] = 0;
         assert_eq!(blobs(&header).unwrap(), Vec::<Vec<u8>>::new());
     }

@@ -65,9 +65,11 @@ impl<'a> File<'a> {
         self.bytes.get(start..start.checked_add(self.page)?)
     }
 
-    /// The rows of the table whose tree starts at a page. No page is visited twice.
+    /// The rows of the table whose tree starts at a page. No page is visited twice, and all rows together are no larger
+    /// than the file: a damaged one could say the same bytes again and again.
     fn rows(&self, root: usize) -> Option<Vec<Vec<u8>>> {
         let (mut rows, mut waiting, mut seen) = (Vec::new(), vec![root], BTreeSet::new());
+        let mut left = self.bytes.len();
         while let Some(number) = waiting.pop() {
             if !seen.insert(number) {
                 return None;
@@ -84,7 +86,10 @@ impl<'a> File<'a> {
                 if kind == INTERIOR {
                     waiting.push(super::be32(page, at)?);
                 } else {
-                    rows.push(self.row(page, at, &mut seen)?);
+                    let row = self.row(page, at, &mut seen)?;
+                    // An empty one costs something, too.
+                    left = left.checked_sub(row.len().max(size_of::<Vec<u8>>()))?;
+                    rows.push(row);
                 }
             }
             if kind == INTERIOR {
@@ -201,5 +206,13 @@ mod tests {
         assert!(blobs(&empty, "t").unwrap_err().contains("damaged"));
         empty[HEADER] = LEAF;
         assert!(blobs(&empty, "t").unwrap_err().contains("no table t"));
+        // Every cell is the same.
+        empty[HEADER + 4] = 100;
+        let row = [100, 1];
+        empty[400..402].copy_from_slice(&row);
+        for cell in 0..100 {
+            empty[HEADER + 8 + 2 * cell..HEADER + 10 + 2 * cell].copy_from_slice(&400u16.to_be_bytes());
+        }
+        assert!(blobs(&empty, "t").unwrap_err().contains("damaged"));
     }
 }
