@@ -4,12 +4,15 @@ use crate::args;
 use crate::cache::of_image;
 use crate::images;
 use crate::places::Places;
+use crate::report;
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use strata_decide::origins::Require;
 use strata_oci::Reference;
 use strata_phases::analyze::{self, Analyze, Named};
 use strata_phases::cache::{self, Keep};
 use strata_phases::export::{Previous, Trees};
+use strata_phases::origins::Required;
 use strata_phases::restore::{self, Restore};
 use strata_phases::{Failure, Observer};
 use strata_spec::PlatformApi;
@@ -38,6 +41,7 @@ pub(crate) struct Earlier<'a> {
     is_cleared: bool,
     previous: Option<Image>,
     metadata: LifecycleMetadata,
+    require: Require,
 }
 
 /// An image by its name, or what may be one.
@@ -73,6 +77,7 @@ impl<'a> Finder<'a> {
             is_cleared: self.args.cache.clear_cache,
             previous: None,
             metadata: LifecycleMetadata::default(),
+            require: report::require(&self.args.report),
         };
         if earlier.is_cleared
             && let Some(place @ (Place::Shelf(..) | Place::Folder(_))) = &earlier.place
@@ -183,6 +188,7 @@ impl Earlier<'_> {
             skip: self.is_cleared,
             api: PlatformApi::NEWEST,
             threads: threads(),
+            required: Some(Required { require: self.require, previous: self.previous() }),
         };
         restore::run(&input, observer)
     }

@@ -6,11 +6,13 @@ use crate::extract::{Limits, extract, sweep};
 use crate::failure::{Failure, chain};
 use crate::files::{self, FileError};
 use crate::index::{Index, Known};
+use crate::origins::witness::write_lost;
+use crate::origins::{self, Required};
 use crate::sbom;
 use crate::trees::Trees;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 use strata_decide::restore::{self as decide, Contents, From, LayerPlan};
 use strata_layer::Skeleton;
@@ -22,6 +24,7 @@ use strata_spec::exit::Exit;
 use strata_spec::group::GroupElement;
 use strata_spec::labels::LifecycleMetadata;
 use strata_spec::layer;
+use strata_spec::origins::ReasonCode;
 use strata_spec::values;
 use strata_store::StoreError;
 use strata_store::cache::Cache;
@@ -42,6 +45,8 @@ pub struct Restore<'a> {
     pub api: PlatformApi,
     /// How many layers are extracted side by side.
     pub threads: usize,
+    /// What is to be seen to for reports with origins.
+    pub required: Option<Required<'a>>,
 }
 
 /// A layer whose contents are extracted.
@@ -59,18 +64,36 @@ pub fn run(input: &Restore<'_>, observer: &dyn Observer) -> Result<(), Failure> 
     let started = Instant::now();
     observer.event(Event::PhaseStarted { phase: "restore".into() });
     let failed = |error: FileError| Failure::caused(Exit::Restore, "failed to restore", &error);
-    let cached = cache_metadata(input.cache, observer);
+    let mut cached = cache_metadata(input.cache, observer);
+    let mut label = input.metadata.clone();
+    let sifted = match &input.required {
+        Some(required) => origins::sift(required, input.cache, &mut label, &mut cached, observer)?,
+        None => Vec::new(),
+    };
     sweep(input.trees.layers.real).map_err(failed)?;
     stores(input).map_err(failed)?;
     if input.skip {
         observer.detail("Skipping buildpack layer analysis".into());
     }
     let mut jobs = Vec::new();
+    for layer in &sifted {
+        // Platforms that keep the layers directory may have it there.
+        let dir = files::below(input.trees.layers.real, escape_id(&layer.buildpack)).map_err(failed)?;
+        if layer::is_name(&layer.name) {
+            remove(&dir.join(&layer.name)).map_err(failed)?;
+        }
+    }
     for buildpack in input.group {
-        jobs.extend(metadata(input, buildpack, &cached, observer).map_err(failed)?);
+        jobs.extend(metadata(input, buildpack, (&label, &cached), observer).map_err(failed)?);
     }
     let index = Index::open(input.trees.layers.real, observer);
-    contents(input, &jobs, &index, observer)?;
+    let damaged = contents(input, &jobs, &index, observer)?;
+    if input.required.is_some() {
+        let sifted = sifted.iter().map(|layer| format!("{}:{}", layer.buildpack, layer.name));
+        let damaged = damaged.into_iter().map(|id| (id, ReasonCode::CacheDamaged));
+        let lost = sifted.map(|id| (id, ReasonCode::OriginRequired)).chain(damaged).collect();
+        write_lost(input.trees.layers.real, &lost).map_err(failed)?;
+    }
     index.save(observer);
     if input.api.has_sbom_layer() && !input.skip {
         sboms(input, &cached, observer)?;
@@ -125,14 +148,14 @@ fn stores(input: &Restore<'_>) -> Result<(), FileError> {
 fn metadata(
     input: &Restore<'_>,
     buildpack: &GroupElement,
-    cached: &CacheMetadata,
+    (label, cached): (&LifecycleMetadata, &CacheMetadata),
     observer: &dyn Observer,
 ) -> Result<Vec<Job>, FileError> {
     let folder = escape_id(&buildpack.id);
     let dir = files::below(input.trees.layers.real, &folder)?;
     let present = present(&dir)?;
     let mut jobs = Vec::new();
-    let plans = decide::layers(&buildpack.id, input.metadata, cached, &present, input.skip, input.api);
+    let plans = decide::layers(&buildpack.id, label, cached, &present, input.skip, input.api);
     for LayerPlan { name, metadata, bom, contents } in plans {
         let id = format!("{}:{name}", buildpack.id);
         if !layer::is_name(&name) {
@@ -187,18 +210,19 @@ fn remove(layer: &Path) -> Result<(), FileError> {
 }
 
 /// Extracts layers side by side. One that cannot be had is gone, description included: a buildpack that found the
-/// description alone would take the layer for complete.
+/// description alone would take the layer for complete. Gives the ids of these.
 fn contents(
     input: &Restore<'_>,
     jobs: &[Job],
     index: &Index,
     observer: &dyn Observer,
-) -> Result<(), Failure> {
-    let Some(cache) = input.cache else { return Ok(()) };
+) -> Result<Vec<String>, Failure> {
+    let Some(cache) = input.cache else { return Ok(Vec::new()) };
+    let lost = Mutex::new(Vec::new());
     let next = Mutex::new(jobs.iter());
     let work = || -> Result<(), Failure> {
         loop {
-            let job = next.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
+            let job = next.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(job) = job else { return Ok(()) };
             if is_in_place(input, job, index) {
                 observer.debug(format!("Layer '{}' is in its place already", job.id));
@@ -208,6 +232,7 @@ fn contents(
                 Ok(restored) => remember(input, job, restored, index),
                 Err(reason) => {
                     observer.warn(format!("Skipping restore for layer {}: {reason}", job.id));
+                    lost.lock().unwrap_or_else(PoisonError::into_inner).push(job.id.clone());
                     remove(&input.trees.layers.real.join(&job.tail))
                         .map_err(|error| Failure::caused(Exit::Restore, "failed to restore", &error))?;
                 }
@@ -216,13 +241,14 @@ fn contents(
     };
     std::thread::scope(|scope| {
         let count = input.threads.min(jobs.len());
-        let threads: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..count).map(|_| scope.spawn(&work)).collect();
         threads.into_iter().try_for_each(|thread| {
             thread.join().unwrap_or_else(|_| {
                 Err(Failure::new(Exit::Restore, "a restoring thread panicked; please report this"))
             })
         })
-    })
+    })?;
+    Ok(lost.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Whether a layer is what the cache has, as platforms find it that keep the layers directory.

@@ -5,9 +5,11 @@
 //! buildpack, name and diffID are the same.
 
 mod reason;
+mod sift;
 #[cfg(test)]
 mod tests;
 
+pub use sift::{Sifted, sift};
 use std::collections::{BTreeMap, BTreeSet};
 use strata_oci::Image;
 use strata_spec::cache::CacheMetadata;
@@ -294,11 +296,7 @@ impl<'a> Facts<'a> {
                 (origin, Some(build.clone()))
             }
             None if self.reported(left, diff_id).is_some() => self.by_report(left, diff_id),
-            None => {
-                let text = "the cache has the layer and no record of it: it was filled without origins, or by another \
-                            lifecycle";
-                (unknown_for(&Unknown { cause: Cause::NoRecord, text: text.into() }), None)
-            }
+            None => (unknown_for(&no_record()), None),
         }
     }
 
@@ -322,15 +320,13 @@ impl<'a> Facts<'a> {
             };
             return (origin, build);
         }
-        let unknown = match &self.past.report {
-            Some(Err(unknown)) => unknown.clone(),
-            Some(Ok(_)) => Unknown {
-                cause: Cause::NotReported,
-                text: "the report beside the previous image does not know its origin".into(),
-            },
-            None => Unknown { cause: Cause::NoReport, text: "there is no previous image to ask".into() },
-        };
-        (unknown_for(&unknown), None)
+        // The cache remembers layers of the image, too, as there may be no place for a report beside that.
+        if let Some((record, build)) = self.past.records.find(&left.buildpack, &left.name, diff_id) {
+            let (generation, id) = (record.generation.saturating_add(1), build.id.clone());
+            let origin = Origin { from: Evidence::Cache, build: id, generation, ..Origin::default() };
+            return (origin, Some(build.clone()));
+        }
+        (unknown_for(&unreported(self.past.report.as_ref())), None)
     }
 
     /// The other layers that were there when a layer was made in this build. Those of buildpacks that came later were as
@@ -456,6 +452,24 @@ fn stored(blob: Option<&Blob>) -> Layer {
         diff_id: blob.diff_id.clone(),
         size: Some(blob.size),
         ..Layer::default()
+    }
+}
+
+fn no_record() -> Unknown {
+    let text =
+        "the cache has the layer and no record of it: it was filled without origins, or by another lifecycle";
+    Unknown { cause: Cause::NoRecord, text: text.into() }
+}
+
+/// Why the report beside the previous image does not tell.
+fn unreported(report: Option<&Result<Report, Unknown>>) -> Unknown {
+    match report {
+        Some(Err(unknown)) => unknown.clone(),
+        Some(Ok(_)) => Unknown {
+            cause: Cause::NotReported,
+            text: "the report beside the previous image does not know its origin".into(),
+        },
+        None => Unknown { cause: Cause::NoReport, text: "there is no previous image to ask".into() },
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let detected = detect::detect(context, &analyzed)?;
     if !inputs.skip_layers || api.restores_when_skipping() {
         log.phase("RESTORING");
-        restore::restore(context, &detected.group, &analyzed.metadata, cache.as_deref())?;
+        restore::restore(context, &detected.group, &analyzed, cache.as_deref())?;
     }
     log.phase("BUILDING");
     keeping_alive(context, || build::build(context, &detected, &analyzed))?;

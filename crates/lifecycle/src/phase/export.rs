@@ -281,7 +281,7 @@ fn place(dir: &Path, exit: Exit) -> Result<Place<'_>, Failure> {
 
 /// The previous image that was analyzed, if it is still there and still that one. Nothing is lost without it but time,
 /// unless a layer without contents is to be taken from it.
-fn previous(context: &Context<'_>, analyzed: &Analyzed) -> Result<Option<Found>, Failure> {
+pub(super) fn previous(context: &Context<'_>, analyzed: &Analyzed) -> Result<Option<Found>, Failure> {
     let Context { log, inputs, .. } = context;
     let images = context.images()?;
     let Some(identifier) = analyzed.previous_image() else { return Ok(None) };

@@ -2,13 +2,15 @@
 
 use super::{Context, export, threads};
 use crate::documents;
+use strata_decide::origins::Require;
+use strata_phases::export::Previous;
 use strata_phases::files;
+use strata_phases::origins::Required;
 use strata_phases::restore::{self, Restore};
 use strata_phases::{Failure, Observer};
 use strata_spec::analyzed::Analyzed;
 use strata_spec::exit::Exit;
 use strata_spec::group::Group;
-use strata_spec::labels::LifecycleMetadata;
 use strata_spec::run::RunFile;
 use strata_store::cache::Cache;
 
@@ -37,25 +39,30 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
         }
     };
     let cache = images.cache(inputs)?;
-    restore(context, &group, &analyzed.metadata, cache.as_deref())
+    restore(context, &group, &analyzed, cache.as_deref())
 }
 
 /// Restores what the cache has.
 pub(super) fn restore(
     context: &Context<'_>,
     group: &Group,
-    metadata: &LifecycleMetadata,
+    analyzed: &Analyzed,
     cache: Option<&dyn Cache>,
 ) -> Result<(), Failure> {
     let _timer = context.log.timer("Restorer");
+    let require = context.inputs.require_origins;
+    let previous = if require == Require::Nothing { None } else { export::previous(context, analyzed)? };
+    let image = previous.as_ref().map(|(store, stored)| (stored, store.as_ref()));
+    let required = Required { require, previous: Previous { metadata: Some(&analyzed.metadata), image } };
     let input = Restore {
         group: &group.group,
         trees: export::trees(&context.inputs, Exit::Restore)?,
-        metadata,
+        metadata: &analyzed.metadata,
         cache,
         skip: context.inputs.skip_layers,
         api: context.api,
         threads: threads(),
+        required: Some(required).filter(|_| context.inputs.report_origins),
     };
     restore::run(&input, context.log)
 }

@@ -1,11 +1,13 @@
 //! Reports that say where layers come from.
 
 use crate::world::{Buildpack, World};
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use strata_phases::origins::beside;
-use strata_spec::origins::{Evidence, Kind, Layer, OnExport, ReasonCode, Report};
+use strata_spec::origins::{Cause, Evidence, Kind, Layer, MEDIA_TYPE, OnExport, ReasonCode, Report};
 use strata_spec::{BuildpackApi, PlatformApi};
-use strata_store::{Embedded, Layout};
+use strata_store::{Embedded, Layout, Store as _};
 
 const BUILDPACK: BuildpackApi = BuildpackApi::V0_12;
 
@@ -101,6 +103,188 @@ fn the_second_report_alone_tells_of_the_first_build() {
     let kinds: Vec<Kind> = second.layers.iter().map(|layer| layer.kind).collect();
     for kind in [Kind::RunImage, Kind::App, Kind::Launcher, Kind::Config] {
         assert!(kinds.contains(&kind), "{kinds:?}");
+    }
+}
+
+/// Makes the cache forget what it knew of origins.
+fn forget(world: &World) {
+    let path = "cache/committed/io.buildpacks.lifecycle.cache.metadata";
+    let mut metadata: serde_json::Value = serde_json::from_str(&world.read(path)).unwrap();
+    assert!(metadata.as_object_mut().unwrap().remove("origins").is_some());
+    world.write(path, metadata.to_string());
+}
+
+/// Puts something else in the place of the report beside the image.
+fn replace_report(world: &World, text: Option<&str>) {
+    let (layout, image) = (layout(world), world.image("app"));
+    let path = layout.dir().join("index.json");
+    let mut index: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let entries = index["manifests"].as_array_mut().unwrap();
+    entries.retain(|entry| entry["artifactType"].is_null());
+    assert_eq!(entries.len(), 1);
+    fs::write(&path, index.to_string()).unwrap();
+    if let Some(text) = text {
+        let subject = image.encoded().manifest_descriptor();
+        layout.attach(&subject, MEDIA_TYPE, MEDIA_TYPE, text.as_bytes(), &BTreeMap::new()).unwrap();
+    }
+}
+
+#[test]
+fn ten_builds_later_a_layer_still_names_the_first() {
+    let mut world = world();
+    commit(&world, "0");
+    world.until("exporter");
+    let first = report(&world);
+    for number in 1..10 {
+        world.next_build();
+        commit(&world, &number.to_string());
+        if number == 5 {
+            // Side by side, the cache learns of the image, too.
+            world.set("CNB_PARALLEL_EXPORT", "true");
+            // A report that is gone: the cache knows all the same.
+            replace_report(&world, None);
+        }
+        world.until("exporter");
+        let report = beside(&world);
+        for id in ["some/yabba:deps", "some/yabba:run"] {
+            let found = layer(&report, id);
+            assert_eq!(found.origin.generation, number, "{id}");
+            let maker = report.build_of(found).unwrap();
+            assert_eq!((&maker.id, &maker.image_digest), (&first.build.id, &first.image.digest), "{id}");
+            assert_eq!(found.application_source, first.build.application_source);
+        }
+        assert_eq!(report.builds.len(), 1);
+    }
+    // On another machine there is no cache, and the buildpack makes its layer again; the image's report still tells of
+    // what is taken from the image.
+    world.next_build();
+    commit(&world, "10");
+    fs::remove_dir_all(world.path("cache")).unwrap();
+    fs::create_dir(world.path("cache")).unwrap();
+    world.until("exporter");
+    let report = beside(&world);
+    assert_eq!(layer(&report, "some/yabba:run").origin.generation, 10);
+    let deps = layer(&report, "some/yabba:deps");
+    assert_eq!((deps.origin.from, deps.on_export), (Evidence::ThisBuild, OnExport::Cached));
+}
+
+#[test]
+fn reports_that_lie_are_refused_and_harm_nothing() {
+    let world = world();
+    commit(&world, "a");
+    world.until("exporter");
+    let good = world.read("layers/report.toml");
+    let digest = report(&world).image.digest;
+    let other = format!("sha256:{}", "e".repeat(64));
+    let looping = good.replace("from = \"this-build\"", "from = \"previous-image\"");
+    for (bad, why) in [
+        ("".to_owned(), "says nothing of origins"),
+        ("\0\u{1b}[31m".to_owned(), "no report"),
+        (good.replace("schema-version = 1", "schema-version = 2"), "schema version is 2"),
+        (good.replace(&digest, &other), "about the image"),
+        (good.replace("kind = \"launcher\"", "kind = \"stolen\""), "no report"),
+        (good.replacen("diff-id = \"sha256:", "diff-id = \"sha256:0", 1), "a digest that is none"),
+        (good.replace("on-export = \"inherited\"", "on-export = \"?\""), "no report"),
+        (format!("{good}\n# {}", "x".repeat(5 << 20)), "larger than 4 MiB"),
+        (looping.replace("build = \"", "build = \"0"), "an origin that the report does not have"),
+    ] {
+        replace_report(&world, Some(&bad));
+        world.next_build();
+        commit(&world, "a");
+        forget(&world);
+        let log = world.until("exporter");
+        assert!(log.contains("is refused") && log.contains(why), "{why}: {log}");
+        let found = report(&world);
+        let run = layer(&found, "some/yabba:run");
+        assert_eq!(
+            (run.origin.from, run.origin.cause),
+            (Evidence::Unknown, Some(Cause::ReportRefused)),
+            "{why}"
+        );
+        assert!(run.application_source.is_none() && run.modification_date.is_empty());
+    }
+}
+
+#[test]
+fn origins_can_be_required() {
+    let mut world = world();
+    commit(&world, "a");
+    world.until("exporter");
+    world.set("CNB_REQUIRE_ORIGINS", "true");
+    world.next_build();
+    commit(&world, "b");
+    world.until("exporter");
+    forget(&world);
+    replace_report(&world, None);
+    world.next_build();
+    commit(&world, "c");
+    world.run("analyzer", &["app"]).ok();
+    world.run("detector", &[]).ok();
+    world
+        .run("restorer", &[])
+        .fails(42, &["the origin of layers is unknown", "some/yabba:deps", "some/yabba:run"]);
+    // A restorer that was not told brings them back; the exporter then refuses.
+    world.unset("CNB_REQUIRE_ORIGINS");
+    world.run("restorer", &[]).ok();
+    world.run("builder", &[]).ok();
+    let before = world.image("app").manifest_digest;
+    world.export(&["-require-origins", "app"]).fails(62, &["the origin of layers is unknown", "no record"]);
+    assert_eq!(world.image("app").manifest_digest, before);
+    // Or such layers are made anew.
+    world.set("CNB_REQUIRE_ORIGINS", "discard");
+    world.next_build();
+    commit(&world, "c");
+    world.until("exporter");
+    let found = report(&world);
+    for id in ["some/yabba:deps", "some/yabba:run"] {
+        assert_eq!(layer(&found, id).origin.from, Evidence::ThisBuild, "{id}");
+    }
+    let reason = &layer(&found, "some/yabba:deps").reason;
+    assert_eq!(
+        (reason.code, reason.also.as_slice()),
+        (ReasonCode::Reproduced, [ReasonCode::OriginRequired].as_slice())
+    );
+}
+
+#[test]
+fn secrets_stay_out_of_all_that_is_written() {
+    const SECRET: &str = "hunter2secret";
+    let mut world = world();
+    world.set("CNB_REPORT_INPUTS_KEY", "the operator's key");
+    world.write("platform/env/TOKEN", SECRET);
+    world.write("platform/bindings/db/password", SECRET);
+    let url = format!("https://me:{SECRET}@example.com/x");
+    let script = format!(
+        "mkdir -p $L/l; printf '[types]\\nlaunch = true\\ncache = true\\n[metadata]\\nfrom = \"{url}\"\\n' > $L/l.toml"
+    );
+    world.only(&Buildpack::new("some/leaky", BUILDPACK).build(&script));
+    let source = format!("[source]\ntype = \"git\"\n[source.metadata]\nrepository = \"{url}\"\n");
+    world.write("layers/project-metadata.toml", &source);
+    world.until("exporter");
+    let found = report(&world);
+    let inputs: Vec<&str> = found.build.inputs.iter().map(|input| input.name.as_str()).collect();
+    assert_eq!(inputs, ["bindings/db/password", "env/TOKEN"]);
+    assert!(found.build.inputs.iter().all(|input| input.digest.starts_with("hmac-sha256:")));
+    assert_eq!(found.build.inputs[0].digest, found.build.inputs[1].digest);
+    for path in ["layers/report.toml", "layers/@strata/build.json"] {
+        assert!(!world.read(path).contains(SECRET), "{path}");
+    }
+    let metadata = world.read("cache/committed/io.buildpacks.lifecycle.cache.metadata");
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+    assert!(!metadata["origins"].to_string().contains(SECRET));
+    assert_eq!(layer(&found, "some/leaky:l").metadata["from"].as_str(), Some("https://example.com/x"));
+}
+
+#[test]
+fn what_a_buildpack_does_to_the_builders_record_costs_that_alone() {
+    let world = world();
+    for spoil in ["rm -rf $L/../@strata; ln -s /etc $L/../@strata", "mkdir -p $L/../@strata/build.json/x"] {
+        world.only(&Buildpack::new("some/evil", BUILDPACK).build(spoil));
+        world.next_build();
+        world.until("exporter");
+        assert!(!Path::new("/etc/build.json").exists());
+        let found = report(&world);
+        assert!(!found.build.observed, "{spoil}");
     }
 }
 

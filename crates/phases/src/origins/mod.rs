@@ -15,12 +15,12 @@ use crate::saving::Output;
 use std::path::Path;
 use std::time::SystemTime;
 use strata_decide::export::created;
-use strata_decide::origins::{self as decide, Facts, Left, Made, Past, Require, Unknown};
+use strata_decide::origins::{self as decide, Facts, Left, Made, Past, Require, Sifted, Unknown};
 use strata_spec::buildpack::escape_id;
 use strata_spec::cache::CacheMetadata;
 use strata_spec::exit::Exit;
 use strata_spec::group::GroupElement;
-use strata_spec::labels::RunImage;
+use strata_spec::labels::{LifecycleMetadata, RunImage};
 use strata_spec::origins::records::{KEY, Records};
 use strata_spec::origins::{
     Build, Cause, EarlierBuild, ImageRef, Input, Lifecycle, MEDIA_TYPE, Report, RestoredImage,
@@ -56,6 +56,15 @@ pub struct Gather<'a> {
     pub require: Require,
 }
 
+/// What the restorer is to see to.
+#[derive(Clone, Copy)]
+pub struct Required<'a> {
+    /// Whether origins must be known.
+    pub require: Require,
+    /// The previous image.
+    pub previous: Previous<'a>,
+}
+
 /// The origins of a build that is being exported.
 #[derive(Debug)]
 pub struct Origins {
@@ -85,7 +94,7 @@ impl Origins {
             cache: input.cache.map(|cache| cache_metadata(Some(cache), observer)),
             records: input.cache.map(remembered).unwrap_or_default(),
             claims,
-            ..Past::default()
+            lost: witness::read_lost(input.layers_dir),
         };
         let mut lifecycle = input.lifecycle;
         let distro = past.claims.as_ref().map(|claims| claims.distro.clone()).unwrap_or_default();
@@ -258,6 +267,42 @@ fn previous(
             (Some(restored), Some(Err(unknown)))
         }
     }
+}
+
+/// Takes what must not be restored out of what may be: layers whose origin is unknown.
+///
+/// # Errors
+/// [`Exit::Restore`] when there are any, and they are not to be discarded.
+pub(crate) fn sift(
+    required: &Required<'_>,
+    cache: Option<&dyn Cache>,
+    label: &mut LifecycleMetadata,
+    cached: &mut CacheMetadata,
+    observer: &dyn Observer,
+) -> Result<Vec<Sifted>, Failure> {
+    if required.require == Require::Nothing {
+        return Ok(Vec::new());
+    }
+    let records = cache.map(remembered).unwrap_or_default();
+    let (_, report) = previous(&required.previous, observer);
+    let found = decide::sift(label, cached, &records, report.as_ref());
+    if required.require == Require::Known && !found.is_empty() {
+        let layers: Vec<String> = found
+            .iter()
+            .map(|layer| format!("{}:{} ({})", layer.buildpack, layer.name, layer.unknown.text))
+            .collect();
+        let message = format!("failed to restore: the origin of layers is unknown: {}", layers.join(", "));
+        return Err(Failure::new(Exit::Restore, message).hint(
+            "build without cache and previous image once, or let such layers be made anew: `discard`",
+        ));
+    }
+    for Sifted { buildpack, name, unknown } in &found {
+        observer.warn(format!(
+            "Not restoring layer '{buildpack}:{name}', whose origin is unknown: {}",
+            unknown.text
+        ));
+    }
+    Ok(found)
 }
 
 /// What a cache remembers of its layers. That it cannot be read is told by whoever fills it.

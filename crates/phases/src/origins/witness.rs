@@ -4,6 +4,7 @@ use crate::build::find_layers;
 use crate::event::Observer;
 use crate::failure::Failure;
 use crate::files::{self, FileError, Links};
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use strata_decide::detect::os_release;
@@ -11,8 +12,8 @@ use strata_spec::DocError;
 use strata_spec::buildpack::escape_id;
 use strata_spec::exit::Exit;
 use strata_spec::group::GroupElement;
-use strata_spec::origins::Input;
 use strata_spec::origins::claims::{Claims, MAX_CLAIMS, PATH, Ran, Seen};
+use strata_spec::origins::{Input, ReasonCode};
 
 /// Takes down which layers are there, buildpack by buildpack.
 #[derive(Debug)]
@@ -119,4 +120,31 @@ fn try_read(layers_dir: &Path) -> Result<Option<Claims>, FileError> {
     let invalid = |source| FileError::Invalid { path: path.clone(), source };
     let text = String::from_utf8(bytes).map_err(|error| invalid(DocError::whole(error.to_string())))?;
     Claims::parse(&text).map(Some).map_err(invalid)
+}
+
+/// The file in which the restorer says what it did not bring back, below the layers directory.
+const LOST: &str = "@strata/lost.json";
+
+/// Cached layers that are not restored, by `<buildpack>:<layer>`, and why.
+pub(crate) type Lost = BTreeMap<String, ReasonCode>;
+
+/// Leaves for the exporter what was not restored.
+pub(crate) fn write_lost(layers_dir: &Path, lost: &Lost) -> Result<(), FileError> {
+    let path = files::below(layers_dir, LOST)?;
+    if lost.is_empty() {
+        return files::remove(&path);
+    }
+    let json = serde_json::to_string(lost).map_err(|error| FileError::Invalid {
+        path: path.clone(),
+        source: DocError::whole(error.to_string()),
+    })?;
+    files::write(&path, &json)
+}
+
+/// What was not restored. A buildpack that spoils this costs its own build the reason.
+pub(crate) fn read_lost(layers_dir: &Path) -> Lost {
+    let path = files::below(layers_dir, LOST);
+    let bytes = path.and_then(|path| files::read_bytes(&path, Links::Refuse, MAX_CLAIMS));
+    let bytes = bytes.ok().flatten().unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
 }
