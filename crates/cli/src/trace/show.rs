@@ -4,8 +4,8 @@ use super::Traced;
 use crate::show::{bytes, print};
 use crate::text::{Cell, Column, Table, shown};
 use anstyle::{AnsiColor, Style};
-use strata_decide::trace::{Build, Row, words};
-use strata_spec::origins::{Evidence, ImageRef, Kind, Source};
+use strata_decide::trace::{Build, Other, Row, words};
+use strata_spec::origins::{Evidence, Kind, Source};
 use toml::Value;
 
 pub(super) const HEADING: Style = Style::new().bold();
@@ -51,7 +51,7 @@ pub(super) fn source(source: &Source) -> String {
 }
 
 /// An image that took part.
-pub(super) fn other(image: &ImageRef) -> String {
+pub(super) fn other(image: &Other) -> String {
     let name = image.tags.first().map(String::as_str).unwrap_or_default();
     let exact = if image.digest.is_empty() { &image.image_id } else { &image.digest };
     let parts = [name, exact, &image.distro];

@@ -1,12 +1,12 @@
 //! What differs between two images: inputs, then layers, then files.
 
 use super::path::What;
-use super::{Row, Trace, words};
+use super::{Other, Row, Trace, words};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use strata_oci::{Digest, ImageConfig};
 use strata_spec::labels::{APP_SOURCE, BUILD_METADATA, BuildMetadata, LIFECYCLE_METADATA, PROJECT_METADATA};
-use strata_spec::origins::{ImageRef, Kind, Source};
+use strata_spec::origins::{Kind, Source};
 
 /// Bytes that a tree of files may take in memory, about.
 const MAX_TREE: usize = 512 << 20;
@@ -110,7 +110,7 @@ fn of_source(source: &Source) -> BTreeMap<String, String> {
     all
 }
 
-fn shown(image: &ImageRef) -> String {
+fn shown(image: &Other) -> String {
     let names = image.tags.first().map(String::as_str).unwrap_or_default();
     let exact = if image.digest.is_empty() { &image.image_id } else { &image.digest };
     let at = if names.is_empty() || exact.is_empty() { "" } else { "@" };

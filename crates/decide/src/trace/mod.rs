@@ -17,7 +17,7 @@ pub use labels::Labelled;
 use serde::Serialize;
 use strata_oci::Image;
 use strata_spec::origins::{
-    EarlierBuild, Evidence, ImageRef, Input, Kind, Layer, Neighbour, OnExport, Reason, Report, Source,
+    EarlierBuild, Evidence, ImageRef, Input, Kind, Layer, OnExport, Reason, Report, Source,
 };
 use toml::Table;
 
@@ -38,7 +38,7 @@ pub struct Trace {
     pub source: Option<Source>,
     /// The image below the app: what the label says.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub run_image: Option<ImageRef>,
+    pub run_image: Option<Other>,
     /// The image whose layers could be used, by the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restored_image: Option<Restored>,
@@ -66,10 +66,10 @@ pub struct Build {
     pub source: Option<Source>,
     /// Where its buildpacks ran.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub build_image: Option<ImageRef>,
+    pub build_image: Option<Other>,
     /// What it built on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub run_image: Option<ImageRef>,
+    pub run_image: Option<Other>,
     /// What the platform gave to it; known of the latest build only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<Input>,
@@ -84,10 +84,52 @@ impl Build {
             program: format!("{} {}", lifecycle.name, lifecycle.version).trim().to_owned(),
             image_digest: build.image_digest.clone(),
             source: build.application_source.clone(),
-            build_image: lifecycle.build_image.clone(),
-            run_image: lifecycle.run_image.clone(),
+            build_image: lifecycle.build_image.as_ref().map(Other::of),
+            run_image: lifecycle.run_image.as_ref().map(Other::of),
             inputs: inputs.to_vec(),
         }
+    }
+}
+
+/// An image that took part in a build. Members that are unknown are empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Other {
+    /// The names it goes by.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// The checksum of its manifest.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// Its id in a daemon.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub image_id: String,
+    /// Name and version of the distribution.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub distro: String,
+}
+
+impl Other {
+    fn of(image: &ImageRef) -> Self {
+        let ImageRef { tags, digest, image_id, distro } = image.clone();
+        Self { tags, digest, image_id, distro }
+    }
+}
+
+/// A layer that was there when another was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Present {
+    /// `<buildpack>:<layer>`.
+    pub id: String,
+    /// Its diffID; empty when nobody computed it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub diff_id: String,
+}
+
+impl Present {
+    fn of(other: &strata_spec::origins::Neighbour) -> Self {
+        Self { id: other.id.clone(), diff_id: other.diff_id.clone() }
     }
 }
 
@@ -164,7 +206,7 @@ pub struct Row {
     pub metadata: Table,
     /// The other layers that were there when it was made.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub present_layers: Vec<Neighbour>,
+    pub present_layers: Vec<Present>,
 }
 
 impl Row {
@@ -191,7 +233,7 @@ impl Row {
             source: layer.application_source.clone(),
             reason: Some(layer.reason.clone()),
             metadata: layer.metadata.clone(),
-            present_layers: layer.present_layers.clone(),
+            present_layers: layer.present_layers.iter().map(Present::of).collect(),
         }
     }
 
@@ -229,7 +271,7 @@ pub fn trace(
         created: image.config().created().map(str::to_owned),
         source: build.as_ref().and_then(|build| build.source.clone()).or(labels.source),
         build,
-        run_image: labels.run_image,
+        run_image: labels.run_image.as_ref().map(Other::of),
         restored_image: report.and_then(|report| report.restored_image.as_ref()).map(|image| Restored {
             digest: image.digest.clone(),
             image_id: image.image_id.clone(),
