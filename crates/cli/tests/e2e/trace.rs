@@ -2,8 +2,11 @@
 
 use crate::bench::{Bench, Buildpack, Done, tool};
 use crate::registry::Registry;
+use crate::source::commit;
 use serde_json::{Value, json};
 use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
 
 const REPORT: &str = "application/vnd.strata.report.v1+toml";
 
@@ -381,4 +384,80 @@ fn two_images_differ_from_inputs_to_files() {
     assert_eq!(changed, ["acme/node:deps", "app", "acme/node:tools"], "{diff:#}");
     let without = json_of(&bench, &["diff", "oci:before:x", "web", "--no-files"]);
     assert!(without["layers"].as_array().unwrap().iter().all(|layer| layer.get("files").is_none()));
+}
+
+/// What must never be seen again.
+const SECRET: &str = "planted-secret";
+
+/// Builds on one of two machines that share nothing but a registry.
+fn build_on(bench: &Bench, machine: usize, registry: &Registry, buildpack: &Path, has_previous: bool) {
+    let place = |name: &str| format!("registry:{}/team/{name}", registry.host);
+    let images = format!("images{machine}");
+    let mut command = bench.strata(["build", "app", "-t", "web", "--layout-dir", &images]);
+    command.args(["--cache-image", &place("cache"), "-o", &place("web:v1"), "--buildpack"]).arg(buildpack);
+    if has_previous {
+        command.args(["--previous-image", &place("web:v1")]);
+    }
+    command.args(["--env", &format!("TOKEN={SECRET}")]);
+    let home = bench.path(format!("home{machine}"));
+    std::fs::create_dir_all(&home).unwrap();
+    Done::of({
+        command.env("HOME", home);
+        command
+    })
+    .ok();
+}
+
+#[test]
+fn ten_builds_on_two_machines_are_one_story() {
+    let bench = Bench::new();
+    let registry = Registry::start(&bench);
+    let buildpack = bench.add(&Buildpack::new("acme/node").build(
+        r#"
+        [[ -d $layers/deps ]] || { mkdir "$layers/deps"; date +%N >"$layers/deps/file"; }
+        layer deps launch cache
+        layer tools launch
+        cp marker "$layers/tools/marker"
+        "#,
+    ));
+    let commits: Vec<String> = (0..10)
+        .map(|number| {
+            bench.write("app/marker", &format!("version {number}"));
+            let id = commit(&bench.path("app"));
+            build_on(&bench, number % 2, &registry, &buildpack, number > 0);
+            id
+        })
+        .collect();
+    let name = format!("registry:{}/team/web:v1", registry.host);
+    let done = strata(&bench, &["trace", &name]).ok();
+    let deps = line(&done, "deps");
+    assert_eq!(deps[2], "acme/node@1.0.0");
+    assert_eq!(deps[5..9], ["git", &commits[0][..12], "restored", "9"], "{done:#?}");
+    assert_eq!(line(&done, "tools")[5..9], ["git", &commits[9][..12], "built", "0"], "{done:#?}");
+    let found = json_of(&bench, &["trace", &name, "--layer", "acme/node:deps"]);
+    let steps = found["chain"]["steps"].as_array().unwrap();
+    let sources: Vec<_> = steps.iter().map(|step| &step["build"]["source"]["version"]["commit"]).collect();
+    assert_eq!(json!(sources), json!(commits.iter().rev().collect::<Vec<_>>()), "{found:#}");
+    assert_eq!(found["chain"]["end"], "made");
+    let maker = &steps[9];
+    assert_eq!(maker["layer"]["presentLayers"][0]["id"], "acme/node:tools");
+    assert_eq!(maker["build"]["source"]["metadata"]["url"], "https://example.com/team/web");
+    assert_eq!(maker["build"]["source"]["metadata"]["refs"], json!(["refs/heads/main"]));
+    // One report is lost.
+    let lost = &steps[5];
+    let digest = lost["build"]["imageDigest"].as_str().unwrap().replace(':', "-");
+    let tags = bench.path("registry/docker/registry/v2/repositories/team/web/_manifests/tags");
+    std::fs::remove_dir_all(tags.join(digest)).unwrap();
+    let done = strata(&bench, &["trace", &name, "--layer", "acme/node:deps"]).ok();
+    let id = lost["build"]["id"].as_str().unwrap();
+    done.says(&format!("Missing: the report of build {id} is not beside the image"));
+    done.says("3 builds in between");
+    done.says(&format!("from       git {}", commits[0]));
+    // Nowhere at all.
+    let said = format!("{found}{done:?}{:?}", strata(&bench, &["trace", &name, "--why"]).ok());
+    assert!(!said.contains(SECRET));
+    for place in ["registry", "images0", "images1"] {
+        let found = Command::new("grep").args(["-rl", SECRET]).arg(bench.path(place)).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&found.stdout), "", "a secret is in {place}");
+    }
 }
