@@ -174,7 +174,7 @@ impl Built<'_> {
             layers_dir: &work.layers,
             platform_dir: &work.platform,
             metadata: &metadata,
-            project: &self.source.project,
+            project: &self.source.detailed,
             kit: self.kit,
             base,
             previous: earlier.previous(),

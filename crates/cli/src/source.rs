@@ -12,7 +12,7 @@ use strata_decide::source::{self, Given, Origin};
 use strata_phases::{Failure, Level, Observer, files};
 use strata_spec::exit::Exit;
 use strata_spec::launch::Label;
-use strata_spec::project::{Declared, ProjectMetadata, Source};
+use strata_spec::project::{Declared, ProjectMetadata};
 
 /// The file in which an app says what it is.
 const PROJECT: &str = "project.toml";
@@ -41,8 +41,7 @@ pub(crate) struct Found {
     /// For the image.
     pub(crate) project: ProjectMetadata,
     /// For the report: what differs between clones of one commit, too.
-    #[expect(dead_code, reason = "the report does not have it yet")]
-    pub(crate) detailed: Source,
+    pub(crate) detailed: ProjectMetadata,
     /// Standard labels and annotations.
     pub(crate) standard: Vec<Label>,
 }
@@ -81,7 +80,7 @@ impl Found {
         search.observer.event(strata_phases::Event::Message { level: Level::Info, text });
         Self {
             project: ProjectMetadata { source: Some(source::label(origin, declared)) },
-            detailed: source::detailed(origin, declared),
+            detailed: ProjectMetadata { source: Some(source::detailed(origin, declared)) },
             standard: source::standard(origin, declared, search.created.clone()),
         }
     }

@@ -451,7 +451,7 @@ fn ten_builds_on_two_machines_are_one_story() {
     let done = strata(&bench, &["trace", &name, "--layer", "acme/node:deps"]).ok();
     let id = lost["build"]["id"].as_str().unwrap();
     done.says(&format!("Missing: the report of build {id} is not beside the image"));
-    done.says("3 builds in between");
+    done.says("4 builds in between");
     done.says(&format!("from       git {}", commits[0]));
     // Nowhere at all.
     let said = format!("{found}{done:?}{:?}", strata(&bench, &["trace", &name, "--why"]).ok());
