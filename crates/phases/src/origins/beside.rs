@@ -7,7 +7,7 @@ use std::io::Read;
 use strata_decide::origins::Unknown;
 use strata_oci::{Descriptor, Digest, Manifest};
 use strata_spec::exit::Exit;
-use strata_spec::origins::{Cause, MAX_REPORT, MEDIA_TYPE, Report};
+use strata_spec::origins::{Cause, MAX_REPORT, MEDIA_TYPE, Report, ReportError};
 use strata_store::{Store, StoreError, StoredImage};
 
 /// More reports than anybody looks at: each build of the same image leaves one.
@@ -30,11 +30,35 @@ pub struct Beside {
 /// # Errors
 /// When the place keeps nothing beside images, or cannot be asked.
 pub fn all(store: &dyn Store, image: &StoredImage) -> Result<(Vec<Beside>, Vec<String>), StoreError> {
-    let entries = store.referrers(&image.manifest_digest, Some(MEDIA_TYPE))?;
+    let diff_ids: Vec<String> = image.image.layers().iter().map(|layer| layer.diff_id.to_string()).collect();
+    find(store, &image.manifest_digest, |report| {
+        report.check(&image.manifest_digest.to_string(), diff_ids.iter().map(String::as_str))
+    })
+}
+
+/// The same for an image that need not be there any more: nobody can tell whether the layers are its own.
+///
+/// # Errors
+/// As of [`all`].
+pub fn of_digest(store: &dyn Store, digest: &Digest) -> Result<(Vec<Beside>, Vec<String>), StoreError> {
+    find(store, digest, |report| {
+        let (expected, found) = (digest.to_string(), report.image.digest.clone());
+        if expected == found { Ok(()) } else { Err(ReportError::OtherImage { expected, found }) }
+    })
+}
+
+fn find(
+    store: &dyn Store,
+    subject: &Digest,
+    check: impl Fn(&Report) -> Result<(), ReportError>,
+) -> Result<(Vec<Beside>, Vec<String>), StoreError> {
+    let entries = store.referrers(subject, Some(MEDIA_TYPE))?;
     let (mut found, mut refused) = (Vec::new(), Vec::new());
     // Lists grow at their end.
     for entry in entries.iter().rev().take(MAX_REPORTS) {
-        match one(store, image, entry) {
+        let checked = one(store, subject, entry)
+            .and_then(|beside| check(&beside.report).map(|()| beside).map_err(|error| error.to_string()));
+        match checked {
             Ok(beside) => found.push(beside),
             Err(reason) => refused.push(format!("{}: {reason}", entry.digest)),
         }
@@ -68,14 +92,14 @@ pub fn latest(store: &dyn Store, image: &StoredImage) -> Result<Beside, Unknown>
     }
 }
 
-fn one(store: &dyn Store, image: &StoredImage, entry: &Descriptor) -> Result<Beside, String> {
+fn one(store: &dyn Store, subject: &Digest, entry: &Descriptor) -> Result<Beside, String> {
     let chain = |error: &StoreError| Failure::caused(Exit::Other, "it cannot be read", error).chain();
     let tree =
         store.read_referrer(entry).map_err(|error| chain(&error))?.ok_or("it is listed and not there")?;
     let (root, bytes) = tree.documents.last().ok_or("it is empty")?;
     let manifest = Manifest::parse(bytes, Some(&root.media_type))
         .map_err(|error| format!("it is no artifact: {error}"))?;
-    if manifest.subject.is_none_or(|subject| subject.digest != image.manifest_digest) {
+    if manifest.subject.is_none_or(|found| found.digest != *subject) {
         return Err("it is an artifact of another image".into());
     }
     let file = manifest.layers.iter().find(|file| file.media_type == MEDIA_TYPE).ok_or("it has no report")?;
@@ -87,10 +111,6 @@ fn one(store: &dyn Store, image: &StoredImage, entry: &Descriptor) -> Result<Bes
     blob.take(MAX_REPORT as u64 + 1).read_to_end(&mut text).map_err(|error| format!("its file: {error}"))?;
     let text = String::from_utf8(text).map_err(|error| format!("it is not UTF-8: {error}"))?;
     let report = Report::parse(&text).map_err(|error| error.to_string())?;
-    let diff_ids: Vec<String> = image.image.layers().iter().map(|layer| layer.diff_id.to_string()).collect();
-    report
-        .check(&image.manifest_digest.to_string(), diff_ids.iter().map(String::as_str))
-        .map_err(|error| error.to_string())?;
     Ok(Beside { report, digest: file.digest })
 }
 
