@@ -118,6 +118,9 @@ pub(crate) struct Build {
     /// Whether a bill of materials is put beside the image, as CycloneDX and SPDX
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub(crate) sbom: Beside,
+    /// When a registry is asked for builder and run image; layers are fetched once in any case
+    #[arg(long, value_name = "POLICY", default_value = "always")]
+    pub(crate) pull_policy: PullPolicy,
     /// What the buildpacks reach
     #[arg(long, value_name = "NETWORK", default_value = "host")]
     pub(crate) network: NetworkArg,
@@ -194,6 +197,15 @@ pub(crate) struct BuildpackPackage {
     pub(crate) platform: Option<Platform>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
+}
+
+/// When a registry is asked for an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PullPolicy {
+    /// In each build
+    Always,
+    /// When no build has seen the name before
+    IfNotPresent,
 }
 
 /// What buildpacks reach.

@@ -3,6 +3,7 @@
 use crate::args;
 use crate::builder::Kit;
 use crate::images;
+use crate::seen::Seen;
 use crate::user;
 use std::path::Path;
 use strata_decide::inputs::check::{registry_of, select_run_image};
@@ -36,6 +37,7 @@ pub(crate) struct Finder<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) created: &'a str,
     pub(crate) surroundings: &'a Surroundings<'a>,
+    pub(crate) seen: &'a Seen,
 }
 
 impl Base {
@@ -114,7 +116,7 @@ impl Finder<'_> {
             };
             (source.open(self.surroundings, None).map_err(failed)?, reference)
         };
-        let stored = store.read_image().map_err(failed)?;
+        let stored = self.seen.read(name, &*store).map_err(failed)?;
         let stored = stored.ok_or_else(|| Failure::new(Exit::Export, format!("{what}: there is none")))?;
         let run_image = run_image(name, reference.as_ref(), &stored);
         if stored.image.layers().is_empty() {

@@ -10,6 +10,7 @@ use crate::inside::{self, Said, Task};
 use crate::interrupt::Interrupt;
 use crate::output::{Finished, Output};
 use crate::places::Places;
+use crate::seen::Seen;
 use crate::show::{Show, Stream};
 use crate::{Outcome, given, launcher, report, sbom, source};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -84,7 +85,8 @@ fn build(
         .map_err(|error| Failure::new(Exit::InvalidArguments, error))?;
     let surroundings = surroundings(places, &args.store);
     let unpacked = Unpacked::new(places.unpacked_layers());
-    let kit = builder::load(args, &surroundings, &unpacked, show)?;
+    let seen = Seen::new(places.seen_images(), args.pull_policy);
+    let kit = builder::load(args, &surroundings, &unpacked, &seen, show)?;
     let sandbox_failure = |error: SandboxError| sandbox_failure(&error);
     let parent = Path::new(WorkDir::DEFAULT_PARENT);
     WorkDir::sweep(parent).map_err(sandbox_failure)?;
@@ -92,7 +94,8 @@ fn build(
     let mut target = target(args, places, output, work_dir.path(), &surroundings)?;
     let work = Work::prepare(work_dir.path(), &variables)?;
     work.make_places(&args.volume)?;
-    let run_images = base::Finder { dir: &work.base, created: &created, surroundings: &surroundings };
+    let run_images =
+        base::Finder { dir: &work.base, created: &created, surroundings: &surroundings, seen: &seen };
     let base = Base::find(args, &kit, &run_images)?;
     let finder = Finder {
         args,

@@ -2,6 +2,7 @@
 
 use crate::args::StoreArgs;
 use crate::places::Places;
+use crate::seen::Seen;
 use std::error::Error;
 use strata_oci::Platform;
 use strata_phases::Failure;
@@ -32,6 +33,28 @@ pub(crate) fn open(
     platform: Option<&Platform>,
     names: Names,
 ) -> Result<(Box<dyn Store>, StoredImage), Failure> {
+    open_by(text, surroundings, platform, names, &|store| store.read_image())
+}
+
+/// Opens an image to build in or on: of one in a registry, what was seen of it before may do.
+pub(crate) fn open_seen(
+    text: &str,
+    surroundings: &Surroundings<'_>,
+    seen: &Seen,
+) -> Result<(Box<dyn Store>, StoredImage), Failure> {
+    open_by(text, surroundings, None, Names::Anywhere, &|store| seen.read(text, store))
+}
+
+/// Reads the documents of an image.
+type Read<'a> = dyn Fn(&dyn Store) -> Result<Option<StoredImage>, StoreError> + 'a;
+
+fn open_by(
+    text: &str,
+    surroundings: &Surroundings<'_>,
+    platform: Option<&Platform>,
+    names: Names,
+    read: &Read<'_>,
+) -> Result<(Box<dyn Store>, StoredImage), Failure> {
     let what = format!("cannot open the image '{text}'");
     let failed = |error| failure(Exit::InvalidArguments, &what, &error);
     let source = Source::parse(text).map_err(failed)?;
@@ -43,7 +66,7 @@ pub(crate) fn open(
             source.open(surroundings, platform).map_err(|error| failure(Exit::Export, &what, &error))?
         }
     };
-    let stored = store.read_image().map_err(|error| failure(Exit::Export, &what, &error))?;
+    let stored = read(&*store).map_err(|error| failure(Exit::Export, &what, &error))?;
     let stored = stored.ok_or_else(|| absent(text, &source, surroundings))?;
     let found = stored.image.config().platform();
     match platform.filter(|wanted| !found.satisfies(wanted)) {

@@ -26,6 +26,7 @@ mod places;
 mod report;
 mod run;
 mod sbom;
+mod seen;
 mod show;
 mod source;
 mod text;

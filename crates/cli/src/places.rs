@@ -55,6 +55,11 @@ impl Places {
         self.cache.join("layers")
     }
 
+    /// Documents of images in registries that builds were made in or on.
+    pub(crate) fn seen_images(&self) -> PathBuf {
+        self.cache.join("seen")
+    }
+
     /// Caches of builds, one folder for each app.
     pub(crate) fn caches(&self) -> PathBuf {
         self.cache.join("apps")

@@ -1,7 +1,8 @@
 //! A builder that is an image: its files become the root of the build.
 
 use super::Kit;
-use crate::images::{self, Names};
+use crate::images;
+use crate::seen::Seen;
 use crate::user;
 use std::error::Error;
 use std::path::Path;
@@ -43,9 +44,10 @@ impl BuildImage {
         name: &str,
         surroundings: &Surroundings<'_>,
         unpacked: &Unpacked,
+        seen: &Seen,
         observer: &dyn Observer,
     ) -> Result<Self, Failure> {
-        let (store, stored) = images::open(name, surroundings, None, Names::Anywhere)?;
+        let (store, stored) = images::open_seen(name, surroundings, seen)?;
         let config = stored.image.config().clone();
         let what = format!("cannot build in the image '{name}'");
         let refused = |problem: String| Failure::new(Exit::InvalidArguments, format!("{what}: {problem}"));

@@ -11,6 +11,7 @@ use strata_decide::package::Module;
 use strata_layer::{Compression, Content, GeneratedEntry, Owner, Parent, Source as Tree, pack};
 use strata_oci::{Descriptor, History, Image, Layer};
 use strata_phases::{Failure, files};
+use strata_sandbox::WorkDir;
 use strata_spec::buildpack::Descriptor as BuildpackToml;
 use strata_spec::exit::Exit;
 use strata_store::source::{Source, Surroundings};
@@ -22,16 +23,15 @@ pub(super) struct Maker {
     layout: Layout,
     threads: usize,
     what: String,
-    _temp: tempfile::TempDir,
+    _temp: WorkDir,
 }
 
 impl Maker {
     pub(super) fn new(image: Image, to: &str) -> Result<Self, Failure> {
         let what = format!("cannot make '{to}'");
-        let temp = tempfile::Builder::new()
-            .prefix("strata-package-")
-            .tempdir_in("/var/tmp")
-            .map_err(|error| Failure::caused(Exit::Other, what.clone(), &error))?;
+        let parent = Path::new(WorkDir::DEFAULT_PARENT);
+        let temp = WorkDir::sweep(parent).and_then(|_| WorkDir::new(parent));
+        let temp = temp.map_err(|error| Failure::caused(Exit::Other, what.clone(), &error))?;
         let layout = Layout::open_or_create(temp.path().join("image"));
         let layout = layout.map_err(|error| failure(Exit::Other, &what, &error))?;
         Ok(Self { image, layout, threads: crate::earlier::threads(), what, _temp: temp })

@@ -8,6 +8,7 @@ mod shelf;
 
 use crate::args;
 use crate::earlier::threads;
+use crate::seen::Seen;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use strata_decide::order::{Asked, combine};
@@ -46,9 +47,10 @@ pub(crate) fn load(
     args: &args::Build,
     surroundings: &Surroundings<'_>,
     unpacked: &Unpacked,
+    seen: &Seen,
     observer: &dyn Observer,
 ) -> Result<Kit, Failure> {
-    let open = |name: &str| BuildImage::open(name, surroundings, unpacked, observer);
+    let open = |name: &str| BuildImage::open(name, surroundings, unpacked, seen, observer);
     let mut kit = match &args.builder {
         None => Kit::default(),
         Some(builder) if is_folder(builder) => {

@@ -575,3 +575,33 @@ fn unpacked_layers_are_removed_when_nobody_uses_them() {
     prune(&[]).says("Removed 4 unpacked layers");
     build(&bench, "oci:builder", &[]).ok().says("Unpacking 4 of 4");
 }
+
+#[test]
+fn registries_are_asked_when_that_is_wanted() {
+    let bench = Bench::new();
+    run_image(&bench);
+    let registry = Registry::start(&bench);
+    let [builder, run] = ["builder", "run"].map(|name| format!("{}/{name}:v1", registry.host));
+    let copy =
+        |from: &str, to: &str| drop(Done::of(bench.strata(["copy", from, &format!("docker://{to}")])).ok());
+    let write = |word: &str| {
+        let buildpack = Buildpack::new("e2e/says").build(&format!("echo built by {word}"));
+        Builder::new(&bench, word, &[bench.add(&buildpack)]).write();
+        copy(&format!("oci:{word}"), &builder);
+    };
+    write("first");
+    copy("oci:run", &run);
+    let build = |policy: &str| {
+        let args = ["--builder", &builder, "--run-image", &run, "--pull-policy", policy];
+        bench.build(&args, &[])
+    };
+    assert_eq!(built_by(&build("if-not-present").ok()), ["first"]);
+    write("second");
+    assert_eq!(built_by(&build("if-not-present").ok()), ["first"]);
+    let second = build("always").ok();
+    assert_eq!(built_by(&second), ["second"]);
+    // Nobody is asked.
+    drop(registry);
+    assert_eq!(build("if-not-present").ok().digest(), second.digest());
+    assert_ne!(build("always").code, 0);
+}
