@@ -5,7 +5,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 use strata_decide::{annotation, prune};
-use strata_oci::Platform;
+use strata_oci::{Compression, Platform};
 use strata_spec::launch::Label;
 use strata_spec::sealed::Policy;
 
@@ -112,6 +112,10 @@ pub(crate) struct Build {
     /// [default: the builder's choice, or else discard]
     #[arg(long, value_name = "POLICY")]
     pub(crate) sealed_layers: Option<Policy>,
+    /// How new layers are compressed: gzip or zstd, with a level from 1 to 9 as in zstd:3, or none
+    /// [default: gzip]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) compression: Option<Compression>,
     /// Annotate the image's manifest; wins over the annotations of buildpacks
     #[arg(long, value_name = "KEY=VALUE", value_parser = annotation::parse)]
     pub(crate) annotation: Vec<Label>,

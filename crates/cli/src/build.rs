@@ -262,6 +262,7 @@ impl Built<'_> {
             created: self.created,
             exec_env: EXEC_ENV,
             api: PlatformApi::NEWEST,
+            compression: self.args.compression,
             packer,
             cancelled: self.interrupt.flag(),
             previous: self.earlier.previous(),

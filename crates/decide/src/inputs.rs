@@ -182,6 +182,8 @@ pub struct Inputs {
     pub cache_dir: Option<PathBuf>,
     /// The cache as an image.
     pub cache_image: Option<String>,
+    /// How new layers are compressed.
+    pub compression: Option<String>,
     /// The run image by the deprecated flag `-image`.
     pub deprecated_run_image: Option<String>,
     /// The execution environment.
@@ -299,6 +301,7 @@ impl Inputs {
             buildpacks_dir: dir(&table::BUILDPACKS),
             cache_dir: optional_dir(&table::CACHE_DIR),
             cache_image: from.optional(&table::CACHE_IMAGE),
+            compression: from.optional(&table::COMPRESSION),
             deprecated_run_image: from.optional(&table::IMAGE),
             exec_env: from.text(&table::EXEC_ENV),
             extend_kind: from.text(&table::KIND),

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use strata_oci::Digest;
 
-use crate::codec::Compression;
 use crate::error::LayerError;
 use crate::pack::Packed;
 use crate::read::{VerifiedReader, open_layer};
 use crate::source::open_file;
+use strata_oci::Compression;
 
 /// A layer as a blob in a file. Whoever takes its bytes gets those that were written, or an error.
 #[derive(Clone, Debug, PartialEq, Eq)]

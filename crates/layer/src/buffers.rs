@@ -3,9 +3,6 @@
 use crossbeam_channel::{Receiver, Sender, bounded};
 use flate2::Crc;
 
-/// Uncompressed bytes per chunk. Changing it changes every compressed digest.
-pub(crate) const CHUNK: usize = 256 << 10;
-
 /// A chunk on its way through the compressor.
 #[derive(Default)]
 pub(crate) struct Room {

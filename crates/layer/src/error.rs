@@ -66,6 +66,12 @@ pub enum LayerError {
         /// What is wrong with it.
         source: BadPattern,
     },
+    /// The compressor refused its input.
+    #[error("cannot compress the layer: {reason}")]
+    Compress {
+        /// Why it failed, in its words.
+        reason: String,
+    },
     /// A thread of the pipeline ended without a result.
     #[error("a thread that compresses the layer stopped early")]
     Stopped,

@@ -12,6 +12,7 @@ mod buffers;
 mod codec;
 mod deflate;
 mod error;
+mod frame;
 mod listing;
 mod pack;
 mod pattern;
@@ -26,7 +27,6 @@ mod visit;
 mod zstd;
 
 pub use archive::Archive;
-pub use codec::Compression;
 pub use error::LayerError;
 pub use listing::{Change, ChangeKind, Listing};
 pub use pack::{Packed, Packer, diff_id, pack, pack_with};
@@ -36,6 +36,7 @@ pub use read::{
 };
 pub use slices::slices;
 pub use source::{Content, GeneratedEntry, Owner, Parent, Skeleton, SliceItem, Source, skeleton, write_tar};
+pub use strata_oci::Compression;
 pub use tar_writer::{MTIME, TarWriter};
 pub use unpack::{
     Entry, EntryKind, Member, MemberLimits, Ownership, Times, Trust, UnpackOptions, UnpackStats, Walked,

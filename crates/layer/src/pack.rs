@@ -8,11 +8,11 @@ use std::io::{self, Write};
 
 use crossbeam_channel::unbounded;
 use flate2::Crc;
-use strata_oci::{Digest, Hasher};
+use strata_oci::{Compression, Digest, Hasher};
 
 use crate::ahead::write_entries_ahead;
-use crate::buffers::{Buffers, CHUNK, Loan};
-use crate::codec::{Codecs, Compression};
+use crate::buffers::{Buffers, Loan};
+use crate::codec::{self, Codecs};
 use crate::error::LayerError;
 use crate::pool::{Pool, Promise};
 use crate::read::HashWriter;
@@ -20,6 +20,8 @@ use crate::source::{Source, is_smaller_than, write_entries, write_tar};
 
 /// Threads that read files which lie next to each other; more than cores, since they wait for the disk.
 const READERS: usize = 8;
+/// Archives of so many bytes are not worth a thread.
+const SMALL: u64 = 256 << 10;
 
 /// What is known of a layer once it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +74,7 @@ impl Packer {
             return archive.copy(out);
         }
         match &self.pools {
-            Some(pools) if !is_smaller_than(source, CHUNK as u64) => {
+            Some(pools) if !is_smaller_than(source, SMALL) => {
                 pools.pack(|tar| write_entries_ahead(source, &pools.readers, tar), compression, out)
             }
             _ => pack_here(|tar| write_entries(source, tar), compression, out),
@@ -114,7 +116,7 @@ pub fn pack(
     threads: usize,
     out: &mut dyn Write,
 ) -> Result<Packed, LayerError> {
-    let threads = if is_smaller_than(source, CHUNK as u64) { 1 } else { threads };
+    let threads = if is_smaller_than(source, SMALL) { 1 } else { threads };
     Packer::new(threads).pack(source, compression, out)
 }
 
@@ -154,8 +156,8 @@ fn pack_here(
     let mut blob = Blob::start(compression, out)?;
     let mut failed = None;
     let mut chunker = Chunker::new(&buffers, compression, |mut loan: Loan| {
-        codecs.compress(compression, &mut loan.room);
-        blob.add(&loan).map_err(|error| {
+        let done = codecs.compress(compression, &mut loan.room).and_then(|()| blob.add(&loan));
+        done.map_err(|error| {
             failed = Some(error);
             LayerError::Stopped
         })
@@ -198,7 +200,7 @@ impl Pools {
             });
             let written = (|| {
                 let mut blob = Blob::start(compression, out)?;
-                promised.into_iter().try_for_each(|promise: Promise<Loan>| blob.add(&promise.wait()?))?;
+                promised.into_iter().try_for_each(|promise: Chunk| blob.add(&promise.wait()??))?;
                 Ok(blob)
             })();
             let filled = producer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -211,16 +213,19 @@ impl Pools {
         })
     }
 
-    fn compressed(&self, compression: Compression, mut loan: Loan) -> Promise<Loan> {
+    fn compressed(&self, compression: Compression, mut loan: Loan) -> Chunk {
         if compression == Compression::None {
-            return Promise::kept(loan);
+            return Promise::kept(Ok(loan));
         }
         self.compressors.run(move |codecs| {
-            codecs.compress(compression, &mut loan.room);
-            loan
+            codecs.compress(compression, &mut loan.room)?;
+            Ok(loan)
         })
     }
 }
+
+/// A chunk that is being compressed.
+type Chunk = Promise<Result<Loan, LayerError>>;
 
 /// Cuts a stream into chunks and hashes it.
 struct Chunker<'a, F> {
@@ -230,6 +235,7 @@ struct Chunker<'a, F> {
     /// The end of the one before.
     tail: Vec<u8>,
     window: usize,
+    size: usize,
     hasher: Hasher,
     count: u64,
     send: F,
@@ -237,8 +243,8 @@ struct Chunker<'a, F> {
 
 impl<'a, F: FnMut(Loan) -> Result<(), LayerError>> Chunker<'a, F> {
     fn new(buffers: &'a Buffers, compression: Compression, send: F) -> Self {
-        let (window, hasher) = (compression.window(), Hasher::new());
-        Self { buffers, loan: None, tail: Vec::new(), window, hasher, count: 0, send }
+        let (window, size) = (codec::window(compression), codec::chunk_size(compression));
+        Self { buffers, loan: None, tail: Vec::new(), window, size, hasher: Hasher::new(), count: 0, send }
     }
 
     fn emit(&mut self) -> Result<(), LayerError> {
@@ -252,6 +258,10 @@ impl<'a, F: FnMut(Loan) -> Result<(), LayerError>> Chunker<'a, F> {
     }
 
     fn finish(mut self) -> Result<(Digest, u64), LayerError> {
+        if self.count == 0 && self.loan.is_none() {
+            // What is empty is compressed as well: no bytes at all are no zstd.
+            self.loan = Some(self.buffers.lend(&[]));
+        }
         self.emit()?;
         Ok((self.hasher.finish(), self.count))
     }
@@ -263,9 +273,9 @@ impl<F: FnMut(Loan) -> Result<(), LayerError>> Write for Chunker<'_, F> {
             return Ok(0);
         }
         let room = &mut self.loan.get_or_insert_with(|| self.buffers.lend(&self.tail)).room;
-        let taken = bytes.len().min(CHUNK - room.chunk().len());
+        let taken = bytes.len().min(self.size - room.chunk().len());
         room.bytes.extend_from_slice(&bytes[..taken]);
-        if room.chunk().len() == CHUNK {
+        if room.chunk().len() == self.size {
             self.emit().map_err(io::Error::other)?;
         }
         Ok(taken)
@@ -288,7 +298,7 @@ struct Blob<'a> {
 impl<'a> Blob<'a> {
     fn start(compression: Compression, out: &'a mut dyn Write) -> Result<Self, LayerError> {
         let mut blob = Self { out, compression, hasher: Hasher::new(), size: 0, crc: Crc::new() };
-        blob.put(compression.start())?;
+        blob.put(codec::start(compression))?;
         Ok(blob)
     }
 
@@ -311,7 +321,7 @@ impl<'a> Blob<'a> {
     }
 
     fn finish(mut self, (diff_id, uncompressed_size): (Digest, u64)) -> Result<Packed, LayerError> {
-        let end = self.compression.end(&self.crc);
+        let end = codec::end(self.compression, &self.crc);
         self.put(&end)?;
         self.out.flush().map_err(LayerError::write)?;
         let digest = if self.compression == Compression::None { diff_id } else { self.hasher.finish() };

@@ -21,6 +21,10 @@ fn sample(length: usize) -> Vec<u8> {
 }
 
 fn gzip(bytes: &[u8], step: usize, threads: usize) -> Vec<u8> {
+    packed(bytes, Compression::Gzip, step, threads)
+}
+
+fn packed(bytes: &[u8], compression: Compression, step: usize, threads: usize) -> Vec<u8> {
     let mut out = Vec::new();
     let fill = |tar: &mut dyn Write| {
         bytes
@@ -28,7 +32,7 @@ fn gzip(bytes: &[u8], step: usize, threads: usize) -> Vec<u8> {
             .try_for_each(|part| tar.write_all(part))
             .map_err(|source| LayerError::Write { source })
     };
-    let packed = pack_with(fill, Compression::Gzip, threads, &mut out).unwrap();
+    let packed = pack_with(fill, compression, threads, &mut out).unwrap();
     assert_eq!(packed.diff_id, Digest::of(bytes));
     assert_eq!(packed.digest, Digest::of(&out));
     assert_eq!((packed.size, packed.uncompressed_size), (out.len() as u64, bytes.len() as u64));
@@ -38,30 +42,57 @@ fn gzip(bytes: &[u8], step: usize, threads: usize) -> Vec<u8> {
 #[test]
 fn bytes_depend_on_nothing_but_the_input() {
     let bytes = sample(5 << 20);
-    let golden = gzip(&bytes, bytes.len(), 1);
-    assert_eq!(Digest::of(&golden).to_string(), GOLDEN);
-    for (step, threads) in [(512, 1), (70_001, 2), (1 << 20, 4), (5 << 20, 4), (999, 3)] {
-        assert!(gzip(&bytes, step, threads) == golden, "writes of {step} bytes, {threads} threads");
+    for (compression, digest) in GOLDEN {
+        let compression = compression.parse().unwrap();
+        let golden = packed(&bytes, compression, bytes.len(), 1);
+        assert_eq!(Digest::of(&golden).to_string(), format!("sha256:{digest}"), "{compression}");
+        for (step, threads) in [(512, 1), (70_001, 2), (1 << 20, 4), (5 << 20, 4), (999, 3)] {
+            let again = packed(&bytes, compression, step, threads);
+            assert!(again == golden, "{compression}, writes of {step} bytes, {threads} threads");
+        }
     }
 }
 
-const GOLDEN: &str = "sha256:f1e0bd486127044d5b6a4752675e8e4da594de3201e364ff5bb856e42c069428";
+const GOLDEN: [(&str, &str); 5] = [
+    ("gzip", "f1e0bd486127044d5b6a4752675e8e4da594de3201e364ff5bb856e42c069428"),
+    ("gzip:2", "d971d5e4837d884f18de9ffbeb364029d03def950aba1bde4a4fed54929fe366"),
+    ("gzip:9", "5f26e20ecf9abfe4f3f4d5b55a452937949471a2ed59603cfdba56ca48e6e8d2"),
+    ("zstd:1", "f47d67d4c3e16e76c7f3f84a808af92b10552cace1768fc27f967c70ddc42ec2"),
+    ("zstd", "2ac44eb103840595a659c3063a7262ab73fd2ef5ba07741fec0da057f1248746"),
+];
 
-#[test]
-fn gzip_reads_it_back() {
-    for length in [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20] {
-        let bytes = sample(length);
-        let packed = gzip(&bytes, 4096, 2);
-        let mut back = Vec::new();
-        open_layer(io::Cursor::new(packed.clone())).unwrap().read_to_end(&mut back).unwrap();
-        assert!(back == bytes, "{length} bytes");
-        let mut child =
-            Command::new("gzip").arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut input = child.stdin.take().unwrap();
-        let writer = std::thread::spawn(move || input.write_all(&packed));
+/// What a program makes of bytes.
+fn through(program: &str, arguments: &[&str], bytes: &[u8]) -> Vec<u8> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    let mut input = child.stdin.take().unwrap();
+    let output = std::thread::scope(|scope| {
+        let writer = scope.spawn(move || input.write_all(bytes));
         let output = child.wait_with_output().unwrap();
         writer.join().unwrap().unwrap();
-        assert!(output.status.success() && output.stdout == bytes, "{length} bytes");
+        output
+    });
+    assert!(output.status.success(), "{program}");
+    output.stdout
+}
+
+#[test]
+fn what_is_compressed_can_be_read_by_the_programs_that_everyone_has() {
+    for (compression, program) in
+        [("gzip", "gzip"), ("gzip:2", "gzip"), ("gzip:9", "gzip"), ("zstd:1", "zstd"), ("zstd:9", "zstd")]
+    {
+        for length in [0, 1, (1 << 18) - 1, 1 << 18, (1 << 20) + 1, 3 << 20] {
+            let bytes = sample(length);
+            let packed = packed(&bytes, compression.parse().unwrap(), 4096, 2);
+            let mut back = Vec::new();
+            open_layer(io::Cursor::new(packed.clone())).unwrap().read_to_end(&mut back).unwrap();
+            assert!(back == bytes, "{compression}, {length} bytes");
+            assert!(through(program, &["-dc"], &packed) == bytes, "{compression}, {length} bytes");
+        }
     }
 }
 
@@ -221,13 +252,8 @@ fn layers_are_no_larger_than_those_of_the_fastest_gzip() {
         }
     }
     for (what, bytes) in [("program", program), ("text", text), ("noise and letters", sample(3 << 20))] {
-        let mut child =
-            Command::new("gzip").arg("-1").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut input = child.stdin.take().unwrap();
         let ours = gzip(&bytes, 1 << 16, 2);
-        let writer = std::thread::spawn(move || input.write_all(&bytes));
-        let theirs = child.wait_with_output().unwrap().stdout.len();
-        writer.join().unwrap().unwrap();
+        let theirs = through("gzip", &["-1"], &bytes).len();
         assert!(ours.len() <= theirs, "{what}: {} > {theirs}", ours.len());
     }
 }

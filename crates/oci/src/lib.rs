@@ -3,6 +3,7 @@
 //! Nothing here reads a file, the environment or a clock.
 
 pub mod annotation;
+pub mod compression;
 pub mod config;
 pub mod descriptor;
 pub mod digest;
@@ -13,6 +14,7 @@ pub mod media_type;
 pub mod rebase;
 pub mod reference;
 
+pub use compression::{BadCompression, Compression, Level};
 pub use config::{ConfigError, History, ImageConfig};
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{Digest, DigestError, Hasher};

@@ -80,6 +80,15 @@ impl Family {
         }
     }
 
+    /// The type of a layer compressed with zstd.
+    #[must_use]
+    pub const fn layer_zstd(self) -> &'static str {
+        match self {
+            Self::Oci => OCI_LAYER_ZSTD,
+            Self::Docker => DOCKER_LAYER_ZSTD,
+        }
+    }
+
     /// The type of a layer compressed with gzip.
     #[must_use]
     pub const fn layer_gzip(self) -> &'static str {

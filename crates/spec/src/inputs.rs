@@ -112,6 +112,10 @@ inputs! {
         [always(Restore), always(Export), always(Create)];
     CACHE_IMAGE: Text "cache-image", ["CNB_CACHE_IMAGE"], "", "image that is the cache",
         [always(Analyze), always(Restore), always(Export), always(Create)];
+    // Strata's own.
+    COMPRESSION: Text "compression", ["CNB_LAYER_COMPRESSION"], "",
+        "how new layers are compressed: gzip or zstd, with a level from 1 to 9 as in zstd:3, or none",
+        [always(Export), always(Create)];
     DAEMON: Bool "daemon", ["CNB_USE_DAEMON"], "", "take images from and give them to a docker daemon",
         [always(Analyze), from(Restore, V0_12), always(Export), always(Create), always(Rebase)];
     EXEC_ENV: Text "", ["CNB_EXEC_ENV"], "production", "execution environment", [];
@@ -255,7 +259,7 @@ mod tests {
         ),
         (
             Export,
-            "analyzed app cache-dir cache-image daemon gid group image launch-cache launcher layers log-level \
+            "analyzed app cache-dir cache-image compression daemon gid group image launch-cache launcher layers log-level \
              no-color oci oci-dir parallel process-type project-metadata report report-origins require-origins run-image \
              stack uid",
             &[
@@ -266,7 +270,7 @@ mod tests {
         ),
         (
             Create,
-            "app buildpacks cache-dir cache-image daemon gid launch-cache launcher layers log-level no-color oci \
+            "app buildpacks cache-dir cache-image compression daemon gid launch-cache launcher layers log-level no-color oci \
              oci-dir order parallel platform previous-image process-type project-metadata report report-origins \
              require-origins run-image sealed-layers skip-restore stack tag uid",
             &[

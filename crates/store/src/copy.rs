@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use strata_layer::{Compression, LayerError};
+use strata_layer::LayerError;
 use strata_oci::media_type::{self, is_foreign_layer};
 use strata_oci::{Descriptor, Digest, Encoded, Layer, Manifest};
 
@@ -276,10 +276,7 @@ fn convert_layer(
         return Err(StoreError::Corrupt { path, expected, expected_size: size, found, found_size: size });
     }
     sink.commit(&packed.digest, packed.size)?;
-    let kind = match compression {
-        Compression::Gzip => media_type::OCI_LAYER_GZIP,
-        Compression::None => media_type::OCI_LAYER,
-    };
+    let kind = compression.media_type(strata_oci::Family::Oci);
     Ok(Descriptor::new(kind, packed.digest, packed.size))
 }
 

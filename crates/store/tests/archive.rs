@@ -20,10 +20,7 @@ fn layer(name: &str, compression: Compression) -> (Vec<u8>, Layer) {
     let entry = GeneratedEntry { name: name.to_owned(), mode: 0o644, owner: Owner::ROOT, content };
     let mut blob = Vec::new();
     let packed = pack(&Source::Generated(vec![entry]), compression, 1, &mut blob).unwrap();
-    let kind = match compression {
-        Compression::Gzip => media_type::OCI_LAYER_GZIP,
-        Compression::None => media_type::OCI_LAYER,
-    };
+    let kind = compression.media_type(strata_oci::Family::Oci);
     let descriptor = Descriptor::new(kind, packed.digest, packed.size);
     (blob, Layer { descriptor, diff_id: packed.diff_id, history: None })
 }

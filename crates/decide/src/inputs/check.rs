@@ -3,7 +3,7 @@
 //! The order of the checks is part of what platforms see: the first one that fails is the one that is told.
 
 use super::{IdError, Inputs, Names};
-use strata_oci::{Reference, ReferenceError};
+use strata_oci::{BadCompression, Compression, Reference, ReferenceError};
 use strata_spec::PlatformApi;
 use strata_spec::phase::Phase;
 use strata_spec::run::RunImage;
@@ -81,6 +81,9 @@ pub enum InputError {
     /// The policy for sealed layers is none.
     #[error(transparent)]
     Policy(#[from] BadPolicy),
+    /// The layers cannot be compressed so.
+    #[error(transparent)]
+    Compression(#[from] BadCompression),
     /// `analyzed.toml` does not say which run image there is.
     #[error("run image not found in analyzed metadata")]
     NotAnalyzed,
@@ -128,6 +131,14 @@ impl Inputs {
         self.sealed_layers.as_deref().map(str::parse).transpose()
     }
 
+    /// The compression that was asked for.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn layer_compression(&self) -> Result<Option<Compression>, BadCompression> {
+        self.compression.as_deref().map(str::parse).transpose()
+    }
+
     /// Fills in what follows from other inputs, and says where the run image is to be looked up.
     ///
     /// # Errors
@@ -135,6 +146,9 @@ impl Inputs {
     pub fn complete(&mut self, phase: Phase, api: PlatformApi) -> Result<RunImageSource, InputError> {
         if matches!(phase, Phase::Build | Phase::Create) {
             self.sealed_policy()?;
+        }
+        if matches!(phase, Phase::Export | Phase::Create) {
+            self.layer_compression()?;
         }
         let makes_image = matches!(phase, Phase::Analyze | Phase::Create | Phase::Export | Phase::Rebase);
         if makes_image && self.output_image.is_none() {

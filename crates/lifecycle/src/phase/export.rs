@@ -214,6 +214,9 @@ fn export_image(
     if let (Some((name, _)), true) = (outputs.first(), inputs.use_layout) {
         log.detail(format!("Using app image: {name}"));
     }
+    let compression = inputs
+        .layer_compression()
+        .map_err(|error| Failure::caused(Exit::InvalidArguments, failed("compress layers"), &error))?;
     let known = run_image_for_export(context, analyzed, &metadata)?;
     let input = Export {
         trees,
@@ -239,6 +242,7 @@ fn export_image(
         created: &created(context),
         exec_env: &inputs.exec_env,
         api: *api,
+        compression,
         packer,
         cancelled: &AtomicBool::new(false),
         previous,

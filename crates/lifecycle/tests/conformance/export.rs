@@ -183,6 +183,30 @@ fn a_layer_without_contents_is_that_of_the_image_before() {
 }
 
 #[test]
+fn new_layers_are_compressed_as_asked() {
+    let mut world = World::new(PlatformApi::NEWEST);
+    world.only(
+        &Buildpack::new("a", BUILDPACK).build(
+            "mkdir $L/dep; echo text > $L/dep/file; printf '[types]\\nlaunch = true\\n' > $L/dep.toml",
+        ),
+    );
+    world.until("builder");
+    let mut diff_ids = None;
+    for (compression, end) in [("gzip:9", "tar+gzip"), ("zstd:1", "tar+zstd"), ("none", "layer.v1.tar")] {
+        // Another image each time: layers of the previous one are taken as they are.
+        let name = format!("app-{}", &compression[..4]);
+        world.export(&["-compression", compression, &name]).ok();
+        let image = world.image(&name).image;
+        let added = &image.layers()[world.image("run").image.layers().len()..];
+        assert!(added.iter().all(|layer| layer.descriptor.media_type.ends_with(end)), "{added:?}");
+        let found: Vec<_> = added.iter().map(|layer| layer.diff_id).collect();
+        assert_eq!(*diff_ids.get_or_insert(found.clone()), found, "{compression}");
+    }
+    world.set("CNB_LAYER_COMPRESSION", "zstd:19");
+    world.export(&["app"]).fails(3, &["'zstd:19' is no compression"]);
+}
+
+#[test]
 fn the_labels_say_what_was_built() {
     for api in PLATFORM {
         let mut world = World::new(api);

@@ -5,7 +5,8 @@ use super::wanted::{self, Slot, Wanted};
 use super::{Export, failed};
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
-use strata_oci::{Descriptor, Family, History, Image, Layer};
+use strata_oci::media_type::{DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD, OCI_LAYER_GZIP, OCI_LAYER_ZSTD};
+use strata_oci::{Descriptor, History, Image, Layer};
 use strata_spec::exit::Exit;
 use strata_spec::labels::{LifecycleMetadata, Sha};
 use strata_store::{Copied, Store, StoreError};
@@ -91,10 +92,12 @@ impl<'a> Assembly<'a> {
         let history =
             History { created: Some(self.export.created.to_owned()), created_by, ..History::default() };
         // Both families compress alike: the type follows the image that the layer is in now.
-        let is_gzip =
-            [Family::Oci, Family::Docker].map(Family::layer_gzip).contains(&&*descriptor.media_type);
-        let media_type =
-            if is_gzip { self.image.layer_media_type().to_owned() } else { descriptor.media_type.clone() };
+        let family = self.image.family();
+        let media_type = match &*descriptor.media_type {
+            OCI_LAYER_GZIP | DOCKER_LAYER_GZIP => family.layer_gzip().to_owned(),
+            OCI_LAYER_ZSTD | DOCKER_LAYER_ZSTD => family.layer_zstd().to_owned(),
+            other => other.to_owned(),
+        };
         let descriptor = Descriptor { media_type, ..descriptor };
         self.image.append(Layer { descriptor, diff_id, history: Some(history) });
     }

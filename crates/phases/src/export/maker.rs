@@ -143,17 +143,18 @@ impl<'a> Maker<'a> {
         let mut sink = self.output.begin_blob().map_err(|error| failed(what, &error))?;
         let flags = [self.export.cancelled, &self.has_failed];
         let mut out = Cancellable { out: &mut *sink, flags };
-        let compression = self.output.compression();
+        // Where they are not compressed, nothing else is taken.
+        let compression = match (self.output.compression(), self.export.compression) {
+            (Compression::Gzip, Some(asked)) => asked,
+            (best, _) => best,
+        };
         let packed = self
             .export
             .packer
             .pack(source, compression, &mut out)
             .map_err(|error: LayerError| failed(what, &error))?;
         sink.commit(&packed.digest, packed.size).map_err(|error| failed(what, &error))?;
-        let media_type = match compression {
-            Compression::Gzip => self.family.layer_gzip(),
-            Compression::None => self.family.layer(),
-        };
+        let media_type = compression.media_type(self.family);
         Ok((Descriptor::new(media_type, packed.digest, packed.size), Known::of(&packed)))
     }
 

@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 use strata_decide::export as decide;
 use strata_decide::origins::{self, Made};
-use strata_layer::Packer;
+use strata_layer::{Compression, Packer};
 use strata_oci::Encoded;
 use strata_spec::PlatformApi;
 use strata_spec::exit::Exit;
@@ -71,6 +71,8 @@ pub struct Export<'a> {
     pub exec_env: &'a str,
     /// The platform API of the image.
     pub api: PlatformApi,
+    /// How new layers are compressed where they are; `None` is the usual way.
+    pub compression: Option<Compression>,
     /// What makes the layers.
     pub packer: &'a Packer,
     /// Set from outside to stop the phase.
