@@ -78,6 +78,7 @@ impl<'a> Repository<'a> {
         let dir =
             dir.map_err(|error| format!("cannot make a folder in {}: {error}", search.scratch.display()))?;
         let common = common_dir(&own)?;
+        check_files(&own, &common)?;
         let mut git = Program::new(search, dir, top, &common.join("objects"), &own.join("index"));
         let config = common.join("config");
         let config = match git.output([
@@ -107,6 +108,20 @@ impl<'a> Repository<'a> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Refuses pipes and the like, for which Git would wait.
+fn check_files(own: &Path, common: &Path) -> Result<(), Unknown> {
+    let files =
+        [own.join("index"), common.join("config"), common.join("packed-refs"), common.join("shallow")];
+    for path in files.into_iter().chain([common.join("info/exclude"), own.join("info/sparse-checkout")]) {
+        match path.metadata() {
+            Ok(metadata) if !metadata.is_file() => return Err(format!("{} is no file", path.display())),
+            // What cannot be read, Git says better.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Where a repository's own files are: `.git`, or what a file of that name says.

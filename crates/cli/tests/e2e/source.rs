@@ -232,6 +232,19 @@ fn without_a_repository_there_is_a_digest_of_the_content() {
 }
 
 #[test]
+fn nobody_waits_for_pipes_in_a_repository() {
+    for pipe in ["HEAD", "index", "config", "packed-refs", "info/exclude"] {
+        let (bench, buildpack) = bench();
+        commit(&bench.path("app"));
+        let path = bench.path("app/.git").join(pipe);
+        // Not all of them are there.
+        drop(std::fs::remove_file(&path));
+        tool("mkfifo", &[path.to_str().unwrap()]);
+        bench.build(&[], &[buildpack]).ok().says("Source: content sha256:");
+    }
+}
+
+#[test]
 fn broken_repositories_fail_no_build() {
     for (file, text) in [
         (".git", "gitdir: ../nowhere"),
