@@ -241,7 +241,7 @@ fn contents(
     };
     std::thread::scope(|scope| {
         let count = input.threads.min(jobs.len());
-        let threads: Vec<_> = (0..count).map(|_| scope.spawn(&work)).collect();
+        let threads: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
         threads.into_iter().try_for_each(|thread| {
             thread.join().unwrap_or_else(|_| {
                 Err(Failure::new(Exit::Restore, "a restoring thread panicked; please report this"))
