@@ -5,6 +5,8 @@ use strata_spec::PlatformApi;
 use strata_spec::bom::KeptEntry;
 use strata_spec::cache::CacheMetadata;
 use strata_spec::labels::{LayerEntry, LifecycleMetadata};
+use strata_spec::layer::is_name;
+use strata_spec::sealed::SHARED;
 
 /// Where a layer's metadata comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,13 @@ pub struct LayerPlan {
     pub bom: Vec<KeptEntry>,
     /// What happens to its contents; `None` leaves them to the buildpack.
     pub contents: Option<Contents>,
+}
+
+/// The folders that all buildpacks share and that the cache has: name and diffID.
+pub fn shared(cache: &CacheMetadata) -> Vec<(String, String)> {
+    let of_nobody = cache.buildpacks.iter().filter(|entry| entry.key == SHARED);
+    let kept = of_nobody.flat_map(|entry| &entry.layers).filter(|(name, layer)| layer.cache && is_name(name));
+    kept.map(|(name, layer)| (name.clone(), layer.sha.clone())).collect()
 }
 
 /// What happens to the layers of one buildpack, sorted by name. `present` are those in the layers directory already;
@@ -134,6 +143,25 @@ mod tests {
             Some(Contents::Restore(_)) => "restore",
         };
         format!("{metadata} {contents}")
+    }
+
+    #[test]
+    fn shared_folders_come_back_when_they_were_to_be_kept() {
+        let layer = |cache, sha: &str| LayerEntry { cache, sha: sha.into(), ..LayerEntry::default() };
+        let entry = |key: &str, names: &[(&str, bool)]| BuildpackLayers {
+            key: key.into(),
+            layers: names.iter().map(|(name, cache)| ((*name).to_owned(), layer(*cache, name))).collect(),
+            ..BuildpackLayers::default()
+        };
+        let cache = CacheMetadata {
+            buildpacks: vec![
+                entry("a", &[("own", true)]),
+                entry(SHARED, &[("kept", true), ("not", false), ("..", true), ("a/b", true)]),
+            ],
+            ..CacheMetadata::default()
+        };
+        assert_eq!(shared(&cache), [("kept".to_owned(), "kept".to_owned())]);
+        assert!(shared(&CacheMetadata::default()).is_empty());
     }
 
     #[test]

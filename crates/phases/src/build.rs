@@ -27,6 +27,7 @@ use strata_spec::launch::LaunchToml;
 use strata_spec::layer::{LayerToml, is_name};
 use strata_spec::metadata::Metadata;
 use strata_spec::plan::{BuildpackPlan, Plan};
+use strata_spec::sealed::SHARED;
 
 /// Files in a buildpack's folder that describe no layer.
 pub(crate) const NOT_LAYERS: &[&str] = &["launch", "build", "store"];
@@ -85,6 +86,9 @@ pub fn run<'a>(
     };
     let layers_dir = around.layers_dir;
     files::remove(&layers_dir.join("sbom")).map_err(|error| failed("clean the SBOM folder", &error))?;
+    files::below(layers_dir, SHARED)
+        .and_then(|shared| files::make_dir(&shared))
+        .map_err(|error| failed("make the folder that buildpacks share", &error))?;
     seal::forget(layers_dir).map_err(|error| failed("forget what an earlier build sealed", &error))?;
     witness::forget(layers_dir).map_err(|error| failed("forget the build before", &error))?;
     let mut witness = witnessed.map(|given| Witness::new(layers_dir, &detected.group.group, given));
@@ -297,6 +301,7 @@ fn run_buildpack(
     let plan_path = temp.path().join("plan.toml");
     files::write(&plan_path, &given.to_toml()).map_err(|error| other("cannot write the plan", &error))?;
 
+    let shared = around.layers_dir.join(SHARED);
     let mut own_env = env.clone();
     let descriptor = files::read_given(&dir.join("buildpack.toml"), Descriptor::parse)
         .map_err(|error| other("cannot read buildpack.toml", &error))?
@@ -312,6 +317,7 @@ fn run_buildpack(
             ("CNB_PLATFORM_DIR", around.platform_dir),
             ("CNB_BP_PLAN_PATH", &plan_path),
             ("CNB_LAYERS_DIR", layers),
+            ("CNB_SHARED_LAYERS_DIR", &shared),
         ],
     };
     environment::add_own(&mut own_env, &own);

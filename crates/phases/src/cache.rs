@@ -20,6 +20,7 @@ use strata_spec::exit::Exit;
 use strata_spec::group::GroupElement;
 use strata_spec::labels::{BuildpackLayers, LayerEntry, Sha};
 use strata_spec::origins::records::{KEY, Records};
+use strata_spec::sealed::SHARED;
 use strata_spec::values;
 use strata_store::StoreError;
 use strata_store::cache::{Cache, CacheWriter, Check, Reuse};
@@ -64,6 +65,7 @@ pub fn run(input: &Keep<'_>, cache: &dyn Cache, observer: &dyn Observer) -> Resu
     for buildpack in input.group {
         metadata.buildpacks.push(filling.buildpack(buildpack).map_err(|error| failed(&error))?);
     }
+    metadata.buildpacks.extend(filling.shared().map_err(|error| failed(&error))?);
     if input.api.has_sbom_layer() {
         metadata.sbom = filling.sbom().map_err(|error| failed(&error))?;
     }
@@ -143,6 +145,12 @@ impl Filling<'_> {
         let data = layer.toml.metadata.as_ref().map(values::table_to_json).unwrap_or_default();
         let bom = bom::keep(&layer.toml.bom);
         Ok(Some(LayerEntry { sha, data, build: types.build, launch: types.launch, cache: types.cache, bom }))
+    }
+
+    /// The folders that all buildpacks share and that one of them wants kept; `None` when there are none.
+    fn shared(&mut self) -> Result<Option<BuildpackLayers>, StoreError> {
+        let nobody = GroupElement { id: SHARED.to_owned(), ..GroupElement::default() };
+        Ok(Some(self.buildpack(&nobody)?).filter(|kept| !kept.layers.is_empty()))
     }
 
     /// SBOM files of cached layers; an empty checksum when there are none.

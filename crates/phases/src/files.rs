@@ -175,6 +175,15 @@ pub fn below(layers_dir: &Path, tail: impl AsRef<Path>) -> Result<PathBuf, FileE
     Ok(path)
 }
 
+/// Makes a folder and those above it; one that is there is fine.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn make_dir(path: &Path) -> Result<(), FileError> {
+    let io_error = |source| FileError::Io { action: "make", path: path.to_owned(), source };
+    std::fs::create_dir_all(path).map_err(io_error)
+}
+
 /// Copies a regular file with mode 0644.
 ///
 /// # Errors

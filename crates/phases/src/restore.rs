@@ -25,6 +25,7 @@ use strata_spec::group::GroupElement;
 use strata_spec::labels::LifecycleMetadata;
 use strata_spec::layer;
 use strata_spec::origins::ReasonCode;
+use strata_spec::sealed::SHARED;
 use strata_spec::values;
 use strata_store::StoreError;
 use strata_store::cache::Cache;
@@ -86,6 +87,7 @@ pub fn run(input: &Restore<'_>, observer: &dyn Observer) -> Result<(), Failure> 
     for buildpack in input.group {
         jobs.extend(metadata(input, buildpack, (&label, &cached), observer).map_err(failed)?);
     }
+    jobs.extend(shared(input, &cached, observer));
     let index = Index::open(input.trees.layers.real, observer);
     let damaged = contents(input, &jobs, &index, observer)?;
     if input.required.is_some() {
@@ -180,6 +182,19 @@ fn metadata(
         }
     }
     Ok(jobs)
+}
+
+/// The folders that all buildpacks share.
+fn shared(input: &Restore<'_>, cached: &CacheMetadata, observer: &dyn Observer) -> Vec<Job> {
+    if input.skip {
+        return Vec::new();
+    }
+    let job = |(name, sha): (String, String)| {
+        let id = format!("{SHARED}:{name}");
+        observer.detail(format!("Restoring data for \"{id}\" from cache"));
+        Job { id, tail: Path::new(SHARED).join(name), sha }
+    };
+    decide::shared(cached).into_iter().map(job).collect()
 }
 
 /// Layers that are there already: folders, and files that describe them.

@@ -9,6 +9,10 @@ use std::str::FromStr;
 /// Name of the operator's document in the directory of the builder's own settings.
 pub const FILE: &str = "sealed-layers.toml";
 
+/// The folder below the layers directory in which all buildpacks share folders, and their owner in the metadata of a
+/// cache. No buildpack has this id.
+pub const SHARED: &str = "@shared";
+
 /// What becomes of changes that a buildpack makes to the layers of those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -385,3 +385,47 @@ fn what_a_buildpack_leaves_in_the_place_of_the_record_is_not_followed() {
     outcome.fails(52, &["cannot write the changes to layers", "symbolic link"]);
     assert_eq!(fs::read_to_string(world.path("outside/changes.json")).unwrap(), "kept");
 }
+
+#[test]
+fn all_buildpacks_share_folders_which_are_kept_when_one_asks_for_it() {
+    for policy in ["off", "error"] {
+        let world = World::new(API);
+        let maker = "S=$CNB_SHARED_LAYERS_DIR
+            mkdir -p $S/compiler $S/temp; if [ -e $S/compiler/b ]; then echo b was here; fi; echo a > $S/compiler/a
+            printf '[types]\\ncache = true\\nlaunch = true\\n' > $S/compiler.toml";
+        world.add(&Buildpack::new("a", BUILDPACK).build(maker));
+        world.add(&Buildpack::new("b", BUILDPACK).build(
+            "cat $CNB_SHARED_LAYERS_DIR/compiler/a; echo b > $CNB_SHARED_LAYERS_DIR/compiler/a
+             touch $CNB_SHARED_LAYERS_DIR/compiler/b $CNB_SHARED_LAYERS_DIR/temp/b",
+        ));
+        world.order(&[&["a", "b"]]);
+        assert!(!build(&world, policy).contains("b was here"));
+        let count = world.diff_ids("app").len();
+        world.next_build();
+        let log = build(&world, policy);
+        assert!(log.contains("b was here\n"), "{log}");
+        assert!(!world.has("layers/@shared/other") && told(&world).is_empty());
+        // It is in no image.
+        assert_eq!(world.diff_ids("app").len(), count);
+        let label = world.metadata().to_string();
+        assert!(!label.contains("shared") && !label.contains("compiler"), "{label}");
+        // Only what somebody asked for came back, and it goes when nobody asks any more.
+        world.add(&Buildpack::new("a", BUILDPACK).build("ls -R $CNB_SHARED_LAYERS_DIR; echo a > $CNB_SHARED_LAYERS_DIR/compiler/a; mkdir $CNB_SHARED_LAYERS_DIR/temp"));
+        world.next_build();
+        let log = build(&world, policy);
+        assert!(log.contains("compiler") && !log.contains("temp:"), "{log}");
+        world.next_build();
+        world.add(&Buildpack::new("a", BUILDPACK).build("ls $CNB_SHARED_LAYERS_DIR | wc -l"));
+        world.add(&Buildpack::new("b", BUILDPACK));
+        assert!(build(&world, policy).contains("0\n"));
+    }
+}
+
+#[test]
+fn a_shared_folder_that_is_a_link_is_not_followed() {
+    let world = World::new(API);
+    world.only(&Buildpack::new("a", BUILDPACK));
+    world.run("detector", &[]).ok();
+    std::os::unix::fs::symlink("../app", world.path("layers/@shared")).unwrap();
+    world.run("builder", &[]).fails(52, &["the folder that buildpacks share", "symbolic link"]);
+}
