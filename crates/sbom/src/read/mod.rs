@@ -121,7 +121,7 @@ pub fn read(format: Format, bytes: &[u8]) -> Result<Listing, ReadError> {
     Ok(listing)
 }
 
-/// Reads what [`crate::write::cyclonedx`] wrote, with where things were found.
+/// Reads what [`crate::write::cyclonedx()`] wrote, with where things were found.
 ///
 /// # Errors
 /// As of [`read`].
