@@ -15,6 +15,7 @@ use strata_phases::{Failure, Observer, files};
 use strata_spec::cache::CacheMetadata;
 use strata_spec::exit::Exit;
 use strata_spec::metadata::Metadata;
+use strata_spec::origins::provenance::STATEMENT;
 use strata_spec::origins::{ImageRef, Lifecycle, MEDIA_TYPE};
 use strata_spec::project::ProjectMetadata;
 use strata_store::cache::Cache;
@@ -101,7 +102,8 @@ pub(crate) fn beside(from: &Layout, image: Digest, sboms: bool, reports: bool) -
     }
     let failed = |error| images::failure(Exit::Export, "cannot read what lies beside the image", &error);
     let mut found = read_referrers(from, [image]).map_err(failed)?;
-    let is_report = |tree: &Tree| tree.blobs.iter().any(|blob| blob.media_type == MEDIA_TYPE);
+    let is_report =
+        |tree: &Tree| tree.blobs.iter().any(|blob| [MEDIA_TYPE, STATEMENT].contains(&&*blob.media_type));
     found.retain(|tree| if is_report(tree) { reports } else { sboms });
     Ok(found)
 }

@@ -4,7 +4,9 @@ use crate::world::{Buildpack, World};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use strata_oci::Digest;
 use strata_phases::origins::beside;
+use strata_spec::origins::provenance::{PREDICATE, PREDICATE_ANNOTATION, STATEMENT};
 use strata_spec::origins::{Cause, Evidence, Kind, Layer, MEDIA_TYPE, OnExport, ReasonCode, Report};
 use strata_spec::{BuildpackApi, PlatformApi};
 use strata_store::{Embedded, Layout, Store as _};
@@ -286,6 +288,24 @@ fn what_a_buildpack_does_to_the_builders_record_costs_that_alone() {
         let found = report(&world);
         assert!(!found.build.observed, "{spoil}");
     }
+}
+
+#[test]
+fn provenance_lies_beside_the_image_too() {
+    let world = world();
+    commit(&world, "aaa000");
+    world.until("exporter");
+    let (layout, image) = (layout(&world), world.image("app"));
+    let entries = layout.referrers(&image.manifest_digest, Some(STATEMENT)).unwrap();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].annotations[PREDICATE_ANNOTATION], PREDICATE);
+    let tree = layout.read_referrer(&entries[0]).unwrap().unwrap();
+    let file = tree.blobs.iter().find(|blob| blob.media_type == STATEMENT).unwrap();
+    let statement: serde_json::Value =
+        serde_json::from_reader(layout.open_blob(file).unwrap().unwrap()).unwrap();
+    assert_eq!(statement["subject"][0]["digest"]["sha256"], image.manifest_digest.hex());
+    let report = Digest::of(world.read("layers/report.toml").as_bytes());
+    assert_eq!(statement["predicate"]["runDetails"]["byproducts"][0]["digest"]["sha256"], report.hex());
 }
 
 #[test]

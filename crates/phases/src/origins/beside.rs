@@ -7,6 +7,7 @@ use std::io::Read;
 use strata_decide::origins::Unknown;
 use strata_oci::{Descriptor, Digest, Manifest};
 use strata_spec::exit::Exit;
+use strata_spec::origins::provenance::PREDICATE_ANNOTATION;
 use strata_spec::origins::{Cause, MAX_REPORT, MEDIA_TYPE, Report, ReportError};
 use strata_store::{Store, StoreError, StoredImage};
 
@@ -114,17 +115,19 @@ fn one(store: &dyn Store, subject: &Digest, entry: &Descriptor) -> Result<Beside
     Ok(Beside { report, digest: file.digest })
 }
 
-/// Puts a file beside an image, in each of its places. Says where that was not possible, and why.
+/// Puts a file beside an image, in each of its places: made at a time, and of statements with the type of what they say.
+/// Says where that was not possible, and why.
 pub fn attach(
     outputs: &[Output],
     image: &StoredImage,
     media_type: &str,
     bytes: &[u8],
-    time: &str,
+    (time, predicate): (&str, Option<&str>),
 ) -> Vec<(String, StoreError)> {
     let size = image.manifest.len() as u64;
     let subject = Descriptor::new(image.image.media_type(), image.manifest_digest, size);
-    let annotations = BTreeMap::from([(CREATED.to_owned(), time.to_owned())]);
+    let mut annotations = BTreeMap::from([(CREATED.to_owned(), time.to_owned())]);
+    annotations.extend(predicate.map(|kind| (PREDICATE_ANNOTATION.to_owned(), kind.to_owned())));
     let mut done = BTreeSet::new();
     let mut failed = Vec::new();
     for (name, output) in outputs {

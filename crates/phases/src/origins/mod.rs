@@ -16,11 +16,13 @@ use std::path::Path;
 use std::time::SystemTime;
 use strata_decide::export::created;
 use strata_decide::origins::{self as decide, Facts, Left, Made, Past, Require, Sifted, Unknown};
+use strata_oci::Digest;
 use strata_spec::buildpack::escape_id;
 use strata_spec::cache::CacheMetadata;
 use strata_spec::exit::Exit;
 use strata_spec::group::GroupElement;
 use strata_spec::labels::{LifecycleMetadata, RunImage};
+use strata_spec::origins::provenance::{PREDICATE, STATEMENT};
 use strata_spec::origins::records::{KEY, Records};
 use strata_spec::origins::{
     Build, Cause, EarlierBuild, ImageRef, Input, Lifecycle, MEDIA_TYPE, Report, RestoredImage,
@@ -176,7 +178,7 @@ impl Origins {
         }
     }
 
-    /// Puts the report beside the image. Where that is not possible, the log says so.
+    /// Puts the report beside the image, and what it says as SLSA provenance. Where that is not possible, the log says so.
     ///
     /// # Errors
     /// [`Exit::Export`] when origins are required, and the next build would not find these.
@@ -187,8 +189,17 @@ impl Origins {
         outputs: &[Output],
         observer: &dyn Observer,
     ) -> Result<(), Failure> {
-        let failed =
-            beside::attach(outputs, &exported.stored, MEDIA_TYPE, report.as_bytes(), &self.build.time);
+        let put = |kind, bytes: &[u8], predicate| {
+            beside::attach(outputs, &exported.stored, kind, bytes, (&self.build.time, predicate))
+        };
+        let mut failed = put(MEDIA_TYPE, report.as_bytes(), None);
+        let digest = Digest::of(report.as_bytes()).to_string();
+        let parsed = Report::parse(report).ok();
+        if let (true, Some(statement)) =
+            (failed.is_empty(), parsed.and_then(|report| report.provenance(&digest)))
+        {
+            failed = put(STATEMENT, statement.to_string().as_bytes(), Some(PREDICATE));
+        }
         for (name, error) in failed {
             if matches!(error, StoreError::NoReferrers) {
                 observer.detail(format!("The report is not kept beside {name}, which has no place for it"));

@@ -7,6 +7,7 @@
 
 pub mod claims;
 mod parse;
+pub mod provenance;
 pub mod records;
 mod redact;
 #[cfg(test)]

@@ -211,3 +211,29 @@ fn claims_tell_who_was_there() {
         assert!(Claims::parse(bad).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn the_provenance_says_what_the_report_says() {
+    let statement = sample().provenance(A).unwrap();
+    let hex = |digest: &str| digest.trim_start_matches("sha256:").to_owned();
+    assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
+    assert_eq!(
+        statement["subject"],
+        serde_json::json!([{ "name": "foo-api", "digest": { "sha256": hex(C) } }])
+    );
+    assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
+    let predicate = &statement["predicate"];
+    let dependencies = predicate["buildDefinition"]["resolvedDependencies"].as_array().unwrap();
+    let names: Vec<_> = dependencies.iter().map(|one| one["name"].as_str().unwrap()).collect();
+    let first = format!("source of build {FIRST}");
+    assert_eq!(names, ["source", "run-image", "layer yabba:build", &first]);
+    assert_eq!(dependencies[0]["digest"]["gitCommit"], "aaa111");
+    assert_eq!(dependencies[1]["digest"]["sha256"], hex(B));
+    assert_eq!(dependencies[2]["annotations"]["build"], FIRST);
+    assert_eq!(dependencies[3]["digest"]["gitCommit"], "aaa000");
+    // A resource needs a URI, a digest or contents (in-toto, "ResourceDescriptor").
+    assert!(dependencies.iter().all(|one| one["uri"].is_string() || one["digest"].is_object()));
+    assert_eq!(predicate["runDetails"]["metadata"]["invocationId"], SECOND);
+    assert_eq!(predicate["runDetails"]["byproducts"][0]["digest"]["sha256"], hex(A));
+    assert_eq!(Report::default().provenance(A), None, "an image in a daemon has no checksum");
+}
