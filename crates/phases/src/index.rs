@@ -175,11 +175,13 @@ impl Index {
     /// Writes down what is known, for the phases that follow. Nothing is lost without it but time.
     pub fn save(&self, observer: &dyn Observer) {
         let Some(clock) = &self.clock else { return };
-        let trees = self.trees().clone();
+        // Held until it is written: image and cache may be exported side by side.
+        let trees = self.trees();
         if trees.is_empty() {
             return;
         }
-        let document = Document { version: VERSION, boot: clock.boot().to_owned(), trees };
+        let document =
+            Document { version: VERSION, boot: clock.boot().to_owned(), trees: BTreeMap::clone(&trees) };
         if let Err(error) = write(&self.layers_dir, &document) {
             observer.debug(format!("what is known of trees is not kept: {}", crate::failure::chain(&error)));
         }
