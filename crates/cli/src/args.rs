@@ -27,6 +27,10 @@ pub(crate) enum Command {
     /// Make images of buildpacks
     #[command(subcommand)]
     Buildpack(BuildpackCommand),
+    /// Print what a shell needs to complete commands
+    Completions(Completions),
+    /// Write manual pages into a folder
+    Man(Man),
     /// Run an image in a sandbox
     Run(Run),
     /// Show what is in an image
@@ -139,6 +143,24 @@ pub(crate) struct Build {
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
+}
+
+/// Print what a shell needs to complete commands
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  \
+    strata completions bash > ~/.local/share/bash-completion/completions/strata\n  \
+    strata completions fish > ~/.config/fish/completions/strata.fish")]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Write manual pages into a folder
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Example:\n  strata man ~/.local/share/man/man1")]
+pub(crate) struct Man {
+    /// The folder; it is made where missing
+    pub(crate) dir: PathBuf,
 }
 
 /// Make builder images, and tidy up after them

@@ -16,6 +16,7 @@ mod copy;
 mod diff;
 mod earlier;
 mod given;
+mod help;
 mod images;
 mod inside;
 mod inspect;
@@ -50,6 +51,8 @@ fn main() -> ExitCode {
         args::Command::Buildpack(args::BuildpackCommand::Package(package)) => {
             builder::package(&package, &places)
         }
+        args::Command::Completions(completions) => help::completions(&completions),
+        args::Command::Man(man) => help::man(&man),
         args::Command::Run(run) => run::run(&run, &places),
         args::Command::Inspect(inspect) => inspect::run(&inspect, &places),
         args::Command::Attach(attach) => attach::run(&attach, &places),

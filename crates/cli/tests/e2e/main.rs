@@ -14,6 +14,7 @@ mod cache;
 mod digest;
 mod docker;
 mod failures;
+mod help;
 mod image;
 mod interrupt;
 #[path = "../../../store/tests/support/kill.rs"]
