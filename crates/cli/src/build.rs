@@ -545,6 +545,7 @@ fn spec(
         exec_env: EXEC_ENV.to_owned(),
         variables: variables(kit, places),
         is_image: kit.build_image.is_some(),
+        compression: args.compression.map(|compression| compression.to_string()),
         owner: (base.owner.uid, base.owner.gid),
         sealed_layers: args.sealed_layers,
         operator: kit.sealed_layers.clone(),

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::sync::Mutex;
 use strata_decide::detect::{BuildTarget, home_of, os_release};
 use strata_decide::seal::Choice;
-use strata_layer::{Compression, Owner};
+use strata_layer::Owner;
+use strata_oci::{BadCompression, Compression};
 use strata_phases::detect::Surroundings;
 use strata_phases::export::{Parents, Place, Trees};
 use strata_phases::origins::Given;
@@ -45,6 +46,8 @@ pub(crate) struct Task {
     pub(crate) distro: Option<(String, String)>,
     pub(crate) exec_env: String,
     pub(crate) variables: Vec<(String, String)>,
+    /// How layers are compressed, if that was asked for.
+    pub(crate) compression: Option<String>,
     /// User and group of layers in the image.
     pub(crate) owner: (u64, u64),
     /// What was asked for on the command line.
@@ -180,13 +183,18 @@ fn phases(task: &Task, observer: &Pipe) -> Result<(), Failure> {
         None => seal::operators_word(around.build_config_dir)?,
     };
     let choice = Choice { asked: task.sealed_layers, default: Policy::Discard, operator };
+    let asked =
+        task.compression.as_deref().map(str::parse).transpose().map_err(|error: BadCompression| {
+            Failure::caused(Exit::InvalidArguments, "cannot seal layers", &error)
+        })?;
+    let compression = asked.unwrap_or(Compression::Gzip);
     let sealing = Sealing {
         trees: Trees {
             layers: Place { real: layers, seen: LAYERS },
             owner: Owner { uid: task.owner.0, gid: task.owner.1 },
             parents: Parents::Fixed,
         },
-        compression: Compression::Gzip,
+        compression,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
     };
     let given = Given::here(Vec::new());

@@ -72,6 +72,8 @@ fn pythons_caches_do_not_change_the_layer_of_the_interpreter() {
     assert_eq!(none, 0);
     let (default, _) = interpreter(&events(&build(&bench, &["--json"]).ok()));
     assert_eq!(default, first);
+    let (zstd, _) = interpreter(&events(&build(&bench, &["--json", "--compression", "zstd:1"]).ok()));
+    assert_eq!(zstd, first);
 }
 
 #[test]

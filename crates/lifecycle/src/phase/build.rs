@@ -4,7 +4,8 @@ use super::{Context, detect, threads};
 use crate::documents;
 use crate::leftovers;
 use strata_decide::seal::Choice;
-use strata_layer::{Compression, Owner};
+use strata_layer::Owner;
+use strata_oci::Compression;
 use strata_phases::build;
 use strata_phases::detect::Detected;
 use strata_phases::export::Trees;
@@ -36,7 +37,7 @@ pub(super) fn build(context: &Context<'_>, detected: &Detected, analyzed: &Analy
     let choice = Choice { asked, default: Policy::Warn, operator };
     let sealing = Sealing {
         trees: Trees { owner: owner(context), ..super::export::trees(&context.inputs, Exit::Build)? },
-        compression: if context.inputs.use_daemon { Compression::None } else { Compression::Gzip },
+        compression: compression(context)?,
         threads: threads(),
     };
     leftovers::adopt()
@@ -78,4 +79,15 @@ fn given(context: &Context<'_>) -> Result<Option<Given>, Failure> {
         Failure::caused(Exit::Build, "failed to build: cannot name what the platform gives", &error)
     })?;
     Ok(Some(Given::here(inputs)))
+}
+
+/// How the image will have its layers, as far as the phase is told: otherwise the exporter compresses them again.
+fn compression(context: &Context<'_>) -> Result<Compression, Failure> {
+    if context.inputs.use_daemon {
+        return Ok(Compression::None);
+    }
+    let asked = context.inputs.layer_compression().map_err(|error| {
+        Failure::caused(Exit::InvalidArguments, "failed to build: cannot seal layers", &error)
+    })?;
+    Ok(asked.unwrap_or(Compression::Gzip))
 }

@@ -18,8 +18,8 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use strata_layer::{Archive, Compression, LayerError, Owner, Packed, Packer, Source};
-use strata_oci::Digest;
+use strata_layer::{Archive, LayerError, Owner, Packed, Packer, Source};
+use strata_oci::{BadCompression, Compression, Digest};
 use strata_spec::buildpack::escape_id;
 use strata_spec::exit::Exit;
 use strata_spec::sealed::Policy;
@@ -44,7 +44,7 @@ struct Record {
     path: String,
     uid: u64,
     gid: u64,
-    is_gzip: bool,
+    compression: String,
     diff_id: Digest,
     digest: Digest,
     size: u64,
@@ -64,6 +64,8 @@ pub(crate) enum BytesError {
     Io(#[from] io::Error),
     #[error("cannot understand its record")]
     Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Compression(#[from] BadCompression),
     #[error("it was sealed for another image: as {0} of user {1} and group {2}")]
     Frame(String, u64, u64),
 }
@@ -190,7 +192,7 @@ impl Sealing<'_> {
             path: as_path,
             uid,
             gid,
-            is_gzip: self.compression == Compression::Gzip,
+            compression: self.compression.to_string(),
             diff_id: packed.diff_id,
             digest: packed.digest,
             size: packed.size,
@@ -302,7 +304,7 @@ fn find(
     if !is_for_this && record.policy == Policy::Discard {
         return Err(BytesError::Frame(record.path, record.uid, record.gid));
     }
-    let compression = if record.is_gzip { Compression::Gzip } else { Compression::None };
+    let compression: Compression = record.compression.parse()?;
     let Record { diff_id, digest, size, uncompressed_size, .. } = record;
     let packed = Packed { diff_id, digest, size, uncompressed_size };
     Ok(is_for_this.then_some((record.policy, Archive { path, compression, packed })))
