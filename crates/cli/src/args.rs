@@ -83,7 +83,7 @@ pub(crate) struct Build {
     /// A builder: an image, named as `strata copy` does, or a folder with a builder.toml
     #[arg(short = 'B', long, value_name = "REF|DIR", required_unless_present = "buildpack")]
     pub(crate) builder: Option<String>,
-    /// A buildpack: a folder, an archive, a buildpackage, or ID[@VERSION] of the builder's; repeat it to use several, in
+    /// A buildpack: a folder, an archive, a buildpackage, or ID or ID@VERSION from the builder; repeat it to use several, in
     /// this order, instead of the builder's order, which from=builder stands for
     #[arg(short, long, value_name = "BUILDPACK", value_delimiter = ',')]
     pub(crate) buildpack: Vec<String>,
