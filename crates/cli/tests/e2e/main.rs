@@ -28,3 +28,5 @@ mod sealed;
 mod source;
 mod trace;
 mod transfers;
+#[path = "../../../store/tests/support/validate.rs"]
+mod validate;

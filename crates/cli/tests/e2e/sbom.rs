@@ -6,21 +6,15 @@ use crate::bench::{Bench, Buildpack, Done, tool};
 use crate::registry::Registry;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 const CYCLONEDX: &str = "application/vnd.cyclonedx+json";
 const SPDX: &str = "application/spdx+json";
 
-/// Checks documents as the people who use them would: with the libraries of both projects, which `scripts/test` installs.
+/// Checks documents as the people who use them would: with the libraries of both projects.
+#[track_caller]
 fn validate(files: &[PathBuf]) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let python = root.join("target/tools/sbom/bin/python");
-    assert!(python.exists(), "this test needs {}: run scripts/test, which installs it", python.display());
-    let done = Command::new(&python).arg(root.join("scripts/validate-sbom")).args(files).output().unwrap();
-    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{said}");
-    assert_eq!(said.lines().filter(|line| line.ends_with(" is valid")).count(), files.len(), "{said}");
+    crate::validate::validate("validate-sbom", files);
 }
 
 fn strata(bench: &Bench, args: &[&str]) -> Done {

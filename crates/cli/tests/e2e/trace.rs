@@ -3,9 +3,10 @@
 use crate::bench::{Bench, Buildpack, Done, tool};
 use crate::registry::Registry;
 use crate::source::commit;
+use crate::validate::validate;
 use serde_json::{Value, json};
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const REPORT: &str = "application/vnd.strata.report.v1+toml";
@@ -408,6 +409,22 @@ fn build_on(bench: &Bench, machine: usize, registry: &Registry, buildpack: &Path
     .ok();
 }
 
+/// The reports and statements that lie anywhere in a registry, as files.
+fn documents(bench: &Bench) -> Vec<PathBuf> {
+    let blobs = bench.path("registry/docker/registry/v2/blobs").display().to_string();
+    let all = tool("find", &[&blobs, "-name", "data", "-size", "-1024k"]);
+    let document = |(number, path): (usize, &str)| {
+        let text = std::fs::read_to_string(path).ok()?;
+        let ending = match text.as_str() {
+            text if text.starts_with("schema-version = ") => "report.toml",
+            text if text.contains("\"https://in-toto.io/Statement/v1\"") => "statement.json",
+            _ => return None,
+        };
+        Some(bench.write(&format!("documents/{number}.{ending}"), &text))
+    };
+    all.lines().enumerate().filter_map(document).collect()
+}
+
 #[test]
 fn ten_builds_on_two_machines_are_one_story() {
     let bench = Bench::new();
@@ -443,6 +460,11 @@ fn ten_builds_on_two_machines_are_one_story() {
     assert_eq!(maker["layer"]["presentLayers"][0]["id"], "acme/node:tools");
     assert_eq!(maker["build"]["source"]["metadata"]["url"], "https://example.com/team/web");
     assert_eq!(maker["build"]["source"]["metadata"]["refs"], json!(["refs/heads/main"]));
+    let documents = documents(&bench);
+    let statements =
+        documents.iter().filter(|file| file.extension().is_some_and(|ending| ending == "json")).count();
+    assert_eq!((documents.len(), statements), (20, 10), "{documents:?}");
+    validate("validate-report", &documents);
     // One report is lost.
     let lost = &steps[5];
     let digest = lost["build"]["imageDigest"].as_str().unwrap().replace(':', "-");

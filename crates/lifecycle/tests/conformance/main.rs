@@ -26,4 +26,6 @@ mod rebase;
 mod restore;
 mod sealed;
 mod unchanged;
+#[path = "../../../store/tests/support/validate.rs"]
+mod validate;
 mod world;

@@ -1,9 +1,11 @@
 //! Reports that say where layers come from.
 
+use crate::validate::{faults, validate};
 use crate::world::{Buildpack, World};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use strata_oci::Digest;
 use strata_phases::origins::beside;
 use strata_spec::origins::provenance::{PREDICATE, PREDICATE_ANNOTATION, STATEMENT};
@@ -59,6 +61,24 @@ fn layout(world: &World) -> Layout {
     Embedded::new(world.path("images")).layout_for(&"app".parse().unwrap()).for_one_image("latest".to_owned())
 }
 
+/// What the last build says of its image, as files: the report and the provenance.
+fn documents(world: &World) -> [PathBuf; 2] {
+    let (layout, image) = (layout(world), world.image("app"));
+    let entries = layout.referrers(&image.manifest_digest, Some(STATEMENT)).unwrap();
+    assert_eq!(entries[0].annotations[PREDICATE_ANNOTATION], PREDICATE);
+    let tree = layout.read_referrer(entries.last().unwrap()).unwrap().unwrap();
+    let file = tree.blobs.iter().find(|blob| blob.media_type == STATEMENT).unwrap();
+    let mut text = String::new();
+    layout.open_blob(file).unwrap().unwrap().read_to_string(&mut text).unwrap();
+    world.write("statement.json", text);
+    [world.path("layers/report.toml"), world.path("statement.json")]
+}
+
+#[track_caller]
+fn are_valid(world: &World) {
+    validate("validate-report", &documents(world));
+}
+
 #[track_caller]
 fn layer<'a>(report: &'a Report, id: &str) -> &'a Layer {
     report.layers.iter().find(|layer| layer.id() == id).unwrap_or_else(|| panic!("{id}: {report:#?}"))
@@ -102,6 +122,7 @@ fn the_second_report_alone_tells_of_the_first_build() {
     assert_eq!(tools.reason.code, ReasonCode::NotCached);
     let app = layer(&second, "slice-1");
     assert_eq!((app.on_export, app.reason.code), (OnExport::Added, ReasonCode::SourceChanged));
+    are_valid(&world);
     let kinds: Vec<Kind> = second.layers.iter().map(|layer| layer.kind).collect();
     for kind in [Kind::RunImage, Kind::App, Kind::Launcher, Kind::Config] {
         assert!(kinds.contains(&kind), "{kinds:?}");
@@ -205,6 +226,7 @@ fn reports_that_lie_are_refused_and_harm_nothing() {
         );
         assert!(run.application_source.is_none() && run.modification_date.is_empty());
     }
+    are_valid(&world);
 }
 
 #[test]
@@ -246,6 +268,7 @@ fn origins_can_be_required() {
         (reason.code, reason.also.as_slice()),
         (ReasonCode::Reproduced, [ReasonCode::OriginRequired].as_slice())
     );
+    are_valid(&world);
 }
 
 #[test]
@@ -275,6 +298,7 @@ fn secrets_stay_out_of_all_that_is_written() {
     let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
     assert!(!metadata["origins"].to_string().contains(SECRET));
     assert_eq!(layer(&found, "some/leaky:l").metadata["from"].as_str(), Some("https://example.com/x"));
+    are_valid(&world);
 }
 
 #[test]
@@ -295,17 +319,33 @@ fn provenance_lies_beside_the_image_too() {
     let world = world();
     commit(&world, "aaa000");
     world.until("exporter");
-    let (layout, image) = (layout(&world), world.image("app"));
-    let entries = layout.referrers(&image.manifest_digest, Some(STATEMENT)).unwrap();
-    assert_eq!(entries.len(), 1);
-    assert_eq!(entries[0].annotations[PREDICATE_ANNOTATION], PREDICATE);
-    let tree = layout.read_referrer(&entries[0]).unwrap().unwrap();
-    let file = tree.blobs.iter().find(|blob| blob.media_type == STATEMENT).unwrap();
-    let statement: serde_json::Value =
-        serde_json::from_reader(layout.open_blob(file).unwrap().unwrap()).unwrap();
+    let image = world.image("app");
+    let [report, file] = documents(&world);
+    let good = fs::read_to_string(&file).unwrap();
+    let statement: serde_json::Value = serde_json::from_str(&good).unwrap();
     assert_eq!(statement["subject"][0]["digest"]["sha256"], image.manifest_digest.hex());
-    let report = Digest::of(world.read("layers/report.toml").as_bytes());
-    assert_eq!(statement["predicate"]["runDetails"]["byproducts"][0]["digest"]["sha256"], report.hex());
+    let digest = Digest::of(&fs::read(&report).unwrap());
+    assert_eq!(statement["predicate"]["runDetails"]["byproducts"][0]["digest"]["sha256"], digest.hex());
+    are_valid(&world);
+    // The validators see what is wrong.
+    for (bad, why) in [
+        (good.replace("Statement/v1", "Statement/v2"), "Wrong statement type"),
+        (good.replace("resolvedDependencies", "dependencies"), "no field named"),
+        (good.replace("\"buildType\"", "\"build_type\"").replace("\"id\"", "\"ID\""), "no field named"),
+    ] {
+        fs::write(&file, bad).unwrap();
+        let said = faults("validate-report", std::slice::from_ref(&file));
+        assert!(said.contains(why), "{said}");
+    }
+    let good = fs::read_to_string(&report).unwrap();
+    for bad in [
+        good.replace("schema-version = 1", "schema-version = 2"),
+        good.replace("on-export = \"inherited\"", "on-export = \"?\""),
+        good.replace("diff-id", "dif-id"),
+    ] {
+        fs::write(&report, bad).unwrap();
+        assert_ne!(faults("validate-report", std::slice::from_ref(&report)), "");
+    }
 }
 
 #[test]
