@@ -72,6 +72,15 @@ struct Target {
     own: Vec<PathBuf>,
 }
 
+impl Target {
+    /// Everything the image is called, whole.
+    fn names(&self) -> Vec<String> {
+        let copy = self.output.as_ref().and_then(Output::reference);
+        let copy = copy.filter(|copy| self.name.as_ref() != Some(copy));
+        self.name.iter().cloned().chain(copy).map(|name| name.to_string()).collect()
+    }
+}
+
 fn build(
     args: &args::Build,
     places: &Places,
@@ -182,6 +191,7 @@ impl Built<'_> {
             base,
             previous: earlier.previous(),
             cache: cache.as_deref(),
+            names: target.names(),
         };
         let origins = report::gather(&report, show)?;
         let (exported, outputs) = self.export(&metadata, &index, &packer, &origins)?;

@@ -102,6 +102,14 @@ impl Output {
         })
     }
 
+    /// The name that the image has there and everywhere.
+    pub(crate) fn reference(&self) -> Option<Reference> {
+        match self {
+            Self::Archive(source) | Self::Place { source, .. } => source.name(),
+            Self::Layout(_) => None,
+        }
+    }
+
     /// Finds out whether it can be written, before anything is built.
     pub(crate) fn check(&self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
         match (self, self.path()) {

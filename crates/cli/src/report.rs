@@ -36,6 +36,8 @@ pub(crate) struct Build<'a> {
     pub(crate) base: &'a Base,
     pub(crate) previous: Previous<'a>,
     pub(crate) cache: Option<&'a dyn Cache>,
+    /// What the image is called, whole; paths are no names.
+    pub(crate) names: Vec<String>,
 }
 
 /// Whether origins must be known.
@@ -84,7 +86,9 @@ pub(crate) fn finish(
     (outputs, is_kept): (&[Output], bool),
     observer: &dyn Observer,
 ) -> Result<(), Failure> {
-    let text = origins::document(origins.report(exported, kept), observer)?;
+    let mut report = origins.report(exported, kept);
+    report.image.tags.clone_from(&build.names);
+    let text = origins::document(report, observer)?;
     if let Some(path) = &build.args.report {
         files::write_given(&build.places.current.join(path), &text)
             .map_err(|error| Failure::caused(Exit::Export, "cannot write the report", &error))?;

@@ -465,6 +465,12 @@ fn ten_builds_on_two_machines_are_one_story() {
         documents.iter().filter(|file| file.extension().is_some_and(|ending| ending == "json")).count();
     assert_eq!((documents.len(), statements), (20, 10), "{documents:?}");
     validate("validate-report", &documents);
+    let is_named = |file: &&PathBuf| {
+        let text = std::fs::read_to_string(file).unwrap();
+        let names = ["index.docker.io/library/web:latest", &format!("{}/team/web:v1", registry.host)];
+        names.iter().all(|name| text.contains(&format!("\"{name}\"")))
+    };
+    assert_eq!(documents.iter().filter(is_named).count(), 20);
     // One report is lost.
     let lost = &steps[5];
     let digest = lost["build"]["imageDigest"].as_str().unwrap().replace(':', "-");

@@ -279,9 +279,9 @@ fn secrets_stay_out_of_all_that_is_written() {
     world.write("platform/env/TOKEN", SECRET);
     world.write("platform/bindings/db/password", SECRET);
     let url = format!("https://me:{SECRET}@example.com/x");
-    let script = format!(
-        "mkdir -p $L/l; printf '[types]\\nlaunch = true\\ncache = true\\n[metadata]\\nfrom = \"{url}\"\\n' > $L/l.toml"
-    );
+    let bom = format!("[[bom]]\nname = \"b\"\n[bom.metadata]\nfrom = \"{url}\"\n");
+    let types = "[types]\nlaunch = true\nbuild = true\ncache = true\n";
+    let script = format!("mkdir -p $L/l; echo '{types}[metadata]\nfrom = \"{url}\"\n{bom}' > $L/l.toml");
     world.only(&Buildpack::new("some/leaky", BUILDPACK).build(&script));
     let source = format!("[source]\ntype = \"git\"\n[source.metadata]\nrepository = \"{url}\"\n");
     world.write("layers/project-metadata.toml", &source);
@@ -298,6 +298,8 @@ fn secrets_stay_out_of_all_that_is_written() {
     let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
     assert!(!metadata["origins"].to_string().contains(SECRET));
     assert_eq!(layer(&found, "some/leaky:l").metadata["from"].as_str(), Some("https://example.com/x"));
+    let bom = found.build.bom[0].metadata.as_ref().unwrap();
+    assert_eq!(bom["from"].as_str(), Some("https://example.com/x"));
     are_valid(&world);
 }
 

@@ -26,7 +26,7 @@ use strata_spec::origins::provenance::{PREDICATE, STATEMENT};
 use strata_spec::origins::records::{KEY, Records};
 use strata_spec::origins::{
     Build, Cause, EarlierBuild, ImageRef, Input, Lifecycle, MEDIA_TYPE, Report, RestoredImage,
-    SCHEMA_VERSION, Source, parse_extra,
+    SCHEMA_VERSION, Source, clean, parse_extra,
 };
 use strata_spec::project::ProjectMetadata;
 use strata_spec::raw_object::RawObject;
@@ -155,6 +155,10 @@ impl Origins {
         let (layers, builds) = decide::layers(&self.facts(&build, &exported.made, cache));
         let EarlierBuild { id, time, application_source, lifecycle, .. } = build;
         let report::Report { build: made_with, mut image, changes } = exported.report.clone();
+        let mut bom = made_with.unwrap_or_default().bom;
+        for metadata in bom.iter_mut().filter_map(|entry| entry.metadata.as_mut()) {
+            *metadata = clean(metadata);
+        }
         if image.image_id.is_empty() {
             image.digest.clone_from(&exported.made.digest);
         }
@@ -167,7 +171,7 @@ impl Origins {
                 observed: self.past.claims.is_some(),
                 application_source,
                 inputs: self.inputs.clone(),
-                bom: made_with.unwrap_or_default().bom,
+                bom,
             },
             restored_image: self.restored.clone(),
             lifecycle,

@@ -98,7 +98,8 @@ impl Report {
 fn of_source(name: &str, source: &Source) -> Option<Value> {
     let text =
         |table: &toml::Table, key: &str| table.get(key).and_then(toml::Value::as_str).map(str::to_owned);
-    let uri = text(&source.metadata, "repository").or_else(|| text(&source.metadata, "url"));
+    // What the repository says goes before what its files say.
+    let uri = text(&source.metadata, "url").or_else(|| text(&source.metadata, "repository"));
     let commit = text(&source.version, "commit").filter(|commit| source.kind == "git" && !commit.is_empty());
     let mut found = Map::new();
     found.insert("name".into(), name.into());

@@ -235,5 +235,13 @@ fn the_provenance_says_what_the_report_says() {
     assert!(dependencies.iter().all(|one| one["uri"].is_string() || one["digest"].is_object()));
     assert_eq!(predicate["runDetails"]["metadata"]["invocationId"], SECOND);
     assert_eq!(predicate["runDetails"]["byproducts"][0]["digest"]["sha256"], hex(A));
+    // Git's own URL goes before what the app's files say.
+    let mut report = sample();
+    let metadata =
+        "repository = \"https://said.example\"\nurl = \"https://git.example/web\"".parse().unwrap();
+    report.build.application_source.as_mut().unwrap().metadata = metadata;
+    let statement = report.provenance(A).unwrap();
+    let source = &statement["predicate"]["buildDefinition"]["resolvedDependencies"][0];
+    assert_eq!(source["uri"], "git+https://git.example/web");
     assert_eq!(Report::default().provenance(A), None, "an image in a daemon has no checksum");
 }
