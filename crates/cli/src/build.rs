@@ -454,7 +454,7 @@ fn in_sandbox(
 ) -> Result<(), Failure> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
         .map_err(|error| Failure::caused(Exit::Other, "cannot make a pipe", &std::io::Error::from(error)))?;
-    let spec = spec(args, kit, work, base, places, target, earlier.folder())?;
+    let spec = spec(args, kit, work, base, places, target, earlier)?;
     let io =
         Io { stdin: Stdio::piped(), stdout: stdout(target)?, stderr: Stdio::inherit(), events: Some(writer) };
     let mut child = Sandbox::spawn(&spec, io).map_err(|error| sandbox_failure(&error))?;
@@ -531,7 +531,7 @@ fn spec(
     base: &Base,
     places: &Places,
     target: &Target,
-    cache: Option<&Path>,
+    earlier: &Earlier<'_>,
 ) -> Result<Spec, Failure> {
     let config = base.stored.image.config();
     let distro =
@@ -558,6 +558,7 @@ fn spec(
         compression: args.compression.map(|compression| compression.to_string()),
         owner: (base.owner.uid, base.owner.gid),
         sealed_layers: args.sealed_layers,
+        previous: earlier.previous().metadata.cloned(),
         operator: kit.sealed_layers.clone(),
     };
     let mount = |source: &Path, target: &str, writable| Mount {
@@ -589,7 +590,7 @@ fn spec(
     let root = match &kit.build_image {
         Some(image) => Root::Layers { lowers: image.layers.dirs().to_vec(), scratch },
         None => Root::Host {
-            hide: places.hidden([Some(target.images.as_path()), cache].into_iter().flatten()),
+            hide: places.hidden([Some(target.images.as_path()), earlier.folder()].into_iter().flatten()),
             scratch,
         },
     };

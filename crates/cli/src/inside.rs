@@ -20,6 +20,7 @@ use strata_sandbox::Call;
 use strata_spec::PlatformApi;
 use strata_spec::exit::Exit;
 use strata_spec::group::GroupElement;
+use strata_spec::labels::LifecycleMetadata;
 use strata_spec::order::{Order, OrderElement, OrderGroup};
 use strata_spec::sealed::{Policy, SealedLayers};
 
@@ -52,6 +53,8 @@ pub(crate) struct Task {
     pub(crate) owner: (u64, u64),
     /// What was asked for on the command line.
     pub(crate) sealed_layers: Option<Policy>,
+    /// What the label of the previous image says.
+    pub(crate) previous: Option<LifecycleMetadata>,
     /// What the builder's operator says, when that is known outside.
     pub(crate) operator: Option<SealedLayers>,
     /// Whether the files are those of an image, which may leave out what container engines add to its environment.
@@ -196,6 +199,7 @@ fn phases(task: &Task, observer: &Pipe) -> Result<(), Failure> {
         },
         compression,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
+        previous: task.previous.as_ref(),
     };
     let given = Given::here(Vec::new());
     let built = build::run(

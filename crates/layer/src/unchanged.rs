@@ -1,8 +1,9 @@
 //! Whether a tree is what it was, without reading what its files hold.
 //!
-//! A [`Fingerprint`] is a digest of what the file system says of every entry of a tree: path, kind, mode, owner, size,
-//! inode, and the times of the last changes of its contents (mtime) and of anything about it (ctime). Two equal
-//! fingerprints of a place mean two equal trees if three things hold, each of which is made sure of here:
+//! A [`Fingerprint`] is a digest of what the file system says of every entry of a tree: path, kind, mode, size, inode, and
+//! the times of the last changes of its contents (mtime) and of anything about it (ctime). The owner is left out: a user
+//! namespace shows another one, no layer has it, and a change of it changes the ctime. Two equal fingerprints of a place
+//! mean two equal trees if three things hold, each of which is made sure of here:
 //!
 //! * **No change leaves the ctime alone.** A program can set every mtime, but no ctime: the kernel sets that to its own
 //!   clock at each write, truncation, link, rename, and change of mode, owner or mtime. So an mtime that was set back

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::files;
 use crate::index::{Index, Known};
 use crate::restore::cache_metadata;
-use crate::seal;
+use crate::seal::{self, Contents};
 use crate::trees::Trees;
 use std::path::Path;
 use std::time::Instant;
@@ -131,16 +131,18 @@ impl Filling<'_> {
     ) -> Result<Option<LayerEntry>, StoreError> {
         let id = format!("{}:{}", buildpack.id, layer.name);
         let Keep { trees, index, .. } = self.input;
-        let source = match seal::source_of(trees, index, &buildpack.id, &layer.name, self.observer) {
-            Ok(Some(source)) => source,
+        let known = self.before.layer(&buildpack.id, &layer.name).map(|known| known.sha.clone());
+        let contents = seal::contents_of(trees, index, &buildpack.id, &layer.name, self.observer);
+        let added = match contents {
+            Ok(Some(Contents::Here(source))) => self.add(&id, &source, known.as_deref())?,
+            Ok(Some(Contents::Recorded(sealed))) => self.keep(&id, sealed, known.as_deref())?,
             Ok(None) => {
                 self.observer.warn(format!("Failed to cache layer '{id}' because it has no contents"));
                 return Ok(None);
             }
             Err(error) => return Ok(self.lost(&id, &error)),
         };
-        let known = self.before.layer(&buildpack.id, &layer.name).map(|known| known.sha.clone());
-        let Some(Sha { sha }) = self.add(&id, &source, known.as_deref())? else { return Ok(None) };
+        let Some(Sha { sha }) = added else { return Ok(None) };
         let types = layer.toml.types;
         let data = layer.toml.metadata.as_ref().map(values::table_to_json).unwrap_or_default();
         let bom = bom::keep(&layer.toml.bom);
@@ -173,6 +175,18 @@ impl Filling<'_> {
             Err(error) => return Ok(self.lost(id, &error).unwrap_or_default()),
         };
         Ok(self.add(id, &source, known.as_deref())?.unwrap_or_default())
+    }
+
+    /// Keeps a layer that was sealed as what the cache had, `known`, and is another by now.
+    fn keep(&mut self, id: &str, sealed: Known, known: Option<&str>) -> Result<Option<Sha>, StoreError> {
+        let sha = sealed.diff_id.to_string();
+        if known == Some(&sha) && self.reuse(id, &sealed.diff_id, Check::Size(sealed.size))? {
+            return Ok(Some(Sha { sha }));
+        }
+        self.observer.warn(format!(
+            "Failed to cache layer '{id}': a later buildpack changed it, and the cache does not have it as it was sealed"
+        ));
+        Ok(None)
     }
 
     /// Keeps a layer; `known` is what the cache had under its name. `None` when it cannot be packed.

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::files::{self, FileError, Links};
 use crate::index::Index;
 pub use bytes::Sealing;
-pub(crate) use bytes::source_of;
+pub(crate) use bytes::{Contents, contents_of};
 use bytes::{Job, Made};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -141,8 +141,7 @@ impl<'a> Watch<'a> {
     }
 
     fn seal(&mut self, buildpack: &GroupElement, layers: &[FoundLayer]) -> Result<(), Failure> {
-        let folder = escape_id(&buildpack.id);
-        let dir = self.sealing.trees.layers.real.join(&folder);
+        let dir = self.sealing.trees.layers.real.join(escape_id(&buildpack.id));
         let own = Sealed::of(self.choice, buildpack, &dir, layers)
             .map_err(|error| failed(&format!("the layers of {}", buildpack.label()), &error))?;
         for layer in layers {
@@ -151,7 +150,7 @@ impl<'a> Watch<'a> {
             if policy == Policy::Off || !is_wanted || !layer.dir.is_dir() {
                 continue;
             }
-            let taken = self.sealing.take(policy, Path::new(&folder).join(&layer.name), self.index);
+            let taken = self.sealing.take(policy, (buildpack, layer), self.index);
             let job = taken.map_err(|error| {
                 let what = format!("failed to build: cannot seal layer '{}:{}'", buildpack.id, layer.name);
                 Failure::caused(Exit::Build, what, &error)

@@ -1,7 +1,10 @@
 //! Sealed layers, with the program that made them necessary: Python, which writes beside the modules that it loads.
 
 use crate::bench::{Bench, Buildpack, Done};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde_json::Value;
+use std::fs;
+use std::process::Stdio;
 
 /// Provides this machine's Python and the modules that [`pip`] uses, not yet compiled, as a distribution does.
 fn python() -> Buildpack {
@@ -109,5 +112,48 @@ fn the_operator_of_a_builder_has_a_word() {
         let builder = bench.builder(&all, &format!("{order}{table}"));
         let done = bench.build(&["--builder", builder.to_str().unwrap()], &[]);
         assert_eq!(done.code, code, "{table}: {done:#?}");
+    }
+}
+
+/// How many bytes a build and all its processes read and wrote.
+#[track_caller]
+fn counted(bench: &Bench, buildpacks: &[std::path::PathBuf], arguments: &[&str]) -> [u64; 2] {
+    let mut child = bench
+        .build_command(&[&["-t", "web"], arguments].concat(), buildpacks)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Counters are there until somebody has asked how the process ended.
+    let pid = Pid::from_child(&child);
+    waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+    let io = fs::read_to_string(format!("/proc/{}/io", pid.as_raw_nonzero())).unwrap();
+    assert!(child.wait().unwrap().success());
+    ["rchar: ", "wchar: "]
+        .map(|key| io.lines().find_map(|line| line.strip_prefix(key)).unwrap().parse().unwrap())
+}
+
+#[test]
+fn a_restored_layer_that_nobody_changed_is_not_read_to_be_sealed() {
+    const LAYER: u64 = 100 * 1024 * 1024;
+    let bench = Bench::new();
+    let all = [
+        bench.add(&Buildpack::new("e2e/big").build(
+            r#"
+            [[ -d $layers/big ]] && echo restored || { mkdir "$layers/big"; for n in {1..25}; do head -c 4M /dev/zero >"$layers/big/$n"; done; }
+            layer big build launch cache
+            "#,
+        )),
+        bench.add(&Buildpack::new("e2e/small").build("layer small launch; cat /layers/e2e_big/big/1 >/dev/null")),
+    ];
+    let first = counted(&bench, &all, &[]);
+    // To restore a layer is to read and to write it.
+    let [read, written] = counted(&bench, &all, &["--sealed-layers", "off"]);
+    for policy in ["discard", "warn", "error"] {
+        let counted = counted(&bench, &all, &["--sealed-layers", policy]);
+        assert!(first[0] > counted[0] + LAYER && first[1] > counted[1], "{policy}: {first:?} {counted:?}");
+        assert!(
+            counted[0] < read + LAYER / 20 && counted[1] < written + LAYER / 20,
+            "{policy}: {counted:?}, without sealing [{read}, {written}]"
+        );
     }
 }

@@ -116,8 +116,6 @@ impl Sum<'_> {
         self.bytes.extend_from_slice(name);
         let numbers = [
             u64::from(stat.stx_mode),
-            u64::from(stat.stx_uid),
-            u64::from(stat.stx_gid),
             u64::from(stat.stx_rdev_major),
             u64::from(stat.stx_rdev_minor),
             stat.stx_ino,

@@ -39,6 +39,7 @@ pub(super) fn build(context: &Context<'_>, detected: &Detected, analyzed: &Analy
         trees: Trees { owner: owner(context), ..super::export::trees(&context.inputs, Exit::Build)? },
         compression: compression(context)?,
         threads: threads(),
+        previous: Some(&analyzed.metadata),
     };
     leftovers::adopt()
         .map_err(|error| Failure::caused(Exit::Build, "failed to build: cannot adopt processes", &error))?;

@@ -251,9 +251,12 @@ fn sealed_bytes_that_were_touched_are_refused_and_those_that_are_gone_are_done_w
 #[test]
 fn what_a_buildpack_writes_in_the_place_of_sealed_bytes_does_not_count() {
     let record = "mkdir -p ${L%/*}/@exported/a; echo '{}' > ${L%/*}/@exported/a/tool.json; echo x > ${L%/*}/@exported/a/tool.blob";
-    for deed in
-        [record, "rm -rf ${L%/*}/@exported; ln -s /nowhere ${L%/*}/@exported", "ln -s .. ${L%/*}/@exported/a"]
-    {
+    for deed in [
+        record,
+        // The builder may be about to make the folder again.
+        "until rm -rf ${L%/*}/@exported && ln -sT /nowhere ${L%/*}/@exported; do sleep 0.01; done",
+        "mkdir -p ${L%/*}/@exported; ln -s .. ${L%/*}/@exported/a",
+    ] {
         let world = world(deed);
         world.run("analyzer", &["app"]).ok();
         world.run("detector", &[]).ok();
@@ -298,6 +301,68 @@ fn sealed_bytes_are_used_as_long_as_the_tree_is_what_they_were_made_of() {
             outcome.ok();
         }
     }
+}
+
+/// A second build of a layer that was restored and that its own buildpack left alone, before its export.
+fn second_build(deed: &str) -> World {
+    let world = world(deed);
+    let types = "printf '[types]\\nbuild = true\\nlaunch = true\\ncache = true\\n' > $L/tool.toml";
+    world.add(
+        &Buildpack::new("a", BUILDPACK).build(&format!("if [ -d $L/tool ]; then {types}; exit; fi\n{MAKE}")),
+    );
+    build(&world, "discard");
+    assert!(world.has("layers/@exported/a/tool.blob"));
+    world.next_build();
+    for program in ["analyzer", "detector", "restorer"] {
+        world.run(program, if program == "analyzer" { &["app"] } else { &[] }).ok();
+    }
+    world.run("builder", &["-sealed-layers", "discard"]).ok();
+    world
+}
+
+#[test]
+fn a_layer_that_image_and_cache_have_is_not_copied() {
+    for deed in ["", "echo more >> $T/bin/tool", GONE] {
+        let world = second_build(deed);
+        let before: Vec<_> = layers(&world).into_iter().filter(|line| line.contains("tool")).collect();
+        assert_eq!(before.len(), 2, "{before:?}");
+        assert!(world.has("layers/@exported/a/tool.json"), "the tests need ext4, XFS or Btrfs");
+        assert!(!world.has("layers/@exported/a/tool.blob"), "{deed}");
+        let outcome = world.export(&["app"]);
+        let log = outcome.ok();
+        for line in ["Reusing layer 'a:tool'", "Reusing cache layer 'a:tool'"] {
+            assert!(log.contains(line), "{deed}: {log}");
+        }
+        let after: Vec<_> = layers(&world).into_iter().filter(|line| line.contains("tool")).collect();
+        assert_eq!(after, before, "{deed}");
+        assert_eq!(told(&world).len(), usize::from(!deed.is_empty()));
+    }
+}
+
+#[test]
+fn a_layer_that_image_and_cache_have_lost_is_packed_unless_it_was_changed() {
+    let image = "images/index.docker.io/library/app";
+    let world = second_build("");
+    let before = layers(&world);
+    world.remove(image);
+    world.remove("cache/committed");
+    let outcome = world.export(&["app"]);
+    assert!(!outcome.ok().contains("Reusing"), "{}", outcome.out);
+    assert_eq!(layers(&world).len() + 1, before.len());
+    assert!(layers(&world).iter().all(|line| before.contains(line)), "{:?} {before:?}", layers(&world));
+
+    let world = second_build("echo more >> $T/bin/tool");
+    world.remove("cache/committed");
+    let outcome = world.export(&["app"]);
+    let log = outcome.ok();
+    assert!(log.contains("Failed to cache layer 'a:tool': a later buildpack changed it"), "{log}");
+    let world = second_build("echo more >> $T/bin/tool");
+    world.remove(image);
+    world.export(&["app"]).fails(62, &["a later buildpack changed layer 'a:tool'", "Hint: build again"]);
+    // What is not in the image when the build begins is packed.
+    world.next_build();
+    build(&world, "discard");
+    assert!(world.has("layers/@exported/a/tool.blob"));
 }
 
 #[test]

@@ -162,8 +162,16 @@ impl<'a> Maker<'a> {
     fn take_previous(&self, wanted: &Wanted<'_>) -> Result<Made, Failure> {
         let id = &wanted.id;
         let known = wanted.known.first().copied().unwrap_or_default();
-        let layer = match self.previous_layer(known) {
+        let is_recorded = |layer: &&Layer| wanted.recorded.is_none_or(|known| known.diff_id == layer.diff_id);
+        let layer = match self.previous_layer(known).filter(is_recorded) {
             Some(layer) if self.take_over(id, layer)? => layer,
+            _ if wanted.recorded.is_some() => {
+                let why = format!(
+                    "failed to export: a later buildpack changed layer '{id}', and the previous image does not have it as it was sealed"
+                );
+                return Err(Failure::new(Exit::Export, why)
+                    .hint("build again: what no image has is packed when its buildpack is done"));
+            }
             _ => {
                 let why =
                     format!("failed to export: cannot reuse '{id}', previous image has no layer {known}");
@@ -173,7 +181,8 @@ impl<'a> Maker<'a> {
             }
         };
         let (descriptor, diff_id) = (layer.descriptor.clone(), layer.diff_id);
-        Ok(Made { descriptor, diff_id, uncompressed_size: 0, is_reused: true })
+        let uncompressed_size = wanted.recorded.map_or(0, |known| known.size);
+        Ok(Made { descriptor, diff_id, uncompressed_size, is_reused: true })
     }
 
     /// The layer of the previous image that its label names so.

@@ -5,7 +5,8 @@ use crate::build::{FoundLayer, find_layers};
 use crate::event::Observer;
 use crate::failure::Failure;
 use crate::files::{self, FileError};
-use crate::seal;
+use crate::index::Known;
+use crate::seal::{self, Contents};
 use std::path::Path;
 use strata_decide::export as decide;
 use strata_layer::{Content, GeneratedEntry, Owner, Source};
@@ -23,6 +24,8 @@ pub(super) struct Wanted<'a> {
     pub(super) slot: Slot,
     /// `None`: it has no contents here and must be the previous image's.
     pub(super) source: Option<Source>,
+    /// Which of the previous image's layers it must be, if somebody sealed it as that.
+    pub(super) recorded: Option<Known>,
     pub(super) created_by: String,
     /// The diffIDs of layers of the previous image that it may be the same as.
     pub(super) known: Vec<&'a str>,
@@ -89,7 +92,7 @@ impl<'a> Plan<'a> {
     fn add(&mut self, slot: Slot, id: &str, source: Source, created_by: &str, known: Option<&'a Sha>) {
         let known = known.map(|known| known.sha.as_str()).into_iter().collect();
         let (id, source, created_by) = (id.to_owned(), Some(source), created_by.to_owned());
-        self.wanted.push(Wanted { id, slot, source, created_by, known });
+        self.wanted.push(Wanted { id, slot, source, recorded: None, created_by, known });
     }
 
     /// What the previous image's label says.
@@ -148,21 +151,24 @@ impl<'a> Plan<'a> {
         let known = self.previous_entry(&buildpack.id, name).map(|known| known.sha.as_str());
         let refused = |why: String| Failure::new(Exit::Export, format!("failed to export: {why}"));
         let Export { trees, index, .. } = self.export;
-        let source = seal::source_of(trees, index, &buildpack.id, name, self.observer)
+        let contents = seal::contents_of(trees, index, &buildpack.id, name, self.observer)
             .map_err(|error| failed(&format!("cannot use layer '{id}'"), &error))?;
-        let source = if source.is_some() {
-            source
+        let (source, recorded) = if let Some(contents) = contents {
+            match contents {
+                Contents::Here(source) => (Some(source), None),
+                Contents::Recorded(known) => (None, Some(known)),
+            }
         } else if layer.toml.types.cache {
             return Err(refused(format!("layer '{id}' is cache=true but has no contents")));
         } else if known.is_none() {
             let why = format!("cannot reuse '{id}', previous image has no metadata for layer '{id}'");
             return Err(refused(why));
         } else {
-            None
+            (None, None)
         };
         let created_by = decide::layer_history(name, &buildpack.id, &buildpack.version);
         let slot = Slot::Buildpack(at, name.clone());
-        Ok(Wanted { id, slot, source, created_by, known: known.into_iter().collect() })
+        Ok(Wanted { id, slot, source, recorded, created_by, known: known.into_iter().collect() })
     }
 
     /// What the previous image's label says of a layer.
@@ -199,7 +205,7 @@ impl<'a> Plan<'a> {
         for (number, source) in (1..).zip(sources) {
             let created_by = decide::app_history(is_sliced.then_some(number));
             let (id, source, known) = (format!("slice-{number}"), Some(source), known.clone());
-            self.wanted.push(Wanted { id, slot: Slot::Slice, source, created_by, known });
+            self.wanted.push(Wanted { id, slot: Slot::Slice, source, recorded: None, created_by, known });
         }
         Ok(())
     }

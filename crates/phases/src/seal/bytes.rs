@@ -4,9 +4,13 @@
 //! which no buildpack can reach; it is compressed from there. Of other layers the tree itself is compressed in the
 //! background, and the outcome counts as long as the tree is [unchanged](strata_layer::unchanged).
 //!
+//! A layer that is what the previous image and the cache have is not copied: its record names the diffID alone, under
+//! which both have it.
+//!
 //! Buildpacks can write below `@exported`. What is said of the blobs is therefore kept in memory until the last buildpack
 //! and its processes are gone, and written then; whoever uses a blob verifies it while reading.
 
+use crate::build::FoundLayer;
 use crate::event::Observer;
 use crate::failure::{Failure, chain};
 use crate::files::{self, FileError, Links};
@@ -22,6 +26,8 @@ use strata_layer::{Archive, LayerError, Owner, Packed, Packer, Source};
 use strata_oci::{BadCompression, Compression, Digest};
 use strata_spec::buildpack::escape_id;
 use strata_spec::exit::Exit;
+use strata_spec::group::GroupElement;
+use strata_spec::labels::LifecycleMetadata;
 use strata_spec::sealed::Policy;
 use tempfile::NamedTempFile;
 
@@ -30,7 +36,7 @@ const FOLDER: &str = "@exported";
 /// The largest record that is read, in bytes.
 const MAX_RECORD: usize = 64 * 1024;
 /// Records of other versions are passed over.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// How much the work in the background gives way to the buildpack.
 const NICE: i32 = 5;
 
@@ -44,11 +50,18 @@ struct Record {
     path: String,
     uid: u64,
     gid: u64,
-    compression: String,
     diff_id: Digest,
+    uncompressed_size: u64,
+    /// The blob beside the record; without one the previous image and the cache have the layer.
+    blob: Option<Blob>,
+}
+
+/// How a layer is stored.
+#[derive(Debug, Serialize, Deserialize)]
+struct Blob {
+    compression: String,
     digest: Digest,
     size: u64,
-    uncompressed_size: u64,
 }
 
 /// Why a layer cannot be sealed.
@@ -79,6 +92,18 @@ pub struct Sealing<'a> {
     pub compression: Compression,
     /// How many threads compress.
     pub threads: usize,
+    /// What the label of the previous image says, if export can take layers from that.
+    pub previous: Option<&'a LifecycleMetadata>,
+}
+
+/// What the bytes of a layer are made of.
+enum Bytes {
+    /// The archive, for a layer whose tree may change.
+    Spool(File),
+    /// The tree, as it was seen.
+    Tree(Sight),
+    /// Nothing: they are where they are known to be.
+    Recorded(Known),
 }
 
 /// A layer that is to be packed.
@@ -87,9 +112,7 @@ pub(super) struct Job {
     /// Below the layers directory.
     tail: PathBuf,
     source: Source,
-    /// The archive, for a layer whose tree may change.
-    spool: Option<File>,
-    sight: Option<Sight>,
+    bytes: Bytes,
 }
 
 /// A layer that was packed.
@@ -97,7 +120,15 @@ pub(super) struct Made {
     policy: Policy,
     tail: PathBuf,
     source: Source,
-    outcome: Result<(Packed, NamedTempFile), BytesError>,
+    outcome: Result<(Known, Option<(Packed, NamedTempFile)>), BytesError>,
+}
+
+/// What those that export find of a layer.
+pub(crate) enum Contents {
+    /// All of it.
+    Here(Source),
+    /// Which layer it was; its tree is another by now.
+    Recorded(Known),
 }
 
 impl Sealing<'_> {
@@ -109,22 +140,43 @@ impl Sealing<'_> {
     pub(super) fn take(
         &self,
         policy: Policy,
-        tail: PathBuf,
+        (buildpack, layer): (&GroupElement, &FoundLayer),
         index: &Index,
     ) -> Result<Option<Job>, BytesError> {
+        let tail = Path::new(&escape_id(&buildpack.id)).join(&layer.name);
         let source = self.trees.source(&tail)?;
-        if policy != Policy::Discard {
+        let sight = index.look(&source);
+        let known = sight.as_ref().and_then(|sight| sight.known);
+        let bytes = match (policy, sight, known) {
+            (Policy::Discard, _, Some(known)) if self.is_kept(buildpack, layer, &known) => {
+                Bytes::Recorded(known)
+            }
+            (Policy::Discard, ..) => Bytes::Spool(self.spool(&source)?),
+            (_, Some(sight), None) => Bytes::Tree(sight),
             // Without a sight nobody can tell later whether the bytes are still those of the tree.
-            let sight = index.look(&source).filter(|sight| sight.known.is_none());
-            let job = |sight| Job { policy, tail, source, spool: None, sight: Some(sight) };
-            return Ok(sight.map(job));
-        }
+            _ => return Ok(None),
+        };
+        Ok(Some(Job { policy, tail, source, bytes }))
+    }
+
+    /// Whether a layer whose tree is known can be had again without its tree. What is known of a tree comes from the cache,
+    /// and if that loses the layer, the image does not suffer: it can be had from the previous image.
+    fn is_kept(&self, buildpack: &GroupElement, layer: &FoundLayer, known: &Known) -> bool {
+        let labelled = |label: &LifecycleMetadata| {
+            let of = label.buildpacks.iter().find(|of| of.key == buildpack.id)?;
+            Some(of.layers.get(&layer.name)?.sha == known.diff_id.to_string())
+        };
+        !layer.toml.types.launch || self.previous.and_then(labelled).unwrap_or_default()
+    }
+
+    /// The archive of a layer, in a file that no buildpack can reach.
+    fn spool(&self, source: &Source) -> Result<File, BytesError> {
         let folder = self.folder()?;
         std::fs::create_dir_all(&folder)?;
         let mut spool = tempfile::tempfile_in(folder)?;
-        strata_layer::write_tar(&source, &mut spool)?;
+        strata_layer::write_tar(source, &mut spool)?;
         spool.rewind()?;
-        Ok(Some(Job { policy, tail, source, spool: Some(spool), sight: None }))
+        Ok(spool)
     }
 
     /// Packs what comes, one layer after the other, until no more can come.
@@ -134,8 +186,8 @@ impl Sealing<'_> {
         let packer = Packer::new(self.threads);
         let make = |mut job: Job| {
             let outcome = self.pack(&mut job, &packer, stop);
-            if let (Ok((packed, _)), Some(_)) = (&outcome, &job.sight) {
-                index.record(job.sight.as_ref(), Known::of(packed), None);
+            if let (Ok((known, _)), Bytes::Tree(sight)) = (&outcome, &job.bytes) {
+                index.record(Some(sight), *known, None);
             }
             Made { policy: job.policy, tail: job.tail, source: job.source, outcome }
         };
@@ -147,16 +199,19 @@ impl Sealing<'_> {
         job: &mut Job,
         packer: &Packer,
         stop: &AtomicBool,
-    ) -> Result<(Packed, NamedTempFile), BytesError> {
+    ) -> Result<(Known, Option<(Packed, NamedTempFile)>), BytesError> {
+        if let Bytes::Recorded(known) = job.bytes {
+            return Ok((known, None));
+        }
         let folder = self.folder()?;
         std::fs::create_dir_all(&folder)?;
         let mut file = NamedTempFile::new_in(folder)?;
         let mut out = Stoppable { out: file.as_file_mut(), stop };
-        let packed = match &mut job.spool {
-            None => packer.pack(&job.source, self.compression, &mut out)?,
-            Some(spool) => packer.pack_with(|tar| pass_on(spool, tar), self.compression, &mut out)?,
+        let packed = match &mut job.bytes {
+            Bytes::Spool(spool) => packer.pack_with(|tar| pass_on(spool, tar), self.compression, &mut out)?,
+            _ => packer.pack(&job.source, self.compression, &mut out)?,
         };
-        Ok((packed, file))
+        Ok((Known::of(&packed), Some((packed, file))))
     }
 
     /// Leaves what was packed, with its records, for those that export.
@@ -179,12 +234,16 @@ impl Sealing<'_> {
     }
 
     fn leave_one(&self, made: Made) -> Result<(), BytesError> {
-        let (packed, file) = made.outcome?;
+        let (known, packed) = made.outcome?;
         let Source::Dir { as_path, .. } = made.source else { return Ok(()) };
-        let blob = blob(self.trees.layers.real, &made.tail)?;
-        std::fs::create_dir_all(blob.parent().unwrap_or(&blob))?;
-        files::remove(&blob)?;
-        file.persist(&blob).map_err(|error| error.error)?;
+        let path = blob(self.trees.layers.real, &made.tail)?;
+        std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        files::remove(&path)?;
+        let keep = |(packed, file): (Packed, NamedTempFile)| -> Result<Blob, BytesError> {
+            file.persist(&path).map_err(|error| error.error)?;
+            let compression = self.compression.to_string();
+            Ok(Blob { compression, digest: packed.digest, size: packed.size })
+        };
         let Owner { uid, gid } = self.trees.owner;
         let record = Record {
             version: VERSION,
@@ -192,11 +251,9 @@ impl Sealing<'_> {
             path: as_path,
             uid,
             gid,
-            compression: self.compression.to_string(),
-            diff_id: packed.diff_id,
-            digest: packed.digest,
-            size: packed.size,
-            uncompressed_size: packed.uncompressed_size,
+            diff_id: known.diff_id,
+            uncompressed_size: known.size,
+            blob: packed.map(keep).transpose()?,
         };
         Ok(files::write(
             &record_path(self.trees.layers.real, &made.tail)?,
@@ -253,48 +310,50 @@ pub(super) fn forget(layers_dir: &Path) -> Result<(), FileError> {
     files::remove(&layers_dir.join(FOLDER))
 }
 
-/// A layer of the builder's, as those that export find it: its sealed bytes, or its tree; `None` when there are no
-/// contents. `index` knows whether a tree is what its sealed bytes were made of.
+/// A layer of the builder's, as those that export find it: its sealed bytes, its tree, or what is recorded of it; `None`
+/// when there are no contents. `index` knows whether a tree is what its sealed bytes were made of.
 ///
 /// # Errors
 /// When the tree cannot be reached, or later changes are to be discarded and the sealed bytes cannot be used.
-pub(crate) fn source_of(
+pub(crate) fn contents_of(
     trees: &Trees<'_>,
     index: &Index,
     buildpack: &str,
     layer: &str,
     observer: &dyn Observer,
-) -> Result<Option<Source>, BytesError> {
+) -> Result<Option<Contents>, BytesError> {
     let tail = Path::new(&escape_id(buildpack)).join(layer);
     let sealed = find(trees, &tail, observer)?;
-    if let Some((Policy::Discard, archive)) = sealed {
-        return Ok(Some(Source::Archive(archive)));
+    let here = |source| Ok(Some(Contents::Here(source)));
+    let known_of = |tree: &Source| index.look(tree).and_then(|sight| sight.known);
+    match sealed {
+        Some((Policy::Discard, _, Some(archive))) => return here(Source::Archive(archive)),
+        Some((_, known, None)) => {
+            // Whatever a later buildpack made of the tree is to be discarded.
+            let tree = trees.source(&tail).ok().filter(|tree| known_of(tree) == Some(known));
+            return tree.map_or(Ok(Some(Contents::Recorded(known))), here);
+        }
+        _ => {}
     }
     if !files::below(trees.layers.real, &tail)?.is_dir() {
         return Ok(None);
     }
     let tree = trees.source(&tail)?;
-    let is_of_tree = |archive: &Archive| {
-        let known = index.look(&tree).and_then(|sight| sight.known);
-        known.is_some_and(|known| known.diff_id == archive.diff_id())
-    };
-    let archive = sealed.map(|(_, archive)| archive).filter(is_of_tree);
-    Ok(Some(archive.map_or(tree, Source::Archive)))
+    let archive = sealed.and_then(|(_, known, archive)| archive.filter(|_| known_of(&tree) == Some(known)));
+    here(archive.map_or(tree, Source::Archive))
 }
 
-/// The sealed bytes of a layer and their policy, if a builder left some.
-fn find(
-    trees: &Trees<'_>,
-    tail: &Path,
-    observer: &dyn Observer,
-) -> Result<Option<(Policy, Archive)>, BytesError> {
+/// What a builder sealed of a layer: the policy, which layer it was, and the bytes unless others have them.
+type Sealed = (Policy, Known, Option<Archive>);
+
+fn find(trees: &Trees<'_>, tail: &Path, observer: &dyn Observer) -> Result<Option<Sealed>, BytesError> {
     let layers_dir = trees.layers.real;
     let Some(bytes) = files::read_bytes(&record_path(layers_dir, tail)?, Links::Refuse, MAX_RECORD)? else {
         return Ok(None);
     };
     let record: Record = serde_json::from_slice(&bytes)?;
     let path = blob(layers_dir, tail)?;
-    if record.version != VERSION || !path.is_file() {
+    if record.version != VERSION || record.blob.is_some() && !path.is_file() {
         observer
             .warn(format!("the sealed bytes of layer '{}' are gone; it is taken as it is", tail.display()));
         return Ok(None);
@@ -304,8 +363,11 @@ fn find(
     if !is_for_this && record.policy == Policy::Discard {
         return Err(BytesError::Frame(record.path, record.uid, record.gid));
     }
-    let compression: Compression = record.compression.parse()?;
-    let Record { diff_id, digest, size, uncompressed_size, .. } = record;
-    let packed = Packed { diff_id, digest, size, uncompressed_size };
-    Ok(is_for_this.then_some((record.policy, Archive { path, compression, packed })))
+    let Record { policy, diff_id, uncompressed_size, .. } = record;
+    let archive = |Blob { compression, digest, size }: Blob| -> Result<Archive, BytesError> {
+        let packed = Packed { diff_id, digest, size, uncompressed_size };
+        Ok(Archive { path, compression: compression.parse()?, packed })
+    };
+    let archive = record.blob.map(archive).transpose()?;
+    Ok(is_for_this.then_some((policy, Known { diff_id, size: uncompressed_size }, archive)))
 }
