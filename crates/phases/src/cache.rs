@@ -46,6 +46,8 @@ struct Filling<'a> {
     input: &'a Keep<'a>,
     writer: Box<dyn CacheWriter + 'a>,
     before: CacheMetadata,
+    /// Whether what is added is neither compressed nor sent.
+    is_folder: bool,
     observer: &'a dyn Observer,
 }
 
@@ -60,7 +62,7 @@ pub fn run(input: &Keep<'_>, cache: &dyn Cache, observer: &dyn Observer) -> Resu
     let failed = |error: &dyn std::error::Error| Failure::caused(Exit::Export, what.clone(), error);
     let before = cache_metadata(Some(cache), observer);
     let writer = cache.begin().map_err(|error| failed(&error))?;
-    let mut filling = Filling { input, writer, before, observer };
+    let mut filling = Filling { input, writer, before, is_folder: cache.is_folder(), observer };
     let mut metadata = CacheMetadata::default();
     for buildpack in input.group {
         metadata.buildpacks.push(filling.buildpack(buildpack).map_err(|error| failed(&error))?);
@@ -95,7 +97,8 @@ pub fn keep_launch_sbom(input: &Keep<'_>, cache: &dyn Cache, observer: &dyn Obse
         return Ok(());
     }
     let writer = cache.begin().map_err(|error| failed(&error))?;
-    let mut filling = Filling { input, writer, before: CacheMetadata::default(), observer };
+    let mut filling =
+        Filling { input, writer, before: CacheMetadata::default(), is_folder: cache.is_folder(), observer };
     let source = input.trees.source(tail).map_err(|error| failed(&error))?;
     filling.writer.add(&source, input.packer).map_err(|error| failed(&error))?;
     filling.writer.commit("{}").map_err(|error| failed(&error))
@@ -192,9 +195,12 @@ impl Filling<'_> {
     /// Keeps a layer; `known` is what the cache had under its name. `None` when it cannot be packed.
     fn add(&mut self, id: &str, source: &Source, known: Option<&str>) -> Result<Option<Sha>, StoreError> {
         let old: Option<Digest> = known.and_then(|sha| sha.parse().ok());
-        let sight = old.and_then(|_| self.input.index.look(source));
-        // What has changed is not read twice.
-        let is_other = sight.as_ref().is_some_and(|sight| sight.is_other);
+        // No buildpack runs any more.
+        let sight = self.input.index.recall(source);
+        // What has changed is not read twice; that it has must be certain where it would be compressed for nothing.
+        let is_folder = self.is_folder;
+        let is_other =
+            sight.as_ref().is_some_and(|sight| sight.is_changed && (is_folder || sight.is_other(source)));
         if let Some(old) = old.filter(|_| !is_other) {
             match self.input.index.know(source, sight.as_ref()) {
                 Ok(Known { diff_id, size }) if diff_id == old => {
@@ -212,7 +218,8 @@ impl Filling<'_> {
         match self.writer.add(source, self.input.packer) {
             Ok(packed) => {
                 self.input.index.record(sight.as_ref(), Known::of(&packed), None);
-                self.observer.detail(format!("Adding cache layer '{id}'"));
+                let verb = if old == Some(packed.diff_id) { "Reusing" } else { "Adding" };
+                self.observer.detail(format!("{verb} cache layer '{id}'"));
                 self.observer.debug(format!("Layer '{id}' SHA: {}", packed.diff_id));
                 Ok(Some(Sha { sha: packed.diff_id.to_string() }))
             }

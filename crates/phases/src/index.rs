@@ -71,18 +71,27 @@ impl Known {
 }
 
 /// A tree as it was found.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Sight {
     /// What the tree makes, if that is known.
     pub known: Option<Known>,
-    /// Whether the tree was known and certainly makes something else by now. One whose files were written again may make
-    /// the same.
-    pub is_other: bool,
+    /// Whether the tree was known and something of it was written since. It may still make the same.
+    pub is_changed: bool,
+    /// What was known of its skeleton.
+    skeleton: Option<Digest>,
     tail: String,
     frame: Digest,
     fingerprint: Fingerprint,
     /// Where the clock was afterwards, if that is past every change: only then it can be recorded what was read.
     clock: Option<Moment>,
+}
+
+impl Sight {
+    /// Whether the tree was known and certainly makes something else by now.
+    pub fn is_other(&self, source: &Source) -> bool {
+        let is_unlike = |old| strata_layer::skeleton(source).is_ok_and(|skeleton| skeleton.digest != old);
+        self.is_changed && self.skeleton.is_some_and(is_unlike)
+    }
 }
 
 /// The index of a layers directory.
@@ -92,6 +101,8 @@ pub struct Index {
     /// `None` where changes of files cannot be relied on to show.
     clock: Option<Clock>,
     trees: Mutex<BTreeMap<String, Entry>>,
+    /// Trees that this program has found, and knows what they make.
+    seen: Mutex<BTreeMap<String, Sight>>,
 }
 
 impl Index {
@@ -110,7 +121,7 @@ impl Index {
                 BTreeMap::new()
             }
         };
-        Self { layers_dir: layers_dir.to_owned(), clock, trees: Mutex::new(trees) }
+        Self { layers_dir: layers_dir.to_owned(), clock, trees: Mutex::new(trees), seen: Mutex::default() }
     }
 
     /// Looks at a tree. `None` when it cannot be told whether it changes.
@@ -124,9 +135,7 @@ impl Index {
         let now = clock.now().ok()?;
         let entry = self.trees().get(&tail).cloned();
         let old = entry.as_ref().filter(|entry| entry.tree != fingerprint.digest && entry.frame == frame);
-        let is_other = old
-            .and_then(|old| old.skeleton)
-            .is_some_and(|old| strata_layer::skeleton(source).is_ok_and(|skeleton| skeleton.digest != old));
+        let (is_changed, skeleton) = (old.is_some(), old.and_then(|old| old.skeleton));
         let known = entry.filter(|entry| {
             entry.tree == fingerprint.digest
                 && entry.frame == frame
@@ -134,7 +143,23 @@ impl Index {
         });
         let known = known.map(|Entry { diff_id, size, .. }| Known { diff_id, size });
         let clock = if known.is_some() { None } else { clock.pass(fingerprint.newest).ok()? };
-        Some(Sight { known, is_other, tail, frame, fingerprint, clock })
+        let sight = Sight { known, is_changed, skeleton, tail, frame, fingerprint, clock };
+        if known.is_some() {
+            self.seen().insert(sight.tail.clone(), sight.clone());
+        }
+        Some(sight)
+    }
+
+    /// As [`look`](Self::look), unless this program knows the tree from before. Only where nothing has been written to
+    /// the layers meanwhile, or what was written since is to wait for the next build.
+    pub fn recall(&self, source: &Source) -> Option<Sight> {
+        let Source::Dir { dir, .. } = source else { return None };
+        let tail = dir.strip_prefix(&self.layers_dir).ok()?.to_str()?;
+        let seen = self.seen().get(tail).cloned();
+        match seen.filter(|seen| source.frame() == Some(seen.frame)) {
+            None => self.look(source),
+            seen => seen,
+        }
     }
 
     /// What a tree makes: as known when it was seen, or else by reading it.
@@ -169,6 +194,8 @@ impl Index {
                 skeleton: skeleton.map(|skeleton| skeleton.digest),
             };
             self.trees().insert(sight.tail.clone(), entry);
+            let sight = Sight { known: Some(known), is_changed: false, clock: None, ..sight.clone() };
+            self.seen().insert(sight.tail.clone(), sight);
         }
     }
 
@@ -189,6 +216,10 @@ impl Index {
 
     fn trees(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         self.trees.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, BTreeMap<String, Sight>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -270,6 +301,24 @@ mod tests {
         // Within the tick of the clock that read it, and with the same size.
         fs::write(dir.join("file"), "two").unwrap();
         assert_eq!(known(layers.path(), &source), None);
+    }
+
+    #[test]
+    fn what_is_recalled_is_not_looked_at_again() {
+        let (layers, source) = layers();
+        let index = Index::open(layers.path(), &Silent);
+        // Nothing is known of it yet.
+        assert_eq!(index.recall(&source).unwrap().known, None);
+        let expected = packed(&index, &source);
+        let Source::Dir { dir, as_path, parents, owner } = source.clone() else { unreachable!() };
+        let other = Source::Dir { dir: dir.clone(), as_path: as_path + "y", parents: parents.clone(), owner };
+        fs::write(dir.join("file"), "two").unwrap();
+        assert_eq!(index.recall(&source).unwrap().known, Some(expected));
+        assert_eq!(index.recall(&other).unwrap().known, None);
+        // Another program has not seen it, and who looks sees the change.
+        assert_eq!(Index::open(layers.path(), &Silent).recall(&source).unwrap().known, None);
+        let sight = index.look(&source).unwrap();
+        assert_eq!((sight.known, sight.is_changed, sight.is_other(&source)), (None, true, false));
     }
 
     #[test]

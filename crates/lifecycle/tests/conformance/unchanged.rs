@@ -11,8 +11,8 @@ const LAYER: u64 = 24 * 512 * 1024;
 /// More than a phase reads of anything else.
 const SMALL: u64 = 4 * 1024 * 1024;
 
-/// A world in which the first build was exported and the second is about to be.
-fn second_build() -> World {
+/// A world with a buildpack that makes two layers unless they are there.
+fn world() -> World {
     let world = World::new(PlatformApi::NEWEST);
     world.only(&Buildpack::new("a", BuildpackApi::V0_12).build(
         "for layer in cached both; do
@@ -22,6 +22,12 @@ fn second_build() -> World {
          printf '[types]\\ncache = true\\n' > $L/cached.toml
          printf '[types]\\ncache = true\\nlaunch = true\\n' > $L/both.toml",
     ));
+    world
+}
+
+/// A world in which the first build was exported and the second is about to be.
+fn second_build() -> World {
+    let world = world();
     world.until("exporter");
     world.next_build();
     world.until("builder");
@@ -74,6 +80,52 @@ fn restored_layers_that_nobody_changed_are_not_read() {
     assert!(read < SMALL, "{read} bytes were read");
 }
 
+/// A world in which nothing was exported yet, and nobody has packed layers for the exporter.
+fn first_build() -> World {
+    let world = world();
+    world.until("restorer");
+    world.run("builder", &["-sealed-layers", "off"]).ok();
+    world
+}
+
+/// Analyses the image that is there, and exports the layers that are there once more.
+#[track_caller]
+fn export_again(world: &World) -> (String, u64) {
+    world.run("analyzer", &["app"]).ok();
+    export(world)
+}
+
+#[test]
+fn what_the_first_export_has_read_is_not_read_again() {
+    let world = first_build();
+    let (log, read) = export(&world);
+    assert!(log.contains("Adding layer 'a:both'\n"), "{log}");
+    assert!(read > 2 * LAYER, "{read} bytes were read");
+    let before = world.diff_ids("app");
+    let (log, read) = export_again(&world);
+    reuses_both(&log);
+    assert!(read < SMALL, "{read} bytes were read");
+    assert_eq!(world.diff_ids("app"), before);
+}
+
+#[test]
+fn a_layer_in_which_a_file_changed_is_read_once_for_the_image() {
+    let world = first_build();
+    export(&world);
+    let before = world.diff_ids("app");
+    // As large as before: nothing but its bytes and times tell.
+    let path = world.path("layers/a/both/7");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let (log, read) = export_again(&world);
+    assert!(log.contains("Adding layer 'a:both'\n"), "{log}");
+    assert!(log.contains("Reusing cache layer 'a:cached'\n"), "{log}");
+    // Once for the image, once for the cache.
+    assert!((2 * LAYER..2 * LAYER + SMALL).contains(&read), "{read} bytes were read");
+    assert_ne!(world.diff_ids("app"), before);
+}
+
 #[test]
 fn what_was_written_again_is_read_and_still_known() {
     let world = second_build();
@@ -122,8 +174,8 @@ fn an_index_that_lies_brings_no_foreign_bytes() {
     index["trees"]["a/both"]["diff_id"] = cached;
     index["trees"]["a/cached"]["diff_id"] = both.clone();
     world.write(path, index.to_string());
-    let (log, _) = export(&world);
-    assert!(log.contains("Adding layer 'a:both'\n"), "{log}");
+    let (_, read) = export(&world);
+    assert!(read > 2 * LAYER, "{read} bytes were read");
     assert_eq!(world.diff_ids("app"), before, "a packed layer has the digest of its bytes");
     let metadata: serde_json::Value =
         serde_json::from_str(&world.read("cache/committed/io.buildpacks.lifecycle.cache.metadata")).unwrap();

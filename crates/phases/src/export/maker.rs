@@ -4,15 +4,15 @@ use super::wanted::Wanted;
 use super::{Export, failed};
 use crate::analyze::find_layer;
 use crate::failure::Failure;
-use crate::index::Known;
+use crate::index::{Known, Sight};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use strata_layer::{Compression, LayerError, Source};
+use strata_layer::{Compression, LayerError, Packed, Source};
 use strata_oci::{Descriptor, Digest, Family, Layer};
 use strata_spec::exit::Exit;
-use strata_store::{Copied, Store};
+use strata_store::{Copied, Medium, Store};
 
 /// Layers that are made at the same time. They share the threads of the packer; what one has to wait for, a disk or a
 /// registry, does not hold up the others.
@@ -120,42 +120,63 @@ impl<'a> Maker<'a> {
         let what = format!("cannot pack layer '{id}'");
         let candidates: Vec<&Layer> =
             wanted.known.iter().filter_map(|sha| self.previous_layer(sha)).collect();
-        let sight = if candidates.is_empty() { None } else { self.export.index.look(source) };
-        // What has changed is not read twice.
-        let is_other = sight.as_ref().is_some_and(|sight| sight.is_other);
-        if !candidates.is_empty() && !is_other {
+        // Also where there is nothing to compare with: the next build is to find what this one has read.
+        let sight = self.export.index.recall(source);
+        if !candidates.is_empty() && !self.is_worth_packing(source, sight.as_ref()) {
             let known = self.export.index.know(source, sight.as_ref());
-            let Known { diff_id, size } = known.map_err(|error| failed(&what, &error))?;
-            let same = candidates.iter().find(|layer| layer.diff_id == diff_id);
-            if let Some(layer) = same
-                && self.take_over(id, layer)?
-            {
-                let descriptor = layer.descriptor.clone();
-                return Ok(Made { descriptor, diff_id, uncompressed_size: size, is_reused: true });
+            let known = known.map_err(|error| failed(&what, &error))?;
+            if let Some(made) = self.take_same(id, &candidates, known)? {
+                return Ok(made);
             }
         }
-        let (descriptor, known) = self.pack(source, &what)?;
+        let mut sink = self.output.begin_blob().map_err(|error| failed(&what, &error))?;
+        let (compression, packed) = self.pack(source, &mut *sink, &what)?;
+        let known = Known::of(&packed);
         self.export.index.record(sight.as_ref(), known, None);
+        // What was packed again for nothing goes with the sink.
+        if let Some(made) = self.take_same(id, &candidates, known)? {
+            return Ok(made);
+        }
+        sink.commit(&packed.digest, packed.size).map_err(|error| failed(&what, &error))?;
+        let descriptor = Descriptor::new(compression.media_type(self.family), packed.digest, packed.size);
         Ok(Made { descriptor, diff_id: known.diff_id, uncompressed_size: known.size, is_reused: false })
     }
 
-    fn pack(&self, source: &Source, what: &str) -> Result<(Descriptor, Known), Failure> {
-        let mut sink = self.output.begin_blob().map_err(|error| failed(what, &error))?;
+    /// Whether a layer that the previous image may have is packed without asking first whether it does: one that has
+    /// changed is most probably new, and then it has been read once only. A registry is sent what is packed, so there it
+    /// must certainly be new.
+    fn is_worth_packing(&self, source: &Source, sight: Option<&Sight>) -> bool {
+        let is_sent = matches!(self.output.medium(), Medium::Registry(_));
+        sight.is_some_and(|sight| sight.is_changed && (!is_sent || sight.is_other(source)))
+    }
+
+    /// The previous image's layer with these contents, if it is among the candidates and can be had.
+    fn take_same(&self, id: &str, candidates: &[&Layer], known: Known) -> Result<Option<Made>, Failure> {
+        let Known { diff_id, size } = known;
+        match candidates.iter().find(|layer| layer.diff_id == diff_id) {
+            Some(layer) if self.take_over(id, layer)? => {
+                let descriptor = layer.descriptor.clone();
+                Ok(Some(Made { descriptor, diff_id, uncompressed_size: size, is_reused: true }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn pack(
+        &self,
+        source: &Source,
+        sink: &mut dyn Write,
+        what: &str,
+    ) -> Result<(Compression, Packed), Failure> {
         let flags = [self.export.cancelled, &self.has_failed];
-        let mut out = Cancellable { out: &mut *sink, flags };
+        let mut out = Cancellable { out: sink, flags };
         // Where they are not compressed, nothing else is taken.
         let compression = match (self.output.compression(), self.export.compression) {
             (Compression::Gzip, Some(asked)) => asked,
             (best, _) => best,
         };
-        let packed = self
-            .export
-            .packer
-            .pack(source, compression, &mut out)
-            .map_err(|error: LayerError| failed(what, &error))?;
-        sink.commit(&packed.digest, packed.size).map_err(|error| failed(what, &error))?;
-        let media_type = compression.media_type(self.family);
-        Ok((Descriptor::new(media_type, packed.digest, packed.size), Known::of(&packed)))
+        let packed = self.export.packer.pack(source, compression, &mut out);
+        Ok((compression, packed.map_err(|error: LayerError| failed(what, &error))?))
     }
 
     /// The layer of the previous image, of which nothing is here.

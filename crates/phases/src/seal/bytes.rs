@@ -325,7 +325,8 @@ pub(crate) fn contents_of(
     let tail = Path::new(&escape_id(buildpack)).join(layer);
     let sealed = find(trees, &tail, observer)?;
     let here = |source| Ok(Some(Contents::Here(source)));
-    let known_of = |tree: &Source| index.look(tree).and_then(|sight| sight.known);
+    // No buildpack runs any more.
+    let known_of = |tree: &Source| index.recall(tree).and_then(|sight| sight.known);
     match sealed {
         Some((Policy::Discard, _, Some(archive))) => return here(Source::Archive(archive)),
         Some((_, known, None)) => {

@@ -33,6 +33,11 @@ pub trait Cache: Send + Sync {
         None
     }
 
+    /// Whether it is a folder of this machine: what is added to it is neither compressed nor sent.
+    fn is_folder(&self) -> bool {
+        false
+    }
+
     /// The JSON document that says what the cache holds, as it was committed; `None` when there is none.
     fn metadata(&self) -> Result<Option<String>, StoreError>;
 

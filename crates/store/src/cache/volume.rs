@@ -155,6 +155,10 @@ impl Cache for VolumeCache {
         self.dir.display().to_string()
     }
 
+    fn is_folder(&self) -> bool {
+        true
+    }
+
     fn metadata(&self) -> Result<Option<String>, StoreError> {
         let path = self.generation().join(METADATA);
         let Some(bytes) = read_file(&path, MAX_METADATA)? else { return Ok(None) };
