@@ -2,8 +2,10 @@
 
 use crate::purl::Purl;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
+use strata_spec::origins::without_credentials;
 
 /// What a component is, in the words of CycloneDX.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -224,6 +226,22 @@ impl Component {
         }
     }
 
+    /// Takes credentials out of URLs: buildpacks list what they were told to fetch, and from where.
+    pub(crate) fn redact(&mut self) {
+        let texts =
+            [&mut self.group, &mut self.name, &mut self.version, &mut self.description, &mut self.supplier];
+        for text in texts {
+            if let Cow::Owned(clean) = without_credentials(text) {
+                *text = clean;
+            }
+        }
+        self.licenses =
+            std::mem::take(&mut self.licenses).iter().map(|l| without_credentials(l).into_owned()).collect();
+        if let Some(purl) = &mut self.purl {
+            purl.redact();
+        }
+    }
+
     /// Adds what another says of the same thing.
     pub(crate) fn absorb(&mut self, other: Self) {
         let fill = |own: &mut String, others: String| {
@@ -336,6 +354,23 @@ mod tests {
         assert_eq!(hash.hex, "a".repeat(64));
         assert_eq!(Hash::new("sha-256", &hex), Some(hash));
         assert!(Hash::new("SHA-1", &hex).is_none() && Hash::new("CRC", "00").is_none());
+    }
+
+    #[test]
+    fn what_was_fetched_with_a_password_is_listed_without_it() {
+        let url = "https://me:planted-secret@example.com/n?token=planted-secret";
+        let mut component = Component {
+            name: "n".into(),
+            version: format!("git+{url}"),
+            description: format!("fetched from {url}"),
+            purl: format!("pkg:npm/n@1?vcs_url={}", url.replace('?', "%3F")).parse().ok(),
+            licenses: [format!("see {url}")].into(),
+            ..Component::default()
+        };
+        component.redact();
+        assert!(!serde_json::to_string(&component).unwrap().contains("planted-secret"), "{component:?}");
+        assert_eq!(component.version, "git+https://example.com/n?token=");
+        assert_eq!(component.key(), "pkg:npm/n@1?vcs_url=https://example.com/n%3Ftoken%3D");
     }
 
     #[test]

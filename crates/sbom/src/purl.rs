@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use strata_spec::origins::without_credentials;
 
 /// A text that is no package URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +74,13 @@ impl Purl {
     /// The type: `deb`, `npm`, …
     pub fn kind(&self) -> &str {
         &self.kind
+    }
+
+    /// Takes credentials out of the URLs that its qualifiers and its version may be.
+    pub(crate) fn redact(&mut self) {
+        for text in self.qualifiers.values_mut().chain([&mut self.version]) {
+            *text = without_credentials(text).into_owned();
+        }
     }
 
     fn in_its_types_spelling(mut self) -> Self {

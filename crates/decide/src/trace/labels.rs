@@ -4,7 +4,7 @@ use super::Row;
 use std::collections::BTreeMap;
 use strata_oci::Image;
 use strata_spec::labels::{APP_SOURCE, LIFECYCLE_METADATA, LifecycleMetadata, PROJECT_METADATA};
-use strata_spec::origins::{Evidence, ImageRef, Kind, Source};
+use strata_spec::origins::{Evidence, ImageRef, Kind, Source, clean};
 use strata_spec::values::to_toml;
 use toml::Table;
 
@@ -151,10 +151,10 @@ fn source(image: &Image, notes: &mut Vec<String>) -> Option<Source> {
     None
 }
 
-/// A JSON object as TOML; empty for anything else.
+/// A JSON object as TOML, as reports have it; empty for anything else.
 fn table(value: &serde_json::Value) -> Table {
     match to_toml(value) {
-        Some(toml::Value::Table(table)) => table,
+        Some(toml::Value::Table(table)) => clean(&table),
         _ => Table::new(),
     }
 }

@@ -143,7 +143,8 @@ fn parse<'a, T: serde::Deserialize<'a>>(format: Format, bytes: &'a [u8]) -> Resu
 
 impl Listing {
     /// Adds a component under the document's name for it. One without a name and one that comes twice are not added.
-    pub(crate) fn insert(&mut self, id: &str, component: Component) {
+    pub(crate) fn insert(&mut self, id: &str, mut component: Component) {
+        component.redact();
         let place = self.components.len() + 1;
         if component.name.trim().is_empty() {
             self.warn(format!("component {place} ('{}') has no name", short(id)));

@@ -113,7 +113,8 @@ impl From<&project::Source> for Source {
 
 /// A table as reports have it: dates as text, so that it survives the way through JSON, and no credentials in URLs.
 pub fn clean(table: &Table) -> Table {
-    values::sorted(table).into_iter().map(|(key, value)| (key, clean_value(value))).collect()
+    let clean = |(key, value): (String, _)| (without_credentials(&key).into_owned(), clean_value(value));
+    values::sorted(table).into_iter().map(clean).collect()
 }
 
 fn clean_value(value: Value) -> Value {

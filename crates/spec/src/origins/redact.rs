@@ -2,12 +2,58 @@
 
 use std::borrow::Cow;
 
+/// Parts of the names of parameters whose values nobody is to see.
+const SECRET: &[&str] = &[
+    "token",
+    "secret",
+    "passw",
+    "pwd",
+    "signature",
+    "credential",
+    "session",
+    "api_key",
+    "api-key",
+    "apikey",
+    "access_key",
+    "accesskey",
+    "private_key",
+];
+
 /// The text without the user and the password of every URL in it: `https://me:secret@host/x` becomes
-/// `https://host/x`. The user of `ssh://git@host` goes as well; `git@host:path` has no secret and stays.
+/// `https://host/x`. The user of `ssh://git@host` goes as well; `git@host:path` has no secret and stays. Of parameters
+/// that are called like secrets, as in `https://host/x?token=secret`, the value goes.
 pub fn without_credentials(text: &str) -> Cow<'_, str> {
-    if !text.contains("://") {
-        return Cow::Borrowed(text);
+    let Some(start) = text.find("://") else { return Cow::Borrowed(text) };
+    let (before, urls) = text.split_at(start);
+    Cow::Owned(without_values(&(before.to_owned() + &without_users(urls))))
+}
+
+/// The text without the values of secret parameters.
+fn without_values(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(['?', '&', '#', ';']).map(|at| at + 1) {
+        let (before, after) = rest.split_at(start);
+        clean.push_str(before);
+        rest = after;
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+        let name = after.find(|c| !is_name(c)).map_or("", |end| &after[..end]);
+        let Some(value) = after[name.len()..].strip_prefix('=').filter(|_| is_secret(name)) else { continue };
+        clean.push_str(name);
+        clean.push('=');
+        let ends = |c: char| c.is_whitespace() || c.is_control() || "&#;\"'<>`".contains(c);
+        rest = value.find(ends).map_or("", |end| &value[end..]);
     }
+    clean + rest
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    matches!(&*name, "auth" | "authorization" | "key" | "pass" | "sig")
+        || SECRET.iter().any(|part| name.contains(part))
+}
+
+fn without_users(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("://").map(|at| at + 3) {
@@ -28,8 +74,7 @@ pub fn without_credentials(text: &str) -> Cow<'_, str> {
         };
         rest = &after[kept..];
     }
-    clean.push_str(rest);
-    Cow::Owned(clean)
+    clean + rest
 }
 
 fn is_host_and_port(authority: &str) -> bool {
@@ -60,6 +105,12 @@ mod tests {
             ("jdbc:postgresql://u:p@db/x", "jdbc:postgresql://db/x"),
             ("https://u:p@", "https://"),
             ("https://u:p@h?next=http://v:q@i/", "https://h?next=http://i/"),
+            ("https://h/x?v=1&access_token=s.e-c#top", "https://h/x?v=1&access_token=#top"),
+            ("https://h/x?X-Amz-Signature=s&v=1 and ?key=s", "https://h/x?X-Amz-Signature=&v=1 and ?key="),
+            ("https://h/x#id_token=s", "https://h/x#id_token="),
+            ("https://h/x?token", "https://h/x?token"),
+            ("https://h/é?é=1&monkey=2", "https://h/é?é=1&monkey=2"),
+            ("no url: ?token=a", "no url: ?token=a"),
         ] {
             assert_eq!(without_credentials(text), expected, "{text}");
         }
