@@ -500,6 +500,9 @@ pub(crate) struct Copy {
     /// Whether the bill of materials comes along that Strata put beside the image
     #[arg(long, value_name = "WHEN", default_value = "auto", conflicts_with = "no_referrers")]
     pub(crate) sbom: Beside,
+    /// Whether the reports of builds come along, which say where the image comes from
+    #[arg(long, value_name = "WHEN", default_value = "auto", conflicts_with = "no_referrers")]
+    pub(crate) origins: Beside,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::thread::available_parallelism;
 use strata_oci::Digest;
 use strata_phases::bill::is_merged;
+use strata_phases::origins::beside::is_report;
 use strata_phases::{Event, Failure, Observer as _};
 use strata_spec::exit::Exit;
 use strata_store::source::{Source, Surroundings, Target};
@@ -101,9 +102,10 @@ impl Copy<'_> {
             What::Index(tree) => read_referrers(store, tree.documents.iter().map(|(entry, _)| entry.digest)),
             What::Image(image) => read_referrers(store, [image.manifest_digest]),
         }?;
-        // It can be made again; what others have attached cannot.
-        let takes = output::takes(&self.to, self.args.sbom);
-        found.retain(|tree| takes || !is_merged(tree));
+        // What others have attached comes along in any case.
+        let (sboms, reports) =
+            (output::takes(&self.to, self.args.sbom), output::takes(&self.to, self.args.origins));
+        found.retain(|tree| (sboms || !is_merged(tree)) && (reports || !is_report(tree)));
         Ok(found)
     }
 

@@ -9,14 +9,14 @@ use std::path::Path;
 use strata_decide::origins::Require;
 use strata_oci::Digest;
 use strata_phases::export::{Exported, Previous};
+use strata_phases::origins::beside::is_report;
 use strata_phases::origins::{self, Gather, Origins};
 use strata_phases::saving::Output;
 use strata_phases::{Failure, Observer, files};
 use strata_spec::cache::CacheMetadata;
 use strata_spec::exit::Exit;
 use strata_spec::metadata::Metadata;
-use strata_spec::origins::provenance::STATEMENT;
-use strata_spec::origins::{ImageRef, Lifecycle, MEDIA_TYPE};
+use strata_spec::origins::{ImageRef, Lifecycle};
 use strata_spec::project::ProjectMetadata;
 use strata_store::cache::Cache;
 use strata_store::source::Source;
@@ -106,8 +106,6 @@ pub(crate) fn beside(from: &Layout, image: Digest, sboms: bool, reports: bool) -
     }
     let failed = |error| images::failure(Exit::Export, "cannot read what lies beside the image", &error);
     let mut found = read_referrers(from, [image]).map_err(failed)?;
-    let is_report =
-        |tree: &Tree| tree.blobs.iter().any(|blob| [MEDIA_TYPE, STATEMENT].contains(&&*blob.media_type));
     found.retain(|tree| if is_report(tree) { reports } else { sboms });
     Ok(found)
 }

@@ -7,9 +7,9 @@ use std::io::Read;
 use strata_decide::origins::Unknown;
 use strata_oci::{Descriptor, Digest, Manifest};
 use strata_spec::exit::Exit;
-use strata_spec::origins::provenance::PREDICATE_ANNOTATION;
+use strata_spec::origins::provenance::{PREDICATE_ANNOTATION, STATEMENT};
 use strata_spec::origins::{Cause, MAX_REPORT, MEDIA_TYPE, Report, ReportError};
-use strata_store::{Store, StoreError, StoredImage};
+use strata_store::{Store, StoreError, StoredImage, Tree};
 
 /// More reports than anybody looks at: each build of the same image leaves one.
 const MAX_REPORTS: usize = 64;
@@ -46,6 +46,11 @@ pub fn of_digest(store: &dyn Store, digest: &Digest) -> Result<(Vec<Beside>, Vec
         let (expected, found) = (digest.to_string(), report.image.digest.clone());
         if expected == found { Ok(()) } else { Err(ReportError::OtherImage { expected, found }) }
     })
+}
+
+/// Whether a thing that refers to an image is a report, or what one says as a statement.
+pub fn is_report(referrer: &Tree) -> bool {
+    referrer.blobs.iter().any(|blob| [MEDIA_TYPE, STATEMENT].contains(&&*blob.media_type))
 }
 
 fn find(
