@@ -8,7 +8,7 @@ use strata_oci::Platform;
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
 use strata_store::source::{Source, Surroundings};
-use strata_store::{Embedded, Store, StoreError, StoredImage};
+use strata_store::{Embedded, Medium, Store, StoreError, StoredImage};
 
 /// Which images a name without a prefix may stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,17 @@ fn open_by(
             source.open(surroundings, platform).map_err(|error| failure(Exit::Export, &what, &error))?
         }
     };
-    let stored = read(&*store).map_err(|error| failure(Exit::Export, &what, &error))?;
+    let stored = read(&*store).map_err(|error| {
+        let failed = failure(Exit::Export, &what, &error);
+        match (&source, store.medium()) {
+            // Whoever mistypes a name is not to look for faults of the network.
+            (Source::Named { name, .. }, Medium::Registry(_)) if failed.hint.is_none() => failed.hint(format!(
+                "no image of this name is kept in {}, so its registry was asked; --layout-dir names another folder",
+                surroundings.embedded.layout_for(name).dir().display()
+            )),
+            _ => failed,
+        }
+    })?;
     let stored = stored.ok_or_else(|| absent(text, &source, surroundings))?;
     let found = stored.image.config().platform();
     match platform.filter(|wanted| !found.satisfies(wanted)) {

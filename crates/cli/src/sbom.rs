@@ -2,9 +2,8 @@
 
 use crate::images::{self, Names, failure, surroundings};
 use crate::places::Places;
-use crate::show::print_err;
+use crate::show::{document, print_err};
 use crate::{Outcome, args};
-use std::io::Write as _;
 use std::path::Path;
 use strata_oci::Platform;
 use strata_phases::bill::{self, BillError, Image};
@@ -127,16 +126,7 @@ fn put(output: Option<&Path>, text: &str, places: &Places) -> Outcome {
     match output.filter(|path| *path != Path::new("-")) {
         Some(path) => files::write_given(&places.current.join(path), text)
             .map_err(|error| Failure::caused(Exit::Other, "cannot write the bill of materials", &error))?,
-        None => {
-            let mut out = std::io::stdout().lock();
-            match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-                // Whoever reads the output has seen enough.
-                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                    return Err(Failure::caused(Exit::Other, "cannot print the bill of materials", &error));
-                }
-                _ => {}
-            }
-        }
+        None => document(text, "the bill of materials")?,
     }
     Ok(0)
 }

@@ -1,6 +1,7 @@
 //! What a person or a program sees of a build.
 
 use crate::args::ShowArgs;
+use crate::text::shown_lines;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -8,6 +9,7 @@ use std::io::{IsTerminal as _, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use strata_phases::{Event, Failure, Level, Observer};
+use strata_spec::exit::Exit;
 
 const HEADING: Style = AnsiColor::Cyan.on_default().bold();
 const DIM: Style = Style::new().dimmed();
@@ -171,7 +173,7 @@ impl Observer for Show {
                 self.line(Detail::Verbose, &format!("{DIM}{phase} took {}{DIM:#}", duration(millis)));
             }
             Event::Message { level: Level::Warn, text } => {
-                self.line(Detail::Quiet, &format!("{WARNING}Warning:{WARNING:#} {text}"));
+                self.line(Detail::Quiet, &format!("{WARNING}Warning:{WARNING:#} {}", shown_lines(&text)));
             }
             Event::Message { level: Level::Info, text } => self.line(Detail::Normal, &text),
             Event::Message { level: Level::Debug | Level::Detail, text } => {
@@ -230,14 +232,15 @@ impl Observer for Show {
 /// Prints a failure for people, on standard error.
 pub(crate) fn failure(failure: &Failure) {
     let mut err = AutoStream::auto(std::io::stderr());
-    let mut text = format!("{ERROR}ERROR:{ERROR:#} {}", failure.message);
+    // What failed is often a file of somebody else's, and causes cite it.
+    let mut text = format!("{ERROR}ERROR:{ERROR:#} {}", shown_lines(&failure.message));
     for cause in &failure.causes {
         text.push_str("\n  cause: ");
-        text.push_str(cause);
+        text.push_str(&shown_lines(cause));
     }
     if let Some(hint) = &failure.hint {
         text.push_str("\nHint: ");
-        text.push_str(hint);
+        text.push_str(&shown_lines(hint));
     }
     // There is nowhere left to complain to.
     writeln!(err, "{text}").unwrap_or_default();
@@ -248,6 +251,18 @@ pub(crate) fn print(text: &str) {
     let mut out = AutoStream::auto(std::io::stdout());
     // Whoever reads the output may have gone.
     writeln!(out, "{text}").unwrap_or_default();
+}
+
+/// Prints a document to standard output, where the half of one must not pass for the whole.
+pub(crate) fn document(text: &str, what: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Whoever reads the output has seen enough.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::caused(Exit::Other, format!("cannot print {what}"), &error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Prints one line to standard error.

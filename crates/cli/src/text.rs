@@ -17,6 +17,11 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
+/// The same of a text that may have several lines.
+pub(crate) fn shown_lines(text: &str) -> String {
+    text.split('\n').map(shown).collect::<Vec<_>>().join("\n")
+}
+
 /// Whether a character is not to be seen, or changes how others are.
 fn is_hidden(c: char) -> bool {
     c.is_control()
@@ -232,6 +237,7 @@ mod tests {
         ] {
             assert_eq!(shown(text), expected);
         }
+        assert_eq!(shown_lines("a\n\u{1b}[2Jb"), "a\n\\u{1b}[2Jb");
         let value = serde_json::json!({"a": "\u{9b}\u{1b}\u{7f}\u{e0041}é"});
         let text = json(&value).unwrap();
         assert_eq!(text, "{\n  \"a\": \"\\u009b\\u001b\\u007f\\udb40\\udc41é\"\n}");

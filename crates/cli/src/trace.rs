@@ -81,8 +81,7 @@ pub(crate) struct Named<'a, T> {
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text =
         text::json(value).map_err(|error| Failure::caused(Exit::Other, "cannot print as JSON", &error))?;
-    out::print(&text);
-    Ok(())
+    out::document(&(text + "\n"), "the answer")
 }
 
 /// The columns that a table may have.

@@ -70,7 +70,9 @@ fn people(traced: &Traced, found: &Found<'_>) {
             print(&format!("\n{ODD}Which build made it is unknown:{ODD:#} {}", shown(&why)));
         }
     }
-    for note in found.notes.iter().filter(|_| found.chain.is_some()) {
+    // What was just said is not said again.
+    let said = found.chain.is_none().then_some(row.unknown.as_deref()).flatten();
+    for note in found.notes.iter().filter(|note| said.is_none_or(|said| !note.starts_with(said))) {
         print(&format!("{ODD}Note:{ODD:#} {}", shown(note)));
     }
 }
@@ -144,7 +146,11 @@ fn maker(made: &Build, layer: Option<&Row>) {
         field("given", &format!("{} {}", input.name, input.digest));
     }
     for neighbour in &layer.present_layers {
-        field("beside", &format!("{} {}", neighbour.id, words::short(&neighbour.diff_id)));
+        let what = match neighbour.diff_id.as_str() {
+            "" => "(not kept)",
+            diff_id => &words::short(diff_id),
+        };
+        field("beside", &format!("{} {what}", neighbour.id));
     }
     metadata(layer);
 }

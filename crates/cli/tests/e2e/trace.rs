@@ -172,6 +172,36 @@ fn archives_daemons_and_images_of_others_say_what_is_known() {
 }
 
 #[test]
+fn what_cannot_be_printed_or_read_is_told_harmlessly() {
+    let bench = built();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for args in [["trace", "web", "--json"], ["sbom", "web", "--format=spdx"]] {
+        let mut command = bench.strata(args);
+        let done = Done::from(command.args(["--layout-dir", "images"]).stdout(full()).output().unwrap());
+        assert!(done.code != 0 && done.stderr.contains("cannot print"), "{done:#?}");
+    }
+    // Causes cite what somebody else wrote.
+    bench.write("bad.tar", &"\u{1b}[2Jgo\u{9b}1m".repeat(200));
+    let done = strata(&bench, &["trace", "oci-archive:bad.tar"]);
+    assert!(done.code != 0 && !done.stderr.contains(['\u{1b}', '\u{9b}']), "{done:#?}");
+}
+
+#[test]
+fn an_archive_for_other_programs_has_no_report() {
+    let bench = Bench::new();
+    let buildpack = bench.add(&acme());
+    bench.write("app/marker", "1");
+    bench.build(&[], &[buildpack]).ok();
+    // One thing in it, or skopeo and podman refuse it.
+    strata(&bench, &["copy", "web", "oci-archive:plain.tar"]).ok();
+    tool("skopeo", &["inspect", &format!("oci-archive:{}", bench.path("plain.tar").display())]);
+    strata(&bench, &["trace", "oci-archive:plain.tar"]).ok().says("no report lies beside the image");
+    strata(&bench, &["copy", "web", "oci-archive:whole.tar", "--origins", "always"]).ok();
+    let image = json_of(&bench, &["trace", "oci-archive:whole.tar"]);
+    assert_eq!(image["layers"][1]["from"], "this-build", "{image:#}");
+}
+
+#[test]
 fn a_layer_is_followed_through_ten_builds_across_a_registry() {
     let bench = built();
     let registry = Registry::start(&bench);
@@ -183,7 +213,7 @@ fn a_layer_is_followed_through_ten_builds_across_a_registry() {
     }
     // From the registry alone, and from a copy of it.
     strata(&bench, &["copy", &name, "oci:copy:web"]).ok();
-    strata(&bench, &["copy", &name, "oci-archive:copy.tar"]).ok();
+    strata(&bench, &["copy", &name, "oci-archive:copy.tar", "--origins", "always"]).ok();
     for name in [name.as_str(), "oci:copy:web", "oci-archive:copy.tar"] {
         let done = strata(&bench, &["trace", name]).ok();
         let deps = line(&done, "deps");
@@ -246,6 +276,8 @@ fn reports_that_lie_are_refused_and_fail_nothing() {
         );
         done.says("no report to be believed lies beside the image");
         assert_eq!(line(&done, "deps")[3], "?");
+        let done = strata(&bench, &["trace", "web", "--layer", "deps"]).ok();
+        assert!(done.stdout.contains(why), "{why}: {done:#?}");
     }
     // The label is in the image, the report only beside it.
     attach(&bench, "web", &good.replace("acme/node", "evil/one"));
