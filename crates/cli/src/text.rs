@@ -266,8 +266,8 @@ mod tests {
             ]
         );
         assert_eq!(
-            table.lines(28),
-            ["NAME         N  WORD", "a-ver…ame    1  built", "漢字漢字   200  x\\u{a}  end"]
+            table.lines(27),
+            ["NAME         N  WORD", "a-ve…name    1  built", "漢字漢字   200  x\\u{a}  end"]
         );
         let narrow = table.lines(5);
         assert_eq!(narrow[1], "a-v…me    1  built");
