@@ -398,7 +398,7 @@ impl Job<'_> {
             return Ok(());
         }
         let fd = self.root.reopen(&place.path).map_err(self.failed("open the directory of", item))?;
-        self.remove_lower_children(item, &Rc::new(fd), &place.path)
+        self.remove_lower_children(item, &fd, &place.path)
     }
 
     fn remove_lower_children(

@@ -44,11 +44,17 @@ impl Place {
     }
 }
 
+/// An open directory, and its path below the root.
+type Step = (Rc<OwnedFd>, Vec<u8>);
+
 /// The directory that is not left.
 pub(super) struct Root {
     fd: Rc<OwnedFd>,
     /// The directory of the last entry, by its unresolved name: most entries share it with the one before.
     last: Option<(Vec<u8>, Rc<OwnedFd>, Vec<u8>)>,
+    /// The open directories from the root to the one that was last walked to without meeting a link: the next one is
+    /// mostly near.
+    way: Vec<Step>,
     /// Modes that directories get at the end, by resolved path.
     modes: BTreeMap<Vec<u8>, u32>,
     is_privileged: bool,
@@ -59,7 +65,7 @@ impl Root {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::open(dir, flags, Mode::empty()).map_err(LayerError::io("open", dir))?;
         let is_privileged = rustix::process::geteuid().is_root();
-        Ok(Self { fd: Rc::new(fd), last: None, modes: BTreeMap::new(), is_privileged })
+        Ok(Self { fd: Rc::new(fd), last: None, way: Vec::new(), modes: BTreeMap::new(), is_privileged })
     }
 
     pub(super) fn fd(&self) -> Rc<OwnedFd> {
@@ -69,6 +75,7 @@ impl Root {
     /// Forgets what was resolved, because a directory on the way may have become something else.
     pub(super) fn forget(&mut self) {
         self.last = None;
+        self.way.clear();
     }
 
     pub(super) fn set_mode(&mut self, path: Vec<u8>, mode: u32) {
@@ -99,12 +106,31 @@ impl Root {
     }
 
     /// Opens a directory by its resolved path; a link on the way is an error.
-    pub(super) fn reopen(&self, path: &[u8]) -> Result<OwnedFd> {
-        let mut fd = open_dir(self.fd.as_fd(), b".")?;
-        for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
-            fd = open_dir(fd.as_fd(), name)?;
+    pub(super) fn reopen(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
+        let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
+        let mut way = self.way_to(&names);
+        for name in &names[way.len() - 1..] {
+            let (dir, path) = &way[way.len() - 1];
+            let fd = Rc::new(open_dir(dir.as_fd(), name)?);
+            let path = Place::below(Rc::clone(dir), path, name).path;
+            way.push((fd, path));
         }
+        let fd = Rc::clone(&way[way.len() - 1].0);
+        self.way = way;
         Ok(fd)
+    }
+
+    /// As much of the way to a directory as is open already, the root at least.
+    fn way_to(&mut self, names: &[&[u8]]) -> Vec<Step> {
+        let mut way = std::mem::take(&mut self.way);
+        if way.is_empty() {
+            way.push((self.fd(), Vec::new()));
+        }
+        let is_on_it =
+            |(step, name): &(&Step, &&[u8])| step.1.rsplit(|&byte| byte == b'/').next() == Some(**name);
+        let common = way[1..].iter().zip(names).take_while(is_on_it).count();
+        way.truncate(common + 1);
+        way
     }
 
     /// Removes what is there, with everything below it; links are not followed.
@@ -121,8 +147,8 @@ impl Root {
 
     /// Walks to a directory. Links are resolved by hand so that they end below the root.
     fn resolve(&mut self, above: &[&[u8]], make: bool) -> Result<(Rc<OwnedFd>, Vec<u8>)> {
-        let mut todo: VecDeque<Vec<u8>> = above.iter().map(|part| part.to_vec()).collect();
-        let mut way: Vec<(Rc<OwnedFd>, Vec<u8>)> = vec![(self.fd(), Vec::new())];
+        let mut way = self.way_to(above);
+        let mut todo: VecDeque<Vec<u8>> = above[way.len() - 1..].iter().map(|part| part.to_vec()).collect();
         let mut links = 0;
         while let Some(part) = todo.pop_front() {
             match part.as_slice() {
@@ -162,7 +188,11 @@ impl Root {
                 Err(error) => return Err(error),
             }
         }
-        way.pop().ok_or(Errno::NOENT)
+        let found = way.last().cloned().ok_or(Errno::NOENT);
+        if links == 0 {
+            self.way = way;
+        }
+        found
     }
 
     fn enter(&mut self, place: &Place, make: bool) -> Result<OwnedFd> {
