@@ -184,7 +184,12 @@ fn the_app_is_a_file() {
     let dir = bench.add(&Buildpack::new("e2e/good"));
     std::fs::remove_dir_all(bench.path("app")).unwrap();
     bench.write("app", "a file");
-    fails(&bench, &bench.build(&[], &[dir]), 3, &["app is not a folder"]);
+    fails(
+        &bench,
+        &bench.build(&[], &[dir]),
+        3,
+        &["cannot take the app from app", "it has to be a folder, a tar archive"],
+    );
 }
 
 #[test]
