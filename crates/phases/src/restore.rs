@@ -9,6 +9,7 @@ use crate::index::{Index, Known};
 use crate::origins::witness::write_lost;
 use crate::origins::{self, Required};
 use crate::sbom;
+use crate::seal;
 use crate::trees::Trees;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -72,6 +73,8 @@ pub fn run(input: &Restore<'_>, observer: &dyn Observer) -> Result<(), Failure> 
         None => Vec::new(),
     };
     sweep(input.trees.layers.real).map_err(failed)?;
+    // The builder that comes may be one that does not know of it.
+    seal::forget(input.trees.layers.real).map_err(failed)?;
     stores(input).map_err(failed)?;
     if input.skip {
         observer.detail("Skipping buildpack layer analysis".into());

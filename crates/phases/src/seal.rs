@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use strata_decide::seal::{Choice, outcome};
 use strata_layer::{ChangeKind, LayerError, Listing};
+use strata_oci::Digest;
 use strata_spec::buildpack::escape_id;
 use strata_spec::doc::MAX_DOCUMENT;
 use strata_spec::exit::Exit;
@@ -29,7 +30,7 @@ const MAX_TOLD: usize = 100;
 /// The largest record of changes that is read, in bytes.
 const MAX_RECORD: usize = 16 * 1024 * 1024;
 /// Records of other versions are passed over.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Why nobody knows whether layers changed.
 #[derive(Debug, thiserror::Error)]
@@ -393,6 +394,8 @@ fn refuse(found: &[Changes]) -> Result<(), Failure> {
 #[derive(Serialize, Deserialize)]
 struct Record {
     version: u32,
+    /// Of the build that found them.
+    build: Digest,
     changes: Vec<Changes>,
 }
 
@@ -413,8 +416,8 @@ fn write(layers_dir: &Path, changes: Vec<Changes>) -> Result<(), SealError> {
     if changes.is_empty() {
         return Ok(());
     }
-    let path = path(layers_dir)?;
-    let text = serde_json::to_string_pretty(&Record { version: VERSION, changes })?;
+    let (path, build) = (path(layers_dir)?, bytes::build_of(layers_dir)?);
+    let text = serde_json::to_string_pretty(&Record { version: VERSION, build, changes })?;
     Ok(files::write(&path, &text)?)
 }
 
@@ -425,7 +428,8 @@ pub fn found_changes(layers_dir: &Path, observer: &dyn Observer) -> Vec<Changes>
             return Ok(None);
         };
         let record: Record = serde_json::from_slice(&bytes)?;
-        Ok(Some(record).filter(|record| record.version == VERSION))
+        let build = bytes::build_of(layers_dir)?;
+        Ok(Some(record).filter(|record| record.version == VERSION && record.build == build))
     };
     match read() {
         Ok(record) => record.map(|record| record.changes).unwrap_or_default(),

@@ -25,6 +25,7 @@ use std::sync::mpsc::Receiver;
 use strata_layer::{Archive, LayerError, Owner, Packed, Packer, Source};
 use strata_oci::{BadCompression, Compression, Digest};
 use strata_spec::buildpack::escape_id;
+use strata_spec::doc::MAX_DOCUMENT;
 use strata_spec::exit::Exit;
 use strata_spec::group::GroupElement;
 use strata_spec::labels::LifecycleMetadata;
@@ -36,7 +37,7 @@ const FOLDER: &str = "@exported";
 /// The largest record that is read, in bytes.
 const MAX_RECORD: usize = 64 * 1024;
 /// Records of other versions are passed over.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// How much the work in the background gives way to the buildpack.
 const NICE: i32 = 5;
 
@@ -45,6 +46,8 @@ const NICE: i32 = 5;
 #[serde(rename_all = "kebab-case")]
 struct Record {
     version: u32,
+    /// Of the [build](build_of) that it belongs to.
+    build: Digest,
     policy: Policy,
     /// The layer's folder in the image, and its owner there.
     path: String,
@@ -247,6 +250,7 @@ impl Sealing<'_> {
         let Owner { uid, gid } = self.trees.owner;
         let record = Record {
             version: VERSION,
+            build: build_of(self.trees.layers.real)?,
             policy: made.policy,
             path: as_path,
             uid,
@@ -305,6 +309,14 @@ fn with_ending(layers_dir: &Path, tail: &Path, ending: &str) -> Result<PathBuf, 
     files::below(layers_dir, PathBuf::from(name))
 }
 
+/// What names the build that left the layers: the digest of its `config/metadata.toml`. Builders that know nothing of
+/// sealed layers leave the records of a build before them in their place; what they build is another.
+pub(super) fn build_of(layers_dir: &Path) -> Result<Digest, FileError> {
+    let path = files::below(layers_dir, "config/metadata.toml")?;
+    let bytes = files::read_bytes(&path, Links::Refuse, MAX_DOCUMENT)?;
+    Ok(Digest::of(&bytes.unwrap_or_default()))
+}
+
 /// Removes the bytes that an earlier build sealed.
 pub(super) fn forget(layers_dir: &Path) -> Result<(), FileError> {
     files::remove(&layers_dir.join(FOLDER))
@@ -354,9 +366,14 @@ fn find(trees: &Trees<'_>, tail: &Path, observer: &dyn Observer) -> Result<Optio
     };
     let record: Record = serde_json::from_slice(&bytes)?;
     let path = blob(layers_dir, tail)?;
-    if record.version != VERSION || record.blob.is_some() && !path.is_file() {
-        observer
-            .warn(format!("the sealed bytes of layer '{}' are gone; it is taken as it is", tail.display()));
+    let problem = if record.version != VERSION || record.build != build_of(layers_dir)? {
+        Some("of another build")
+    } else {
+        (record.blob.is_some() && !path.is_file()).then_some("gone")
+    };
+    if let Some(problem) = problem {
+        let layer = tail.display();
+        observer.warn(format!("the sealed bytes of layer '{layer}' are {problem}; it is taken as it is"));
         return Ok(None);
     }
     let is_for_this = record.path == format!("{}/{}", trees.layers.seen, tail.display())
