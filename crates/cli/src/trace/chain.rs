@@ -125,6 +125,7 @@ fn one(step: &Step, ago: &str, is_maker: bool) {
     for change in &step.changed {
         field("changed", change);
     }
+    later(&step.layer);
 }
 
 /// The build that made the layer, and all that went into it.
@@ -152,7 +153,15 @@ fn maker(made: &Build, layer: Option<&Row>) {
         };
         field("beside", &format!("{} {what}", neighbour.id));
     }
+    later(layer);
     metadata(layer);
+}
+
+/// What later buildpacks of the same build did to the layer.
+fn later(layer: &Row) {
+    for changes in &layer.changes {
+        field("later", &words::changed(changes));
+    }
 }
 
 fn metadata(layer: &Row) {

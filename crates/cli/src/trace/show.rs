@@ -207,6 +207,7 @@ pub(super) fn why(traced: &Traced, width: usize) {
             (None, None, _) => "it is not known".into(),
         };
         table.note(&why);
+        first.changes.iter().for_each(|changes| table.note(&words::changed(changes)));
     }
     table.lines(width).iter().for_each(|line| print(line));
     notes(traced);

@@ -98,6 +98,28 @@ fn a_person_is_told_who_changed_what() {
 }
 
 #[test]
+fn a_trace_tells_what_was_changed_and_what_became_of_it() {
+    let bench = Bench::new();
+    for (policy, became) in [("discard", "(discarded)"), ("warn", "(the layer has it so)")] {
+        build(&bench, &["--sealed-layers", policy]).ok();
+        let trace = |arguments: &[&str]| {
+            let all = [&["trace", "web", "--layout-dir", "images"], arguments].concat();
+            Done::of(bench.strata(all)).ok()
+        };
+        let words = "buildpack e2e/pip@1.0.0 changed layer 'e2e/python:cpython': created lib/python";
+        for arguments in [&["--why"][..], &["--layer", "cpython"]] {
+            let done = trace(arguments);
+            let line = done.stdout.lines().find(|line| line.contains(words));
+            assert!(line.is_some_and(|line| line.ends_with(became)), "{policy}: {done:#?}");
+        }
+        let json: Value = serde_json::from_str(&trace(&["--layer", "cpython", "--json"]).stdout).unwrap();
+        assert_eq!(json["layer"]["changes"][0]["by"], "e2e/pip@1.0.0", "{json}");
+        let done = trace(&["--layer", "site"]);
+        assert!(!done.stdout.contains(words), "{done:#?}");
+    }
+}
+
+#[test]
 fn the_operator_of_a_builder_has_a_word() {
     let bench = Bench::new();
     let all = [bench.add(&python()), bench.add(&pip())];

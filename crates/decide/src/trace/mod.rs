@@ -19,6 +19,7 @@ use strata_oci::Image;
 use strata_spec::origins::{
     EarlierBuild, Evidence, ImageRef, Input, Kind, Layer, OnExport, Reason, Report, Source,
 };
+use strata_spec::sealed::Changes;
 use toml::Table;
 
 /// An image, and what is known of each of its layers.
@@ -207,6 +208,9 @@ pub struct Row {
     /// The other layers that were there when it was made.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub present_layers: Vec<Present>,
+    /// What later buildpacks changed in it, and what became of that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Changes>,
 }
 
 impl Row {
@@ -234,6 +238,7 @@ impl Row {
             reason: Some(layer.reason.clone()),
             metadata: layer.metadata.clone(),
             present_layers: layer.present_layers.iter().map(Present::of).collect(),
+            changes: changes(report, layer),
         }
     }
 
@@ -241,6 +246,12 @@ impl Row {
     pub fn is_called(&self, id: &str) -> bool {
         self.id == id
     }
+}
+
+/// What a report says that later buildpacks did to a layer.
+fn changes(report: &Report, layer: &Layer) -> Vec<Changes> {
+    let id = if layer.kind == Kind::App { "app".to_owned() } else { layer.id() };
+    report.changes.iter().filter(|changes| changes.of == id).cloned().collect()
 }
 
 /// Puts together what labels and the latest report say. `absent` says why there is no report, `refused` what is wrong

@@ -6,6 +6,7 @@ use serde_json::json;
 use strata_oci::{Descriptor, Digest, History, Layer as ImageLayer};
 use strata_spec::labels::LIFECYCLE_METADATA;
 use strata_spec::origins::{Origin, ReasonCode, RestoredImage, SCHEMA_VERSION};
+use strata_spec::sealed::{FileChange, Outcome};
 
 fn digest(text: &str) -> String {
     Digest::of(text.as_bytes()).to_string()
@@ -146,6 +147,30 @@ fn a_report_says_who_made_what_when_and_from_what() {
     assert_eq!(deps.build.as_ref().map(|build| build.id.as_str()), Some("build-0000"));
     assert_eq!(words::how(&trace.layers[3]), "built");
     assert_eq!(trace.notes, Vec::<String>::new());
+}
+
+#[test]
+fn a_layer_tells_what_later_buildpacks_did_to_it() {
+    let changes = |of: &str, outcome| Changes {
+        by: "c/d@2".into(),
+        of: of.into(),
+        outcome,
+        created: 1,
+        files: vec![FileChange { kind: "created".into(), path: "cache".into() }],
+        ..Changes::default()
+    };
+    let mut report = report(9);
+    report.changes = vec![
+        changes("a/b:deps", Outcome::Discarded),
+        changes("app", Outcome::Kept),
+        changes("a/b:other", Outcome::Discarded),
+    ];
+    let trace = traced(&image(&LAYERS, Some(label("deps", "app"))), Some(&report));
+    let told: Vec<Vec<String>> =
+        trace.layers.iter().map(|row| row.changes.iter().map(words::changed).collect()).collect();
+    let deps = "buildpack c/d@2 changed layer 'a/b:deps': created cache (discarded)";
+    let app = "buildpack c/d@2 changed the app: created cache (the layer has it so)";
+    assert_eq!(told, [vec![], vec![], vec![deps.to_owned()], vec![app.to_owned()], vec![]]);
 }
 
 #[test]

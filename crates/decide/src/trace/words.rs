@@ -2,6 +2,7 @@
 
 use super::Row;
 use strata_spec::origins::{Cause, Evidence, Kind, OnExport, Origin, Reason, ReasonCode, Source};
+use strata_spec::sealed::{Changes, Outcome};
 use toml::Value;
 
 /// How a layer came to be in this build, in a word or two.
@@ -77,6 +78,16 @@ pub fn unknown(origin: &Origin) -> String {
         None => "the report does not say",
     };
     if origin.text.is_empty() { cause.to_owned() } else { origin.text.clone() }
+}
+
+/// What a buildpack did to a layer that is not its own, and what became of that: a sentence.
+pub fn changed(changes: &Changes) -> String {
+    let became = match changes.outcome {
+        Outcome::Kept => "the layer has it so",
+        Outcome::Discarded => "discarded",
+        Outcome::Refused => "refused",
+    };
+    format!("{changes} ({became})")
 }
 
 /// Why a layer was made again, or was not: a sentence.

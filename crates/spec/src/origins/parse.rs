@@ -3,6 +3,7 @@
 use super::{Evidence, Layer, MAX_REPORT, Report, SCHEMA_VERSION};
 use crate::DocError;
 use crate::doc::from_toml;
+use crate::sealed::Changes;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use toml::{Table, Value};
@@ -135,6 +136,10 @@ impl Report {
             if !known.insert(id.as_str()) {
                 return implausible("two builds with one id");
             }
+        }
+        let is_real = |changes: &Changes| is_word(&changes.by) && is_word(&changes.of);
+        if self.changes.len() > MAX_LAYERS || !self.changes.iter().all(is_real) {
+            return implausible("impossible changes");
         }
         let sources =
             self.builds.iter().map(|b| &b.application_source).chain([&self.build.application_source]);
