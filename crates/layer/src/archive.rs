@@ -26,7 +26,11 @@ impl Archive {
     /// Writes the tar archive. The blob is verified as it is, and so is what it makes.
     pub(crate) fn write_tar(&self, out: &mut dyn Write) -> Result<(), LayerError> {
         let Packed { diff_id, uncompressed_size, .. } = self.packed;
-        let tar = open_layer(self.blob()?)?;
+        // How it is compressed is read from its first bytes, which may be others already.
+        let tar = open_layer(self.blob()?).map_err(|error| match error {
+            LayerError::Read { source } => self.unreadable(source),
+            error => error,
+        })?;
         self.pass_on(VerifiedReader::new(tar, diff_id, uncompressed_size), out)
     }
 
@@ -50,9 +54,13 @@ impl Archive {
                 Ok(0) => return Ok(()),
                 Ok(count) => out.write_all(&buffer[..count]).map_err(LayerError::write)?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(LayerError::io("read the sealed layer", &self.path)(error)),
+                Err(error) => return Err(self.unreadable(error)),
             }
         }
+    }
+
+    fn unreadable(&self, source: io::Error) -> LayerError {
+        LayerError::io("read the sealed layer", &self.path)(source)
     }
 
     /// Digest of the tar archive.
