@@ -4,12 +4,12 @@ use crate::args;
 use crate::images;
 use crate::places::Places;
 use std::fs::{self, File};
-use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Component, Path, PathBuf};
 use strata_decide::source::Given;
-use strata_layer::{LayerError, Trust, UnpackOptions, VerifiedReader, Whiteouts, open_layer, unpack};
-use strata_oci::{Digest, Hasher};
+use strata_layer::{
+    LayerError, Trust, UnpackOptions, VerifiedReader, Whiteouts, digest_of, open_layer, unpack,
+};
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
 use strata_store::source::{Source, Surroundings};
@@ -90,26 +90,13 @@ fn options(whiteouts: Whiteouts) -> UnpackOptions {
 
 fn from_archive(path: &Path, dir: &Path) -> Result<Given, LayerError> {
     let reading = |source| LayerError::Io { action: "read", path: path.to_owned(), source };
-    let (digest, size) = sum(File::open(path).map_err(reading)?).map_err(reading)?;
+    let (digest, size) = digest_of(&mut File::open(path).map_err(reading)?).map_err(reading)?;
     // Whoever changes it meanwhile is found out.
     let file = VerifiedReader::new(File::open(path).map_err(reading)?, digest, size);
     let mut tar = open_layer(file)?;
     unpack(&mut tar, dir, &options(Whiteouts::Literal))?;
     let file = path.file_name().map(|name| name.to_string_lossy().into_owned());
     Ok(Given { kind: "archive", digest, file, repository: None, refs: Vec::new(), path: None })
-}
-
-fn sum(mut file: File) -> io::Result<(Digest, u64)> {
-    let (mut hasher, mut size) = (Hasher::default(), 0);
-    let mut buffer = vec![0; 128 * 1024];
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok((hasher.finish(), size));
-        }
-        hasher.update(buffer.get(..count).unwrap_or_default());
-        size += count as u64;
-    }
 }
 
 fn from_image(

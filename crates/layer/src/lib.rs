@@ -32,7 +32,8 @@ pub use listing::{Change, ChangeKind, Listing};
 pub use pack::{Packed, Packer, diff_id, pack, pack_with};
 pub use pattern::{BadPattern, clean, matches};
 pub use read::{
-    HashWriter, MAX_LAYER, VerifiedReader, VerifyError, is_compressed, open_layer, open_layer_up_to,
+    HashReader, HashWriter, MAX_LAYER, VerifiedReader, VerifyError, digest_of, is_compressed, open_layer,
+    open_layer_up_to,
 };
 pub use slices::slices;
 pub use source::{Content, GeneratedEntry, Owner, Parent, Skeleton, SliceItem, Source, skeleton, write_tar};

@@ -51,6 +51,53 @@ impl<W: fmt::Debug> fmt::Debug for HashWriter<W> {
     }
 }
 
+/// Hashes what is read through it.
+#[derive(Debug)]
+pub struct HashReader<R> {
+    inner: R,
+    hasher: Hasher,
+}
+
+impl<R: Read> HashReader<R> {
+    /// Starts with nothing read.
+    pub fn new(inner: R) -> Self {
+        Self { inner, hasher: Hasher::new() }
+    }
+
+    /// The digest of all that was read.
+    pub fn finish(self) -> Digest {
+        self.hasher.finish()
+    }
+}
+
+impl<R: Read> Read for HashReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// The digest of all that can be read, and its size in bytes.
+///
+/// # Errors
+/// When reading fails.
+pub fn digest_of(from: &mut dyn Read) -> io::Result<(Digest, u64)> {
+    let (mut hasher, mut size) = (Hasher::new(), 0);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok((hasher.finish(), size)),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                size += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Bytes were not the ones that were asked for; the cause of an [`io::Error`] of kind `InvalidData`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {

@@ -16,9 +16,10 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, lgetxattr, utimensat};
 use rustix::io::Errno;
 use strata_layer::{
-    HashWriter, Ownership, UnpackOptions, VerifiedReader, Whiteouts, open_layer, remove_tree, unpack,
+    HashReader, Ownership, UnpackOptions, VerifiedReader, Whiteouts, digest_of, open_layer, remove_tree,
+    unpack,
 };
-use strata_oci::{Digest, Hasher, Image, Layer};
+use strata_oci::{Digest, Image, Layer};
 
 use crate::layout::lock::Lock;
 use crate::{Store, StoreError};
@@ -108,7 +109,9 @@ impl Unpacked {
     /// When the file cannot be read, is no archive, or cannot be unpacked here.
     pub fn hold_file(&self, file: &Path) -> Result<Held, StoreError> {
         self.create()?;
-        let (digest, size) = digest_of(file).map_err(StoreError::io("read", file))?;
+        let (digest, size) = fs::File::open(file)
+            .and_then(|mut file| digest_of(&mut file))
+            .map_err(StoreError::io("read", file))?;
         let open = || {
             let open = fs::File::open(file).map_err(StoreError::io("open", file))?;
             Ok(Box::new(VerifiedReader::new(open, digest, size)) as Box<dyn Read + Send>)
@@ -308,35 +311,14 @@ type OpenBlob<'a> = dyn Fn() -> Result<Box<dyn Read + Send>, StoreError> + 'a;
 /// Unpacks a blob; the digest of the archive in it.
 fn extract(open: &OpenBlob<'_>, name: &Digest, tree: &Path) -> Result<Digest, StoreError> {
     let unclear = |source| StoreError::Unpack { layer: *name, source };
-    let mut tar = Hashed { inner: open_layer(open()?).map_err(unclear)?, hasher: Hasher::default() };
+    let mut tar = HashReader::new(open_layer(open()?).map_err(unclear)?);
     let options = UnpackOptions {
         whiteouts: Whiteouts::Overlay,
         ownership: Ownership::Caller,
         ..UnpackOptions::default()
     };
     unpack(&mut tar, tree, &options).map_err(unclear)?;
-    Ok(tar.hasher.finish())
-}
-
-fn digest_of(file: &Path) -> io::Result<(Digest, u64)> {
-    let mut out = HashWriter::new(io::sink());
-    io::copy(&mut fs::File::open(file)?, &mut out)?;
-    let (_, digest, size) = out.finish();
-    Ok((digest, size))
-}
-
-/// Hashes what is read.
-struct Hashed<R> {
-    inner: R,
-    hasher: Hasher,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.hasher.update(buffer.get(..count).unwrap_or_default());
-        Ok(count)
-    }
+    Ok(tar.finish())
 }
 
 /// Locks a directory; `None` when it is not there, or another one came into its place meanwhile.

@@ -6,10 +6,10 @@ use std::error::Error;
 use std::io::{self, Cursor, Read};
 
 use serde::Serialize;
-use strata_layer::{LayerError, VerifyError, examine, open_layer};
+use strata_layer::{HashReader, LayerError, VerifyError, examine, open_layer};
 use strata_oci::config::MAX_CONFIG_SIZE;
 use strata_oci::media_type::{self, is_config, is_foreign_layer, is_index, is_layer};
-use strata_oci::{Descriptor, Digest, Family, Hasher, ImageConfig, Manifest, Platform};
+use strata_oci::{Descriptor, Digest, Family, ImageConfig, Manifest, Platform};
 
 use crate::select::is_attestation;
 use crate::{Store, StoreError, Tree};
@@ -364,7 +364,7 @@ impl Proof<'_> {
             let (kind, found) = (&layer.media_type, compressed(&start));
             self.report.error(subject, format!("its type is {kind:?}, and its compression is {found}"));
         }
-        let mut tar = Hashed { inner: open_layer(Cursor::new(start).chain(blob))?, hasher: Hasher::new() };
+        let mut tar = HashReader::new(open_layer(Cursor::new(start).chain(blob))?);
         let mut refused = 0;
         examine(&mut tar, &mut |name, reason| {
             refused += 1;
@@ -376,7 +376,7 @@ impl Proof<'_> {
             let more = refused - MAX_ENTRIES_NAMED;
             self.report.error(subject, format!("{more} more of its entries would be refused"));
         }
-        Ok(tar.hasher.finish())
+        Ok(tar.finish())
     }
 }
 
@@ -413,18 +413,4 @@ pub fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Hashes what is read.
-struct Hashed<R> {
-    inner: R,
-    hasher: Hasher,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        Ok(count)
-    }
 }

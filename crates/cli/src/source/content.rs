@@ -4,12 +4,13 @@ use super::Search;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use strata_decide::source::{ContentDigest, Kind};
-use strata_oci::{Digest, Hasher};
+use strata_layer::digest_of;
+use strata_oci::Digest;
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
 
@@ -74,7 +75,9 @@ fn entry(search: &Search<'_>, name: &[u8], entries: &mut Entries) -> Result<(), 
         (Kind::Link, Digest::of(target.as_os_str().as_bytes()))
     } else {
         let is_program = metadata.permissions().mode() & 0o111 != 0;
-        let content = of_file(&path).map_err(|error| failed(&path, &error))?;
+        let (content, _) = File::open(&path)
+            .and_then(|mut file| digest_of(&mut file))
+            .map_err(|error| failed(&path, &error))?;
         (if is_program { Kind::Program } else { Kind::File }, content)
     };
     entries.insert(name.to_owned(), (kind, Some(content)));
@@ -94,18 +97,6 @@ fn folder(search: &Search<'_>, name: &[u8], entries: &mut Entries) -> Result<(),
         entries.insert(name.to_owned(), (Kind::EmptyDir, None));
     }
     Ok(())
-}
-
-fn of_file(path: &Path) -> io::Result<Digest> {
-    let mut file = File::open(path)?;
-    let mut hasher = Hasher::default();
-    let mut buffer = vec![0; 128 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            count => hasher.update(buffer.get(..count).unwrap_or_default()),
-        }
-    }
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {

@@ -12,7 +12,6 @@ use std::path::Path;
 use strata_decide::trace::path::{Entry, Event, Meaning, Seen, Verdict, Wanted, What, judge, link_above};
 use strata_decide::trace::{Row, words};
 use strata_layer::EntryKind;
-use strata_oci::Hasher;
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
 
@@ -146,15 +145,9 @@ pub(crate) fn what(kind: &EntryKind) -> What {
 
 /// The digest of a file.
 pub(crate) fn hash(data: &mut dyn Read) -> Result<strata_oci::Digest, Failed> {
-    let mut hasher = Hasher::default();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let count = data.read(&mut buffer).map_err(|source| strata_layer::LayerError::Read { source })?;
-        if count == 0 {
-            return Ok(hasher.finish());
-        }
-        hasher.update(buffer.get(..count).unwrap_or_default());
-    }
+    let (digest, _) =
+        strata_layer::digest_of(data).map_err(|source| strata_layer::LayerError::Read { source })?;
+    Ok(digest)
 }
 
 fn people(found: &Found<'_>) {

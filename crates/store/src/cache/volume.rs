@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use strata_layer::{Compression, Packed, Packer, Source};
-use strata_oci::{Digest, Hasher};
+use strata_layer::{Compression, Packed, Packer, Source, digest_of};
+use strata_oci::Digest;
 use tempfile::NamedTempFile;
 
 use super::{Cache, CacheWriter, Check, METADATA, Reuse, Verified};
@@ -215,14 +215,14 @@ impl CacheWriter for Writer<'_> {
             return Ok(Reuse::Taken);
         }
         let from = layer_path(&self.cache.committed(), diff_id);
-        let file = match open_file(&from) {
+        let mut file = match open_file(&from) {
             Ok(Some(file)) => file,
             Ok(None) | Err(StoreError::Kind { .. }) => return Ok(Reuse::Absent),
             Err(error) => return Err(error),
         };
         let size = file.metadata().map_err(StoreError::io("look at", &from))?.len();
         if check != Check::Size(size) {
-            let found = digest_of(file, &from)?;
+            let (found, _) = digest_of(&mut file).map_err(StoreError::io("read", &from))?;
             if found != *diff_id {
                 return Ok(Reuse::Damaged { found });
             }
@@ -283,17 +283,6 @@ fn remove(path: &Path) -> Result<(), StoreError> {
     match removed {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
         _ => Ok(()),
-    }
-}
-
-fn digest_of(mut file: fs::File, path: &Path) -> Result<Digest, StoreError> {
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buffer).map_err(StoreError::io("read", path))? {
-            0 => return Ok(hasher.finish()),
-            count => hasher.update(&buffer[..count]),
-        }
     }
 }
 
