@@ -81,7 +81,8 @@ pub(crate) struct Build {
     #[arg(short, long, value_name = "NAME", required_unless_present = "output")]
     pub(crate) tag: Option<String>,
     /// A builder: an image, named as `strata copy` does, or a folder with a builder.toml
-    #[arg(short = 'B', long, value_name = "REF|DIR", required_unless_present = "buildpack")]
+    /// [default: the one that the app's project.toml names]
+    #[arg(short = 'B', long, value_name = "REF|DIR")]
     pub(crate) builder: Option<String>,
     /// A buildpack: a folder, an archive, a buildpackage, or ID or ID@VERSION from the builder; repeat it to use several, in
     /// this order, instead of the builder's order, which from=builder stands for
@@ -103,6 +104,10 @@ pub(crate) struct Build {
     /// What an archive is like [default: oci]
     #[arg(long, value_name = "FORMAT", requires = "output")]
     pub(crate) output_format: Option<OutputFormat>,
+    /// What the app is and how it is built, as the project descriptor of buildpacks has it
+    /// [default: project.toml in the app's folder, if it is there]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) descriptor: Option<PathBuf>,
     /// Set a variable for the buildpacks; without =VALUE it is taken from your environment
     #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
     pub(crate) env: Vec<String>,

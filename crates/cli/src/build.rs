@@ -1,6 +1,6 @@
 //! `strata build`.
 
-use crate::app::Copy;
+use crate::app::{self, Copy};
 use crate::args::{self, NetworkArg, Volume};
 use crate::base::{self, Base, SCRATCH_USER};
 use crate::builder::{self, Kit};
@@ -10,6 +10,7 @@ use crate::inside::{self, Said, Task};
 use crate::interrupt::Interrupt;
 use crate::output::{Finished, Output};
 use crate::places::Places;
+use crate::project::Wanted;
 use crate::seen::Seen;
 use crate::show::{Show, Stream};
 use crate::{Outcome, given, launcher, report, sbom, source};
@@ -89,19 +90,19 @@ fn build(
     interrupt: &Interrupt,
 ) -> Outcome {
     let created = created(places)?;
-    let variables = places
-        .assignments(&args.env_file, &args.env)
-        .map_err(|error| Failure::new(Exit::InvalidArguments, error))?;
     let surroundings = surroundings(places, &args.store);
     let unpacked = Unpacked::new(places.unpacked_layers());
     let seen = Seen::new(places.seen_images(), args.pull_policy);
-    let kit = builder::load(args, &surroundings, &unpacked, &seen, show)?;
     let sandbox_failure = |error: SandboxError| sandbox_failure(&error);
     let parent = Path::new(WorkDir::DEFAULT_PARENT);
     WorkDir::sweep(parent).map_err(sandbox_failure)?;
     let work_dir = WorkDir::new(parent).map_err(sandbox_failure)?;
+    let app = given::find(args, places, work_dir.path(), &surroundings)?;
+    let app_dir = app::folder(&app.dir)?;
+    let wanted = Wanted::find(args, &app, EXEC_ENV, places, show)?;
+    let kit = builder::load(&wanted, work_dir.path(), &surroundings, &unpacked, &seen, show)?;
     let mut target = target(args, places, output, work_dir.path(), &surroundings)?;
-    let work = Work::prepare(work_dir.path(), &variables)?;
+    let work = Work::prepare(work_dir.path(), &wanted.variables)?;
     work.make_places(&args.volume)?;
     let run_images =
         base::Finder { dir: &work.base, created: &created, surroundings: &surroundings, seen: &seen };
@@ -116,14 +117,15 @@ fn build(
     };
     let earlier = finder.find(show)?;
     target.own.extend(earlier.folder().and_then(|dir| dir.canonicalize().ok()));
-    let app = given::find(args, places, work_dir.path(), &surroundings)?;
-    Copy { skip: target.own.clone(), interrupt, observer: show }.run(&app.dir, &work.app)?;
+    Copy { skip: target.own.clone(), selection: &wanted.selection, interrupt, observer: show }
+        .run(&app_dir, &work.app)?;
     let search = source::Search {
-        // It was there when it was copied; should it be gone, no repository is found.
-        app: &app.dir.canonicalize().unwrap_or_else(|_| places.current.join(&app.dir)),
+        app: &app_dir,
         given: app.given,
         copy: &work.app,
         skip: &target.own,
+        selection: &wanted.selection,
+        declared: &wanted.declared,
         scratch: work_dir.path(),
         created: places.source_date_epoch.as_ref().map(|_| created.clone()),
         places,

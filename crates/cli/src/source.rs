@@ -1,5 +1,5 @@
 //! Finds out what the app's source is: a commit of a Git repository and what was changed since, or else a digest of its
-//! content; and what its `project.toml` says. Nothing that is found here can fail a build.
+//! content. Nothing that is found here can fail a build.
 
 mod checkout;
 mod content;
@@ -7,15 +7,13 @@ mod git;
 
 use crate::interrupt::Interrupt;
 use crate::places::Places;
+use crate::selection::Selection;
 use std::path::{Path, PathBuf};
 use strata_decide::source::{self, Given, Origin};
-use strata_phases::{Failure, Level, Observer, files};
+use strata_phases::{Failure, Level, Observer};
 use strata_spec::exit::Exit;
 use strata_spec::launch::Label;
 use strata_spec::project::{Declared, ProjectMetadata};
-
-/// The file in which an app says what it is.
-const PROJECT: &str = "project.toml";
 
 /// Where to look.
 pub(crate) struct Search<'a> {
@@ -27,6 +25,10 @@ pub(crate) struct Search<'a> {
     pub(crate) copy: &'a Path,
     /// Folders in the app that are not part of it.
     pub(crate) skip: &'a [PathBuf],
+    /// What of it is in the copy.
+    pub(crate) selection: &'a Selection,
+    /// What it says of itself.
+    pub(crate) declared: &'a Declared,
     /// A folder for what is needed on the way.
     pub(crate) scratch: &'a Path,
     /// The date that was asked for, RFC 3339.
@@ -51,9 +53,8 @@ pub(crate) struct Found {
 /// # Errors
 /// When the copy cannot be read, or the user wants out.
 pub(crate) fn find(search: &Search<'_>) -> Result<Found, Failure> {
-    let declared = declared(search);
     if let Some(given) = &search.given {
-        return Ok(Found::new(search, &Origin::Given(given.clone()), &declared));
+        return Ok(Found::new(search, &Origin::Given(given.clone())));
     }
     let found = git::find(search);
     if search.interrupt.asked() {
@@ -71,11 +72,12 @@ pub(crate) fn find(search: &Search<'_>) -> Result<Found, Failure> {
             content::of_all(search).map(Origin::Content)?
         }
     };
-    Ok(Found::new(search, &origin, &declared))
+    Ok(Found::new(search, &origin))
 }
 
 impl Found {
-    fn new(search: &Search<'_>, origin: &Origin, declared: &Declared) -> Self {
+    fn new(search: &Search<'_>, origin: &Origin) -> Self {
+        let declared = search.declared;
         let text = summary(origin);
         search.observer.event(strata_phases::Event::Message { level: Level::Info, text });
         Self {
@@ -115,18 +117,5 @@ fn summary(origin: &Origin) -> String {
         }
         Origin::Given(given) => format!("Source: {} {}", given.kind, given.digest),
         Origin::Content(digest) => format!("Source: content {digest}"),
-    }
-}
-
-/// What the app says of itself, if that can be understood.
-fn declared(search: &Search<'_>) -> Declared {
-    match files::read(&search.copy.join(PROJECT), Declared::parse) {
-        Ok(found) => found.unwrap_or_default(),
-        Err(error) => {
-            let failure = Failure::caused(Exit::Other, format!("{PROJECT} is ignored"), &error);
-            let copy = format!("{}/", search.copy.display());
-            search.observer.warn(failure.chain().replace(&copy, ""));
-            Declared::default()
-        }
     }
 }

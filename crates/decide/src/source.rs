@@ -10,14 +10,14 @@ mod url;
 
 pub use url::public_url;
 
-use strata_oci::annotation::{CREATED, REVISION, SOURCE, VERSION};
+use strata_oci::annotation::{AUTHORS, CREATED, DOCUMENTATION, LICENSES, REVISION, SOURCE, TITLE, VERSION};
 use strata_oci::{Digest, Hasher};
 use strata_spec::launch::Label;
 use strata_spec::project::{Declared, Source};
 use toml::Value;
 
 /// The keys that [`standard`] may give.
-pub const STANDARD: [&str; 4] = [SOURCE, REVISION, VERSION, CREATED];
+pub const STANDARD: [&str; 8] = [SOURCE, REVISION, VERSION, CREATED, TITLE, LICENSES, AUTHORS, DOCUMENTATION];
 
 /// Names of files that the report has at most.
 const MAX_NAMES: usize = 100;
@@ -237,10 +237,28 @@ pub fn standard(origin: &Origin, declared: &Declared, created: Option<String>) -
         declared.version.clone().and_then(short).or_else(|| clean.and_then(|git| git::tag(&git.refs)));
     let of_commit = || clean?.time.and_then(|time| crate::export::created(&time.to_string()));
     let created = created.or_else(of_commit);
+    let documentation = declared.documentation_url.as_deref().and_then(public_url);
     [(SOURCE, url), (REVISION, revision), (VERSION, version), (CREATED, created)]
         .into_iter()
+        .chain([
+            (TITLE, declared.name.clone().and_then(short)),
+            (LICENSES, licenses(&declared.licenses).and_then(short)),
+            (AUTHORS, Some(declared.authors.join(", ")).filter(|text| !text.is_empty()).and_then(short)),
+            (DOCUMENTATION, documentation),
+        ])
         .filter_map(|(key, value)| Some(Label { key: key.to_owned(), value: value? }))
         .collect()
+}
+
+/// One expression of all licenses, which hold side by side.
+fn licenses(all: &[String]) -> Option<String> {
+    let is_choice = |text: &str| text.to_ascii_uppercase().contains(" OR ");
+    let one = |text: &String| if is_choice(text) { format!("({text})") } else { text.clone() };
+    match all {
+        [] => None,
+        [only] => Some(only.clone()),
+        all => Some(all.iter().map(one).collect::<Vec<_>>().join(" AND ")),
+    }
 }
 
 /// A text that is fit to be shown.

@@ -13,6 +13,12 @@ pub const REVISION: &str = "org.opencontainers.image.revision";
 pub const VERSION: &str = "org.opencontainers.image.version";
 /// The key of the date of an image, RFC 3339.
 pub const CREATED: &str = "org.opencontainers.image.created";
+/// The key of who is responsible for an image: names or addresses.
+pub const AUTHORS: &str = "org.opencontainers.image.authors";
+/// The key of the place of an image's documentation, a URL.
+pub const DOCUMENTATION: &str = "org.opencontainers.image.documentation";
+/// The key of the licenses of what is packaged, an expression of SPDX.
+pub const LICENSES: &str = "org.opencontainers.image.licenses";
 /// The key of a title: of a file in an artifact, the name that it gets where it is fetched to.
 pub const TITLE: &str = "org.opencontainers.image.title";
 

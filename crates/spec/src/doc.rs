@@ -34,6 +34,22 @@ impl DocError {
     pub fn whole(message: impl Into<String>) -> Self {
         Self { message: message.into(), place: None }
     }
+
+    /// What the parser says of a text.
+    pub(crate) fn of(text: &str, error: &toml::de::Error) -> Self {
+        let start = error.span().map_or(0, |span| span.start);
+        Self { message: error.message().replace('\n', " "), place: Some(Place::of(text, start)) }
+    }
+}
+
+impl Place {
+    /// The place of a byte of a text.
+    pub(crate) fn of(text: &str, offset: usize) -> Self {
+        let before = text.get(..offset.min(text.len())).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(1, |tail| tail.len() + 1);
+        Self { line, column }
+    }
 }
 
 /// The largest TOML document that is read, in bytes. Real ones are a few kilobytes; a file of gigabytes is a
@@ -45,13 +61,7 @@ pub const MAX_DOCUMENT: usize = 16 * 1024 * 1024;
 /// # Errors
 /// When the text is not TOML, or a key has another type than the specification gives it.
 pub fn from_toml<T: DeserializeOwned>(text: &str) -> Result<T, DocError> {
-    toml::from_str(text).map_err(|error| {
-        let offset = error.span().map_or(0, |span| span.start).min(text.len());
-        let before = text.get(..offset).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().map_or(1, |tail| tail.len() + 1);
-        DocError { message: error.message().replace('\n', " "), place: Some(Place { line, column }) }
-    })
+    toml::from_str(text).map_err(|error| DocError::of(text, &error))
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ mod create;
 mod image;
 mod make;
 mod place;
+mod script;
 mod shelf;
 
-use crate::args;
 use crate::earlier::threads;
+use crate::project::{Named, Wanted};
 use crate::seen::Seen;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use strata_phases::{Failure, Observer, files};
 use strata_spec::builder::{Builder, BuildpackSource};
 use strata_spec::exit::Exit;
 use strata_spec::order::{Order, OrderElement};
+use strata_spec::project::Buildpack;
 use strata_spec::run::RunImage;
 use strata_spec::sealed::SealedLayers;
 use strata_store::Unpacked;
@@ -24,6 +26,7 @@ use strata_store::unpacked::Held;
 
 pub(crate) use create::{create, package, prune};
 pub(crate) use image::BuildImage;
+use place::Place;
 use shelf::Shelf;
 
 /// Everything a build needs besides the app.
@@ -42,36 +45,47 @@ pub(crate) struct Kit {
     pub(crate) build_image: Option<BuildImage>,
 }
 
-/// Reads the builder and the buildpacks that the command line names.
+/// Reads the builder and the buildpacks that are wanted. Buildpacks that are scripts are written below `scratch`.
 pub(crate) fn load(
-    args: &args::Build,
+    wanted: &Wanted,
+    scratch: &Path,
     surroundings: &Surroundings<'_>,
     unpacked: &Unpacked,
     seen: &Seen,
     observer: &dyn Observer,
 ) -> Result<Kit, Failure> {
+    if !wanted.has_buildpacks() {
+        let message = "there is neither a builder nor a buildpack to build with";
+        return Err(Failure::new(Exit::InvalidArguments, message).hint(
+            "name a builder with --builder, or in the app's project.toml, or buildpacks with --buildpack",
+        ));
+    }
     let open = |name: &str| BuildImage::open(name, surroundings, unpacked, seen, observer);
-    let mut kit = match &args.builder {
+    let mut kit = match &wanted.builder {
         None => Kit::default(),
-        Some(builder) if is_folder(builder) => {
-            from_folder(Path::new(builder), &open, surroundings, unpacked)?
-        }
-        Some(builder) => image::kit(open(builder)?, observer)?,
+        Some(builder) if is_folder(builder) => from_folder(Path::new(builder), &open, surroundings, unpacked)
+            .map_err(|failure| wanted.of_builder(failure))?,
+        Some(builder) => open(builder)
+            .and_then(|image| image::kit(image, observer))
+            .map_err(|failure| wanted.of_builder(failure))?,
     };
     let mut shelf = Shelf { kit: &mut kit, surroundings, unpacked, threads: threads() };
-    let mut take = |all: &[String]| -> Result<Vec<Asked>, Failure> {
-        let asked = |text: &String| {
-            let place = shelf.place(text, Path::new(""))?;
+    let mut take = |all: &[Named]| -> Result<Vec<Asked>, Failure> {
+        let asked = |named: &Named| {
+            let place = match &named.buildpack {
+                Buildpack::Named(text) => shelf.place(text, &named.base)?,
+                Buildpack::Script(script) => Place::Folder(script::write(script, scratch)?),
+            };
             Ok(shelf.add(&place)?.map_or(Asked::Builder, Asked::Buildpack))
         };
         all.iter().map(asked).collect()
     };
-    let asked = take(&args.buildpack)?;
-    let (before, after) = (take(&args.pre_buildpack)?, take(&args.post_buildpack)?);
+    let asked = take(&wanted.group)?;
+    let (before, after) = (take(&wanted.before)?, take(&wanted.after)?);
     let (before, after) = (one_by_one(before)?, one_by_one(after)?);
     kit.order = combine(&kit.order, &asked, &before, &after);
     if kit.order.is_empty() {
-        let name = args.builder.as_deref().unwrap_or_default();
+        let name = wanted.builder.as_deref().unwrap_or_default();
         let message = format!("cannot use the builder '{name}': it has no order of buildpacks");
         return Err(Failure::new(Exit::InvalidArguments, message)
             .hint("name a builder image, or buildpacks with --buildpack"));

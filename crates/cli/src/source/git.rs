@@ -202,7 +202,12 @@ impl Walk<'_> {
         let named = |path: &[u8]| -> Option<Vec<u8>> {
             let rest =
                 if prefix.is_empty() { path } else { path.strip_prefix(prefix)?.strip_prefix(b"/")? };
-            Some([base, rest].concat())
+            let name = [base, rest].concat();
+            let selection = self.search.selection;
+            let path = Path::new(OsStr::from_bytes(name.strip_suffix(b"/").unwrap_or(&name)));
+            let is_dir = name.ends_with(b"/");
+            let is_built = selection.takes(path, is_dir) || is_dir && selection.may_take_below();
+            is_built.then_some(name)
         };
         let status = [
             "status",

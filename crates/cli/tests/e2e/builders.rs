@@ -124,7 +124,7 @@ fn put(from: &Path, to: &Path) {
 }
 
 /// A run image in the layout `run`.
-fn run_image(bench: &Bench) -> &'static str {
+pub(crate) fn run_image(bench: &Bench) -> &'static str {
     let layout = Layout::open_or_create(bench.path("run")).unwrap();
     let base = scratch::base(host_architecture(), 1000, 1235, "1980-01-01T00:00:01Z").unwrap();
     base.put_in(&layout, &[]).unwrap();

@@ -21,6 +21,7 @@ mod interrupt;
 mod kill;
 mod killed;
 mod output;
+mod project;
 mod registry;
 mod run;
 mod sbom;

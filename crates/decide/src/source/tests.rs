@@ -29,6 +29,17 @@ fn declared() -> Declared {
     }
 }
 
+fn described() -> Declared {
+    let owned = |all: &[&str]| all.iter().map(ToString::to_string).collect();
+    Declared {
+        name: Some("Web".into()),
+        authors: owned(&["A", "B"]),
+        licenses: owned(&["MIT OR Apache-2.0", "ISC"]),
+        documentation_url: Some("https://me:planted@example.com/doc#part".into()),
+        ..Declared::default()
+    }
+}
+
 #[test]
 fn the_label_says_what_every_clone_of_a_commit_says() {
     let source = label(&Origin::Git(Box::new(git())), &Declared::default());
@@ -84,6 +95,12 @@ fn standard_keys_say_no_more_than_is_true() {
         (&dirty, declared(), Some("asked"), vec!["https://example.com/declared", &changed, "3.0", "asked"]),
         (&content, Declared::default(), None, vec![]),
         (&content, declared(), None, vec!["https://example.com/declared", "3.0"]),
+        (
+            &content,
+            described(),
+            None,
+            vec!["Web", "(MIT OR Apache-2.0) AND ISC", "A, B", "https://example.com/doc"],
+        ),
     ] {
         let found = standard(origin, &declared, created.map(str::to_owned));
         let values: Vec<_> = found.iter().map(|label| label.value.as_str()).collect();
