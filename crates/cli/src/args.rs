@@ -1,5 +1,7 @@
 //! The command line.
 
+mod pack;
+
 use crate::images::platform;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::path::{Component, Path, PathBuf};
@@ -8,6 +10,8 @@ use strata_decide::{annotation, prune};
 use strata_oci::{Compression, Platform};
 use strata_spec::launch::Label;
 use strata_spec::sealed::Policy;
+
+pub(crate) use pack::{CachePlace, PackArgs};
 
 /// Builds OCI images with Cloud Native Buildpacks, without Docker and without root.
 #[derive(Debug, Parser)]
@@ -20,7 +24,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Build an image from application source
-    Build(Build),
+    Build(Box<Build>),
     /// Make builder images, and tidy up after them
     #[command(subcommand)]
     Builder(BuilderCommand),
@@ -72,14 +76,21 @@ Exit codes: 20 no group passed detection, 21 the same and a buildpack erred, 51 
 52 a buildpack left broken files, 62 export failed, 12 unsupported buildpack API, 130 interrupted.")]
 pub(crate) struct Build {
     /// The application's folder; or a tar archive of it; or an image with it, by its place, as in oci:DIR
+    /// (with --path, the name of the image instead, as for pack)
     #[arg(default_value = ".", value_name = "APP-DIR")]
     pub(crate) app: PathBuf,
+    /// The application, if the first argument is to be the image's name
+    #[arg(short, long, value_name = "APP-DIR")]
+    pub(crate) path: Option<PathBuf>,
     /// The application's folder within such an archive or image
     #[arg(long, value_name = "PATH")]
     pub(crate) source_path: Option<PathBuf>,
-    /// Name of the image, for example web or example.com/team/web:1.0
-    #[arg(short, long, value_name = "NAME", required_unless_present = "output")]
-    pub(crate) tag: Option<String>,
+    /// Name of the image, for example web or example.com/team/web:1.0; repeat it for more names
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) tag: Vec<String>,
+    /// Put the image into the registries of its names, and do not keep it here
+    #[arg(long)]
+    pub(crate) publish: bool,
     /// A builder: an image, named as `strata copy` does, or a folder with a builder.toml
     /// [default: the one that the app's project.toml names]
     #[arg(short = 'B', long, value_name = "REF|DIR")]
@@ -115,8 +126,23 @@ pub(crate) struct Build {
     #[arg(long, value_name = "FILE")]
     pub(crate) env_file: Vec<PathBuf>,
     /// The process type that the image starts by default
-    #[arg(long, alias = "default-process", value_name = "TYPE")]
-    pub(crate) process_type: Option<String>,
+    #[arg(short = 'D', long, alias = "process-type", value_name = "TYPE")]
+    pub(crate) default_process: Option<String>,
+    /// What the build is for, as buildpacks know it
+    #[arg(long, value_name = "ENVIRONMENT", default_value = "production", value_parser = exec_env)]
+    pub(crate) exec_env: String,
+    /// The date of the image: now, or seconds since 1970 [default: SOURCE_DATE_EPOCH, or else 1980]
+    #[arg(long, value_name = "SECONDS|now")]
+    pub(crate) creation_time: Option<String>,
+    /// Do without the buildpacks that the builder's operator adds to every group
+    #[arg(long)]
+    pub(crate) disable_system_buildpacks: bool,
+    /// Copy the SBOM files of buildpacks into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) sbom_output_dir: Option<PathBuf>,
+    /// Write report.toml, as the platform specification has it, into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report_output_dir: Option<PathBuf>,
     /// What becomes of changes that a buildpack makes to the layers of others: off, warn, discard or error
     /// [default: the builder's choice, or else discard]
     #[arg(long, value_name = "POLICY")]
@@ -148,6 +174,8 @@ pub(crate) struct Build {
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
+    #[command(flatten)]
+    pub(crate) of_pack: PackArgs,
 }
 
 /// Print what a shell needs to complete commands
@@ -258,6 +286,13 @@ pub(crate) struct Volume {
     pub(crate) is_writable: bool,
 }
 
+/// Understands the name of an execution environment, for the command line.
+fn exec_env(text: &str) -> Result<String, String> {
+    let is_name =
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
+    is_name.then(|| text.to_owned()).ok_or_else(|| "expected letters, digits, '.' and '-'".to_owned())
+}
+
 /// What is the build's own, or the kernel's.
 const TAKEN: &[&str] = &["/cnb", "/layers", "/proc", "/sys", "/dev", "/platform/env"];
 
@@ -287,9 +322,10 @@ fn volume(text: &str) -> Result<Volume, String> {
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "What earlier builds left")]
 pub(crate) struct CacheArgs {
-    /// Keep the cache in this folder [default: one for each app in $XDG_CACHE_HOME/strata/apps]
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["cache_image", "no_cache"])]
-    pub(crate) cache: Option<PathBuf>,
+    /// Keep the cache in this folder; pack's type=build;format=… is understood, too
+    /// [default: one for each app in $XDG_CACHE_HOME/strata/apps]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["cache_image", "no_cache"], value_parser = pack::cache)]
+    pub(crate) cache: Option<CachePlace>,
     /// Keep the cache in an image: in a registry, or in a folder as oci:DIR
     #[arg(long, value_name = "REF", conflicts_with = "no_cache")]
     pub(crate) cache_image: Option<String>,

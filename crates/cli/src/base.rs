@@ -54,7 +54,7 @@ impl Base {
                     .hint("name one with --run-image"));
             }
         };
-        let mut base = finder.open(&finder.choose(&candidates, args.tag.as_deref()))?;
+        let mut base = finder.open(&finder.choose(&candidates, args.tag.first().map(String::as_str)))?;
         // A platform that rebases looks for the mirrors in the label.
         if !candidates.mirrors.is_empty() && args.run_image.is_none() {
             base.run_image.image = candidates.image;

@@ -13,7 +13,8 @@ use crate::places::Places;
 use crate::project::Wanted;
 use crate::seen::Seen;
 use crate::show::{Show, Stream};
-use crate::{Outcome, given, launcher, report, sbom, source};
+use crate::target::Target;
+use crate::{Outcome, beside, given, launcher, report, sbom, source};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -21,7 +22,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use strata_decide::build::PASSED_ON;
 use strata_decide::export as decide;
 use strata_layer::{Owner, Packer};
@@ -39,10 +40,9 @@ use strata_spec::metadata::Metadata;
 use strata_store::source::Surroundings;
 use strata_store::{Layout, Store, StoreError, Unpacked};
 
-const EXEC_ENV: &str = "production";
-
 /// Runs the command.
-pub(crate) fn run(args: &args::Build, places: &Places) -> Outcome {
+pub(crate) fn run(args: args::Build, places: &Places) -> Outcome {
+    let args = &args.settled()?;
     let output = Output::of(args, places)?;
     let show = Show::new(&args.show, Output::stream(output.as_ref()));
     let interrupt = Interrupt::listen()
@@ -60,28 +60,6 @@ pub(crate) fn run(args: &args::Build, places: &Places) -> Outcome {
     outcome
 }
 
-/// Where the image goes.
-struct Target {
-    /// The embedded store.
-    images: PathBuf,
-    layout: Layout,
-    /// The name it is kept under.
-    name: Option<Reference>,
-    /// Where a copy goes.
-    output: Option<Output>,
-    /// Folders that are not part of the app, should they be inside of it.
-    own: Vec<PathBuf>,
-}
-
-impl Target {
-    /// Everything the image is called, whole.
-    fn names(&self) -> Vec<String> {
-        let copy = self.output.as_ref().and_then(Output::reference);
-        let copy = copy.filter(|copy| self.name.as_ref() != Some(copy));
-        self.name.iter().cloned().chain(copy).map(|name| name.to_string()).collect()
-    }
-}
-
 fn build(
     args: &args::Build,
     places: &Places,
@@ -89,7 +67,8 @@ fn build(
     show: &Show,
     interrupt: &Interrupt,
 ) -> Outcome {
-    let created = created(places)?;
+    let created = created(args, places)?;
+    args.notices().into_iter().for_each(|notice| show.info(notice));
     let surroundings = surroundings(places, &args.store);
     let unpacked = Unpacked::new(places.unpacked_layers());
     let seen = Seen::new(places.seen_images(), args.pull_policy);
@@ -97,11 +76,13 @@ fn build(
     let parent = Path::new(WorkDir::DEFAULT_PARENT);
     WorkDir::sweep(parent).map_err(sandbox_failure)?;
     let work_dir = WorkDir::new(parent).map_err(sandbox_failure)?;
+    let target = Target::find(args, places, output, work_dir.path(), &surroundings)?;
+    let folders = [&args.sbom_output_dir, &args.report_output_dir];
+    folders.into_iter().flatten().try_for_each(|dir| beside::make(&places.current.join(dir)))?;
     let app = given::find(args, places, work_dir.path(), &surroundings)?;
     let app_dir = app::folder(&app.dir)?;
-    let wanted = Wanted::find(args, &app, EXEC_ENV, places, show)?;
-    let kit = builder::load(&wanted, work_dir.path(), &surroundings, &unpacked, &seen, show)?;
-    let mut target = target(args, places, output, work_dir.path(), &surroundings)?;
+    let wanted = Wanted::find(args, &app, &args.exec_env, places, show)?;
+    let kit = builder::load(args, &wanted, work_dir.path(), &surroundings, &unpacked, &seen, show)?;
     let work = Work::prepare(work_dir.path(), &wanted.variables)?;
     work.make_places(&args.volume)?;
     let run_images =
@@ -113,21 +94,23 @@ fn build(
         surroundings: &surroundings,
         name: target.name.as_ref(),
         layout: &target.layout,
+        published: target.published(),
         layers_dir: &work.layers,
     };
     let earlier = finder.find(show)?;
-    target.own.extend(earlier.folder().and_then(|dir| dir.canonicalize().ok()));
-    Copy { skip: target.own.clone(), selection: &wanted.selection, interrupt, observer: show }
+    let cache_folder = earlier.folder().and_then(|dir| dir.canonicalize().ok());
+    let skip: Vec<PathBuf> = target.own.iter().cloned().chain(cache_folder).collect();
+    Copy { skip: skip.clone(), selection: &wanted.selection, interrupt, observer: show }
         .run(&app_dir, &work.app)?;
     let search = source::Search {
         app: &app_dir,
         given: app.given,
         copy: &work.app,
-        skip: &target.own,
+        skip: &skip,
         selection: &wanted.selection,
         declared: &wanted.declared,
         scratch: work_dir.path(),
-        created: places.source_date_epoch.as_ref().map(|_| created.clone()),
+        created: is_dated(args, places).then(|| created.clone()),
         places,
         interrupt,
         observer: show,
@@ -206,34 +189,43 @@ impl Built<'_> {
             packer: &packer,
             remember: Some(&remember),
         };
-        let kept_as = target.name.iter().map(Reference::to_string);
+        let kept_as = target.kept().map(Reference::to_string);
         let image = Event::Image {
-            names: kept_as.chain(target.output.as_ref().and_then(Output::name)).collect(),
+            names: kept_as.into_iter().chain(target.outputs.iter().filter_map(Output::name)).collect(),
             digest: exported.encoded.manifest_digest.to_string(),
             size: exported.size,
             process: exported.process.clone(),
         };
-        let takes = |when| target.output.as_ref().is_some_and(|output| output.takes(when));
-        let is_kept = |when| takes(when) || target.name.is_some() && when != args::Beside::Never;
+        let takes = |when| target.outputs.iter().any(|output| output.takes(when));
+        let is_kept = |when| takes(when) || target.kept().is_some() && when != args::Beside::Never;
         if is_kept(args.sbom) {
             let name = target.name.as_ref().map_or_else(String::new, Reference::to_string);
             sbom::attach(&target.layout, &name, self.places, show);
         }
         let is_elsewhere = |output: &&Output| output.path() != Some(target.layout.dir());
-        let output = target.output.as_ref().filter(is_elsewhere);
+        let outputs_elsewhere: Vec<&Output> = target.outputs.iter().filter(is_elsewhere).collect();
         let write = |with_report| -> Result<(), Failure> {
-            if let Some(output) = output {
-                let Exported { encoded, .. } = &exported;
-                let digest = encoded.manifest_digest;
-                let beside = report::beside(&target.layout, digest, takes(args.sbom), with_report)?;
+            let Exported { encoded, .. } = &exported;
+            let mut written = Vec::new();
+            for output in &outputs_elsewhere {
+                let with_sbom = output.takes(args.sbom);
+                let with_report = with_report && output.takes(args.report.origins);
+                let beside = report::beside(&target.layout, encoded.manifest_digest, with_sbom, with_report)?;
                 let finished = Finished { layout: &target.layout, image: encoded, beside: &beside };
-                output.write(&finished, target.name.as_ref(), surroundings, show)?;
+                written.extend(output.write(
+                    &finished,
+                    target.name.as_ref(),
+                    &written,
+                    surroundings,
+                    show,
+                )?);
             }
+            self.put_beside(&exported)?;
             show.event(image.clone());
             Ok(())
         };
         // Otherwise nobody waits for the cache, of which the report tells.
-        let waits = output.is_some() && takes(args.report.origins);
+        let waits = outputs_elsewhere.iter().any(|output| output.takes(args.report.origins));
         if !waits {
             write(false)?;
         }
@@ -241,6 +233,19 @@ impl Built<'_> {
         let is_reported = is_kept(args.report.origins);
         report::finish(&report, &origins, &exported, kept.as_ref(), (&outputs, is_reported), show)?;
         if waits { write(true) } else { Ok(()) }
+    }
+
+    /// Writes the documents that were asked for in folders of their own.
+    fn put_beside(&self, exported: &Exported) -> Result<(), Failure> {
+        let Self { args, places, .. } = *self;
+        if let Some(dir) = &args.sbom_output_dir {
+            beside::put_sboms(&self.work.layers, &places.current.join(dir))?;
+        }
+        if let Some(dir) = &args.report_output_dir {
+            let report = beside::report(exported, self.target.names());
+            beside::put_report(&report, &places.current.join(dir))?;
+        }
+        Ok(())
     }
 
     /// Makes the image where it is kept.
@@ -267,12 +272,12 @@ impl Built<'_> {
             launcher: launcher::BYTES,
             launcher_info: launcher::info(),
             annotations: &args.annotation,
-            process_type: args.process_type.as_deref(),
+            process_type: args.default_process.as_deref(),
             project: &source.project,
             app_source_label: true,
             standard: Some(&source.standard),
             created: self.created,
-            exec_env: EXEC_ENV,
+            exec_env: &args.exec_env,
             api: PlatformApi::NEWEST,
             compression: self.args.compression,
             packer,
@@ -282,18 +287,11 @@ impl Built<'_> {
             own_sboms: None,
             origins: Some(origins),
         };
-        let tags: Vec<String> = args
-            .tag
-            .iter()
-            .filter_map(|tag| tag.parse::<Reference>().ok()?.tag().map(str::to_owned))
-            .collect();
-        let place = |tag: Option<&String>| -> Box<dyn Store> {
-            Box::new(tag.map_or_else(|| layout.clone(), |tag| layout.clone().tagged(tag)))
+        let output: saving::Output = match target.kept().and_then(Reference::tag) {
+            None => (layout.dir().display().to_string(), Box::new(layout.clone())),
+            Some(tag) => (tag.to_owned(), Box::new(layout.clone().tagged(tag))),
         };
-        let outputs: Vec<saving::Output> = match tags.as_slice() {
-            [] => vec![(layout.dir().display().to_string(), place(None))],
-            tags => tags.iter().map(|tag| (tag.clone(), place(Some(tag)))).collect(),
-        };
+        let outputs = vec![output];
         let outcome = export::run(&export, &outputs, self.show);
         if outcome.is_err() && is_new && matches!(layout.read_image(), Ok(None)) {
             // Whatever cannot be removed is an empty layout, which the next build uses.
@@ -303,11 +301,22 @@ impl Built<'_> {
     }
 }
 
-/// RFC 3339, from `SOURCE_DATE_EPOCH` when it is set.
-fn created(places: &Places) -> Result<String, Failure> {
-    let Some(text) = &places.source_date_epoch else { return Ok(decide::CREATED.to_owned()) };
-    decide::created(text).ok_or_else(|| {
-        let message = format!("SOURCE_DATE_EPOCH is '{text}', which is no number of seconds since 1970");
+/// Whether the image has a date because somebody wants it to.
+fn is_dated(args: &args::Build, places: &Places) -> bool {
+    args.creation_time.is_some() || places.source_date_epoch.is_some()
+}
+
+/// RFC 3339, from `--creation-time`, or from `SOURCE_DATE_EPOCH` when it is set.
+fn created(args: &args::Build, places: &Places) -> Result<String, Failure> {
+    let now = || places.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
+    let (name, text) = match (&args.creation_time, &places.source_date_epoch) {
+        (Some(text), _) if text == "now" => ("--creation-time", now()),
+        (Some(text), _) => ("--creation-time", text.clone()),
+        (None, Some(text)) => ("SOURCE_DATE_EPOCH", text.clone()),
+        (None, None) => return Ok(decide::CREATED.to_owned()),
+    };
+    decide::created(&text).ok_or_else(|| {
+        let message = format!("{name} is '{text}', which is no number of seconds since 1970");
         Failure::new(Exit::InvalidArguments, message)
     })
 }
@@ -322,47 +331,6 @@ fn sandbox_failure(error: &SandboxError) -> Failure {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
-}
-
-/// Finds out where the image goes, and whether it can be written there, before anything is built.
-fn target(
-    args: &args::Build,
-    places: &Places,
-    output: Option<Output>,
-    work: &Path,
-    surroundings: &Surroundings<'_>,
-) -> Result<Target, Failure> {
-    let images = places.images(args.store.layout_dir.as_deref());
-    let name = args.tag.as_ref().map(|tag| name(tag)).transpose()?;
-    output.as_ref().map_or(Ok(()), |output| output.check(surroundings))?;
-    let (dir, output) = match (&name, output) {
-        (Some(name), output) => {
-            let dir = images.join(name.layout_path());
-            check_writable(&dir)?;
-            (dir, output)
-        }
-        // It is made where it is to be.
-        (None, Some(Output::Layout(dir))) => (dir.clone(), Some(Output::Layout(dir))),
-        (None, Some(output)) => (work.join("image"), Some(output)),
-        (None, None) => {
-            return Err(Failure::new(Exit::InvalidArguments, "neither --tag nor --output is given"));
-        }
-    };
-    let outputs = output.as_ref().and_then(Output::path).map(Path::to_owned);
-    let own = [images.clone()].into_iter().chain(outputs).filter_map(|path| path.canonicalize().ok());
-    Ok(Target { own: own.collect(), images, layout: Layout::open(dir), name, output })
-}
-
-/// The name of the image that is built.
-fn name(tag: &str) -> Result<Reference, Failure> {
-    let reference: Reference = tag.parse().map_err(|error| {
-        Failure::caused(Exit::InvalidArguments, format!("'{tag}' is no image name"), &error)
-    })?;
-    if reference.digest().is_some() {
-        let message = format!("'{tag}' names a digest, which a new image cannot be given");
-        return Err(Failure::new(Exit::InvalidArguments, message).hint("use a tag, as in web:1.0"));
-    }
-    Ok(reference)
 }
 
 /// A folder that is no image is never written into, and one that cannot be written fails before the build.
@@ -507,7 +475,7 @@ fn in_sandbox(
 
 /// What the sandbox has for standard output: not this program's own, when an archive goes there.
 fn stdout(target: &Target) -> Result<Stdio, Failure> {
-    match Output::stream(target.output.as_ref()) {
+    match Output::stream(target.outputs.last()) {
         Stream::Out => Ok(Stdio::inherit()),
         Stream::Err => std::io::stderr().as_fd().try_clone_to_owned().map(Stdio::from).map_err(|error| {
             Failure::caused(Exit::Other, "cannot pass standard error on to the sandbox", &error)
@@ -554,7 +522,7 @@ fn spec(
         arch: config.architecture().to_owned(),
         variant: config.variant().unwrap_or_default().to_owned(),
         distro,
-        exec_env: EXEC_ENV.to_owned(),
+        exec_env: args.exec_env.clone(),
         variables: variables(kit, places),
         is_image: kit.build_image.is_some(),
         compression: args.compression.map(|compression| compression.to_string()),

@@ -1,8 +1,9 @@
 //! What earlier builds of an app left for this one: a cache and the previous image.
 
-use crate::args;
+use crate::args::{self, CachePlace};
 use crate::cache::of_image;
 use crate::images;
+use crate::output::Output;
 use crate::places::Places;
 use crate::report;
 use std::error::Error;
@@ -61,6 +62,8 @@ pub(crate) struct Finder<'a> {
     pub(crate) name: Option<&'a Reference>,
     /// Where it is made, and an earlier one may be.
     pub(crate) layout: &'a Layout,
+    /// Where it is published, if it is not kept.
+    pub(crate) published: Option<&'a Output>,
     /// Where SBOM files of the previous image go.
     pub(crate) layers_dir: &'a Path,
 }
@@ -126,8 +129,12 @@ impl<'a> Finder<'a> {
                     .hint("a cache image is in a registry, or in a folder as oci:DIR")),
             };
         }
-        if let Some(dir) = &args.cache {
-            return Ok(Some(Place::Folder(self.places.current.join(dir))));
+        match &args.cache {
+            Some(CachePlace::Folder(dir)) => return Ok(Some(Place::Folder(self.places.current.join(dir)))),
+            Some(CachePlace::Volume(name)) => {
+                return Ok(Some(Place::Shelf(Shelf::new(self.places.caches()), name.clone())));
+            }
+            Some(CachePlace::Image(_) | CachePlace::Usual) | None => {}
         }
         Ok(Some(Place::Shelf(Shelf::new(self.places.caches()), self.app()?)))
     }
@@ -149,6 +156,12 @@ impl<'a> Finder<'a> {
         if let Some(text) = &self.args.cache.previous_image {
             let (store, _) = images::open(text, self.surroundings, None, images::Names::Anywhere)?;
             return Ok(Some((text.clone(), store)));
+        }
+        if let (Some(published), Some(name)) = (self.published, self.name) {
+            let opened = published.open(self.surroundings);
+            let what = format!("cannot read the previous image {name}");
+            let opened = opened.map_err(|error| images::failure(Exit::Export, &what, &error))?;
+            return Ok(opened.map(|store| (name.to_string(), store)));
         }
         if self.layout.dir().symlink_metadata().is_err() {
             return Ok(None);

@@ -9,6 +9,7 @@ mod args;
 mod artifact;
 mod attach;
 mod base;
+mod beside;
 mod build;
 mod builder;
 mod cache;
@@ -32,6 +33,7 @@ mod seen;
 mod selection;
 mod show;
 mod source;
+mod target;
 mod text;
 mod trace;
 mod transfer;
@@ -47,7 +49,7 @@ fn main() -> ExitCode {
     let args = args::Args::parse();
     let places = places::Places::from_environment();
     let outcome = match args.command {
-        args::Command::Build(build) => build::run(&build, &places),
+        args::Command::Build(build) => build::run(*build, &places),
         args::Command::Builder(args::BuilderCommand::Create(create)) => builder::create(&create, &places),
         args::Command::Builder(args::BuilderCommand::Prune(prune)) => builder::prune(&prune, &places),
         args::Command::Buildpack(args::BuildpackCommand::Package(package)) => {

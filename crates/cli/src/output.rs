@@ -11,7 +11,7 @@ use strata_oci::{Encoded, Reference};
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
 use strata_store::source::{Source, Surroundings};
-use strata_store::{Layout, Medium, Transfer, Tree};
+use strata_store::{Layout, Medium, Store, StoreError, Transfer, Tree};
 
 /// The image that was built.
 pub(crate) struct Finished<'a> {
@@ -28,6 +28,13 @@ pub(crate) struct Finished<'a> {
 pub(crate) enum Output {
     /// A folder with an OCI layout.
     Layout(PathBuf),
+    /// Kept by Strata under another name.
+    Kept {
+        /// Its folder.
+        dir: PathBuf,
+        /// The name.
+        name: Reference,
+    },
     /// An archive in a file, or on standard output.
     Archive(Source),
     /// A registry, a daemon, or a tag of a layout that may have other images.
@@ -58,6 +65,11 @@ impl Output {
         }))
     }
 
+    /// A registry, by the name of the image.
+    pub(crate) fn registry(name: &str) -> Result<Self, Failure> {
+        Self::place(&format!("registry:{name}"), false)
+    }
+
     fn place(written: &str, has_format: bool) -> Result<Self, Failure> {
         let what = format!("cannot write the image to '{written}'");
         if has_format {
@@ -75,7 +87,7 @@ impl Output {
     /// The folder or the file; none for standard output and what is no file.
     pub(crate) fn path(&self) -> Option<&Path> {
         let path = match self {
-            Self::Layout(path) => path,
+            Self::Layout(path) | Self::Kept { dir: path, .. } => path,
             Self::Archive(Source::OciArchive { file, .. } | Source::DockerArchive { file, .. }) => file,
             Self::Place { source: Source::Layout { dir, .. }, .. } => dir,
             Self::Archive(_) | Self::Place { .. } => return None,
@@ -94,11 +106,14 @@ impl Output {
         if let Self::Place { written, .. } = self {
             return Some(written.clone());
         }
+        if let Self::Kept { name, .. } = self {
+            return Some(name.to_string());
+        }
         let path = self.path()?.display().to_string();
         Some(match self {
             Self::Archive(Source::DockerArchive { .. }) => format!("docker-archive:{path}"),
             Self::Archive(_) => format!("oci-archive:{path}"),
-            Self::Layout(_) | Self::Place { .. } => format!("oci:{path}"),
+            Self::Layout(_) | Self::Kept { .. } | Self::Place { .. } => format!("oci:{path}"),
         })
     }
 
@@ -106,7 +121,29 @@ impl Output {
     pub(crate) fn reference(&self) -> Option<Reference> {
         match self {
             Self::Archive(source) | Self::Place { source, .. } => source.name(),
+            Self::Kept { name, .. } => Some(name.clone()),
             Self::Layout(_) => None,
+        }
+    }
+
+    /// The name that Strata keeps it under.
+    pub(crate) fn kept_as(&self) -> Option<&Reference> {
+        match self {
+            Self::Kept { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Whether it is in a registry.
+    pub(crate) fn is_registry(&self) -> bool {
+        matches!(self, Self::Place { source: Source::Registry(_), .. })
+    }
+
+    /// Opens the place, if it is one that an image can be read from as well.
+    pub(crate) fn open(&self, surroundings: &Surroundings<'_>) -> Result<Option<Box<dyn Store>>, StoreError> {
+        match self {
+            Self::Place { source, .. } => source.open(surroundings, None).map(Some),
+            _ => Ok(None),
         }
     }
 
@@ -115,7 +152,9 @@ impl Output {
         match (self, self.path()) {
             (Self::Archive(_), None) => check_pipe(),
             (Self::Archive(_), Some(file)) => check_file(file),
-            (Self::Layout(_) | Self::Place { .. }, Some(dir)) => crate::build::check_writable(dir),
+            (Self::Layout(_) | Self::Kept { .. } | Self::Place { .. }, Some(dir)) => {
+                crate::build::check_writable(dir)
+            }
             (Self::Place { source, written }, None) => {
                 let target = source.create(surroundings, None);
                 let checked = target.and_then(|target| match target.store().medium() {
@@ -126,7 +165,7 @@ impl Output {
                 let what = format!("cannot write the image to '{written}'");
                 checked.map_err(|error| failure(Exit::Export, &what, &error))
             }
-            (Self::Layout(_), None) => Ok(()),
+            (Self::Layout(_) | Self::Kept { .. }, None) => Ok(()),
         }
     }
 
@@ -135,28 +174,37 @@ impl Output {
         match self {
             // Like a layout without a tag.
             Self::Layout(_) => when == Beside::Always,
+            Self::Kept { .. } => when != Beside::Never,
             Self::Archive(source) | Self::Place { source, .. } => takes(source, when),
         }
     }
 
-    /// Writes it, and shows how that goes on.
+    /// Writes it, and shows how that goes on. What a registry was sent before, it is not sent again; the registry that has it
+    /// now comes back.
     pub(crate) fn write(
         &self,
         image: &Finished<'_>,
         name: Option<&Reference>,
+        written: &[Box<dyn Store>],
         surroundings: &Surroundings<'_>,
         show: &Show,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Box<dyn Store>>, Failure> {
         let target = match self {
             Self::Layout(dir) => Source::Layout { dir: dir.clone(), tag: None }.create(surroundings, None),
+            Self::Kept { dir, name } => {
+                let tag = name.tag().map(str::to_owned);
+                Source::Layout { dir: dir.clone(), tag }.create(surroundings, None)
+            }
             Self::Archive(source) | Self::Place { source, .. } => source.create(surroundings, name),
         };
         let shown = self.name().unwrap_or_else(|| "standard output".to_owned());
         let written = target.and_then(|target| {
             let Finished { layout, image, beside: referrers } = *image;
+            let near = written.iter().find(|other| is_near(&***other, target.store()));
+            let from = near.map_or(layout as &dyn Store, |near| &**near);
             let beside = referrers.iter().flat_map(|tree| &tree.blobs);
             let moved = watch(show, &shown, &Load::of(image.layers.iter().chain(beside)), |progress| {
-                let transfer = Transfer::new(target.store(), layout).watched(progress);
+                let transfer = Transfer::new(target.store(), from).watched(progress);
                 transfer.image(image, &[])?;
                 transfer.referrers(referrers)
             });
@@ -165,7 +213,19 @@ impl Output {
                 Err(error) => target.give_up().and(Err(error)),
             }
         });
-        written.map_err(|error| failure(Exit::Export, "cannot write the image to the output", &error))
+        written
+            .and_then(|()| if self.is_registry() { self.open(surroundings) } else { Ok(None) })
+            .map_err(|error| failure(Exit::Export, &format!("cannot write the image to {shown}"), &error))
+    }
+}
+
+/// Whether two places are repositories of one registry, which can share blobs.
+fn is_near(one: &dyn Store, other: &dyn Store) -> bool {
+    match (one.medium(), other.medium()) {
+        (Medium::Registry(one), Medium::Registry(other)) => {
+            one.reference().registry() == other.reference().registry()
+        }
+        _ => false,
     }
 }
 

@@ -76,7 +76,7 @@ impl BuildImage {
 }
 
 /// What a builder image holds besides the files that buildpacks run in.
-pub(super) fn kit(image: BuildImage, observer: &dyn Observer) -> Result<Kit, Failure> {
+pub(super) fn kit(image: BuildImage, without_system: bool, observer: &dyn Observer) -> Result<Kit, Failure> {
     let documents = Documents { image: &image };
     let order_file: Option<OrderFile> = documents.file("cnb/order.toml", OrderFile::parse)?;
     if order_file.as_ref().is_some_and(|file| !file.order_extensions.is_empty()) {
@@ -87,7 +87,7 @@ pub(super) fn kit(image: BuildImage, observer: &dyn Observer) -> Result<Kit, Fai
         None => documents.label(labels::BUILDER_ORDER, parse_order_label)?.unwrap_or_default(),
     };
     let system = documents.file("cnb/system.toml", SystemToml::parse)?.unwrap_or_default();
-    let order: Order = add_system(&order, &system.system);
+    let order: Order = if without_system { order } else { add_system(&order, &system.system) };
     let run_image = documents.run_images()?.into_iter().next();
     Ok(Kit { order, run_image, build_image: Some(image), ..Kit::default() })
 }

@@ -7,6 +7,7 @@ mod place;
 mod script;
 mod shelf;
 
+use crate::args;
 use crate::earlier::threads;
 use crate::project::{Named, Wanted};
 use crate::seen::Seen;
@@ -47,6 +48,7 @@ pub(crate) struct Kit {
 
 /// Reads the builder and the buildpacks that are wanted. Buildpacks that are scripts are written below `scratch`.
 pub(crate) fn load(
+    args: &args::Build,
     wanted: &Wanted,
     scratch: &Path,
     surroundings: &Surroundings<'_>,
@@ -66,7 +68,7 @@ pub(crate) fn load(
         Some(builder) if is_folder(builder) => from_folder(Path::new(builder), &open, surroundings, unpacked)
             .map_err(|failure| wanted.of_builder(failure))?,
         Some(builder) => open(builder)
-            .and_then(|image| image::kit(image, observer))
+            .and_then(|image| image::kit(image, args.disable_system_buildpacks, observer))
             .map_err(|failure| wanted.of_builder(failure))?,
     };
     let mut shelf = Shelf { kit: &mut kit, surroundings, unpacked, threads: threads() };

@@ -237,12 +237,6 @@ fn is_attached_once(bench: &Bench, run: &str, buildpack: &PathBuf, built: &str) 
     std::fs::remove_dir_all(bench.path("home/.cache")).unwrap();
     assert_eq!(bench.build(&["--run-image", run], std::slice::from_ref(buildpack)).ok().digest(), built);
     assert_eq!(artifacts(), before);
-    assert_eq!(
-        bench
-            .build(&["--run-image", run, "--sbom", "never", "-t", "bare"], std::slice::from_ref(buildpack))
-            .code,
-        2
-    );
     strata(bench, &["validate", "web"]).ok().says("0 errors");
 }
 
