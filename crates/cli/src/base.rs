@@ -4,6 +4,8 @@ use crate::args;
 use crate::builder::Kit;
 use crate::images;
 use crate::seen::Seen;
+use crate::show::Show;
+use crate::transfer::{Load, Way, watch};
 use crate::user;
 use std::path::Path;
 use strata_decide::inputs::check::{registry_of, select_run_image};
@@ -14,7 +16,7 @@ use strata_spec::exit::Exit;
 use strata_spec::labels::{self, RunImage};
 use strata_spec::run;
 use strata_store::source::{Source, Surroundings};
-use strata_store::{Layout, Store, StoreError, StoredImage, scratch};
+use strata_store::{Layout, Medium, Store, StoreError, StoredImage, Transfer, scratch};
 
 /// The user of the scratch base.
 pub(crate) const SCRATCH_USER: u32 = 1000;
@@ -65,6 +67,33 @@ impl Base {
             .map_err(|problem| Failure::new(Exit::InvalidArguments, problem))?;
         base.owner = build_image.owner;
         Ok(base)
+    }
+}
+
+impl Base {
+    /// Fetches the layers that the image's folder does not have, and shows that. What is on this disk takes no time.
+    pub(crate) fn fetch(&self, layout: &Layout, show: &Show) -> Result<(), StoreError> {
+        if matches!(self.store.medium(), Medium::Layout(_)) {
+            return Ok(());
+        }
+        let mut missing = Vec::new();
+        for layer in self.stored.image.layers() {
+            if !layout.has_blob(&layer.descriptor.digest, layer.descriptor.size)? {
+                missing.push(&layer.descriptor);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let name = self.run_image.image.as_str();
+        let from = if name.is_empty() { "the run image" } else { name };
+        let way = Way { from: Some(from), to: "the image" };
+        watch(show, way, &Load::of(missing.iter().copied()), |progress| {
+            let transfer = Transfer::new(layout, &*self.store).watched(progress);
+            // Layers that are nowhere are the exporter's to tell.
+            transfer.blobs(missing.iter().copied(), |_, _| Ok(()))
+        })
+        .map(drop)
     }
 }
 

@@ -5,14 +5,15 @@ use crate::args::{self, NetworkArg, Volume};
 use crate::base::{self, Base, SCRATCH_USER};
 use crate::builder::{self, Kit};
 use crate::earlier::{self, Earlier, Finder, threads};
-use crate::images::surroundings;
+use crate::images::{self, surroundings};
 use crate::inside::{self, Said, Task};
 use crate::interrupt::Interrupt;
+use crate::kept::Log;
 use crate::output::{Finished, Output};
 use crate::places::Places;
 use crate::project::Wanted;
 use crate::seen::Seen;
-use crate::show::{Show, Stream};
+use crate::show::{Drawn, Show, Stream};
 use crate::target::Target;
 use crate::{Outcome, beside, given, launcher, report, sbom, source};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -44,7 +45,8 @@ use strata_store::{Layout, Store, StoreError, Unpacked};
 pub(crate) fn run(args: args::Build, places: &Places) -> Outcome {
     let args = &args.settled()?;
     let output = Output::of(args, places)?;
-    let show = Show::new(&args.show, Output::stream(output.as_ref()));
+    let show = Show::new(&args.show, Output::stream(output.as_ref()), Drawn::Build, places);
+    keep_log(args, places, &show);
     let interrupt = Interrupt::listen()
         .map_err(|error| Failure::caused(Exit::Other, "cannot listen for signals", &error))?;
     let outcome = build(args, places, output, &show, &interrupt);
@@ -54,10 +56,25 @@ pub(crate) fn run(args: args::Build, places: &Places) -> Outcome {
         }
         other => other,
     };
-    if let (Err(failure), true) = (&outcome, args.show.json) {
+    outcome.map_err(|failure| {
+        let log = show.end_log().map(|log| log.display().to_string());
+        let failure = Failure { log, ..failure.hinted() };
         show.event(Event::Failed(failure.clone()));
+        failure
+    })
+}
+
+/// Has all that is said written into a log, too; one that cannot be written is done without.
+fn keep_log(args: &args::Build, places: &Places, show: &Show) {
+    let app = args.app.file_name().map_or_else(|| "app".into(), |name| name.to_string_lossy());
+    let name = args.tag.first().map_or(&*app, String::as_str);
+    match Log::create(&places.logs(), places.now, name) {
+        Ok(log) => show.keep(log),
+        Err(error) => {
+            let dir = places.logs().display().to_string();
+            show.detail(format!("no log of this build is kept in {dir}: {error}"));
+        }
     }
-    outcome
 }
 
 fn build(
@@ -134,7 +151,30 @@ fn build(
     };
     built.publish(&surroundings)?;
     work_dir.close().map_err(sandbox_failure)?;
+    show.event(Event::Summary(Box::new(show.summary(next(args, &target)))));
     Ok(0)
+}
+
+/// What one may want to do with the image.
+fn next(args: &args::Build, target: &Target) -> Vec<String> {
+    let other = || target.outputs.iter().filter_map(Output::name).find(|name| !name.starts_with("docker"));
+    let image = match (target.kept(), args.tag.first()) {
+        (Some(_), Some(tag)) => {
+            let dir = args.store.layout_dir.as_ref().map(|dir| quoted(&dir.display().to_string()));
+            quoted(tag) + &dir.map_or_else(String::new, |dir| format!(" --layout-dir {dir}"))
+        }
+        _ => match other() {
+            Some(name) => quoted(&name),
+            None => return Vec::new(),
+        },
+    };
+    ["run", "trace"].map(|command| format!("strata {command} {image}")).to_vec()
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@+,=%".contains(c);
+    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// A build whose buildpacks are done.
@@ -292,7 +332,11 @@ impl Built<'_> {
             Some(tag) => (tag.to_owned(), Box::new(layout.clone().tagged(tag))),
         };
         let outputs = vec![output];
-        let outcome = export::run(&export, &outputs, self.show);
+        let fetched = base.fetch(&layout, self.show);
+        let fetched = fetched.map_err(|error| {
+            images::failure(Exit::Export, "failed to export: cannot copy the run image", &error)
+        });
+        let outcome = fetched.and_then(|()| export::run(&export, &outputs, self.show));
         if outcome.is_err() && is_new && matches!(layout.read_image(), Ok(None)) {
             // Whatever cannot be removed is an empty layout, which the next build uses.
             fs::remove_dir_all(layout.dir()).unwrap_or_default();

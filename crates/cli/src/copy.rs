@@ -2,8 +2,8 @@
 
 use crate::images::{self, Names, failure, surroundings};
 use crate::places::Places;
-use crate::show::{Show, Stream};
-use crate::transfer::{Load, watch};
+use crate::show::{Drawn, Show, Stream};
+use crate::transfer::{Load, Way, watch};
 use crate::{Outcome, args, build, output};
 use std::path::Path;
 use std::thread::available_parallelism;
@@ -17,7 +17,7 @@ use strata_store::{Store, StoreError, StoredImage, Transfer, Tree, read_referrer
 
 /// Runs the command.
 pub(crate) fn run(args: &args::Copy, places: &Places) -> Outcome {
-    let show = |stream| Show::new(&args.show, stream);
+    let show = |stream| Show::new(&args.show, stream, Drawn::Transfers, places);
     let parsed = |text: &String| {
         let what = format!("cannot copy '{}' to '{}'", args.from, args.to);
         Source::parse(text).map_err(|error| failure(Exit::InvalidArguments, &what, &error))
@@ -61,21 +61,21 @@ impl Copy<'_> {
         })?;
         let target = create(to, from, surroundings, &what)?;
         let load = load(&what_is_copied, &referrers);
-        let moved = watch(show, &args.to, &load, |progress| {
+        let moved = watch(show, Way { from: None, to: &args.to }, &load, |progress| {
             let transfer = Transfer::new(target.store(), &*store).watched(progress);
             let copied = self
                 .transfer(&transfer, &what_is_copied)
                 .and_then(|digest| transfer.referrers(&referrers).map(|()| digest));
             finish(target, copied)
         });
-        let digest = moved.outcome.map_err(|error| self.incomplete(error, &what))?;
+        let moved = moved.map_err(|error| self.incomplete(error, &what))?;
         show.event(Event::Copied {
             from: args.from.clone(),
             to: args.to.clone(),
-            digest: digest.to_string(),
+            digest: moved.outcome.to_string(),
             artifacts: referrers.len(),
             moved: moved.bytes,
-            millis: u64::try_from(moved.time.as_millis()).unwrap_or(u64::MAX),
+            millis: moved.millis,
         });
         Ok(())
     }

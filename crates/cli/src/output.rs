@@ -4,7 +4,7 @@ use crate::args::{self, Beside, OutputFormat};
 use crate::images::failure;
 use crate::places::Places;
 use crate::show::{Show, Stream};
-use crate::transfer::{Load, watch};
+use crate::transfer::{Load, Way, watch};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use strata_oci::{Encoded, Reference};
@@ -203,13 +203,14 @@ impl Output {
             let near = written.iter().find(|other| is_near(&***other, target.store()));
             let from = near.map_or(layout as &dyn Store, |near| &**near);
             let beside = referrers.iter().flat_map(|tree| &tree.blobs);
-            let moved = watch(show, &shown, &Load::of(image.layers.iter().chain(beside)), |progress| {
+            let load = Load::of(image.layers.iter().chain(beside));
+            let moved = watch(show, Way { from: None, to: &shown }, &load, |progress| {
                 let transfer = Transfer::new(target.store(), from).watched(progress);
                 transfer.image(image, &[])?;
                 transfer.referrers(referrers)
             });
-            match moved.outcome {
-                Ok(()) => target.finish(),
+            match moved {
+                Ok(_) => target.finish(),
                 Err(error) => target.give_up().and(Err(error)),
             }
         });

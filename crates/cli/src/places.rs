@@ -15,6 +15,8 @@ pub(crate) struct Places {
     data: PathBuf,
     /// `$XDG_CACHE_HOME/strata`.
     cache: PathBuf,
+    /// `$XDG_STATE_HOME/strata`.
+    state: PathBuf,
     /// The user's home, when there is one.
     home: Option<PathBuf>,
     /// `SOURCE_DATE_EPOCH`, as written.
@@ -35,6 +37,7 @@ impl Places {
             |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
         Self {
             data: absolute("XDG_DATA_HOME").unwrap_or_else(|| below_home(".local/share")).join("strata"),
+            state: absolute("XDG_STATE_HOME").unwrap_or_else(|| below_home(".local/state")).join("strata"),
             cache: absolute("XDG_CACHE_HOME").unwrap_or_else(|| below_home(".cache")).join("strata"),
             source_date_epoch: env::var("SOURCE_DATE_EPOCH").ok().filter(|text| !text.is_empty()),
             current: env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
@@ -65,6 +68,11 @@ impl Places {
         self.cache.join("apps")
     }
 
+    /// Logs of the last builds.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.state.join("logs")
+    }
+
     /// What was found in layers of run images.
     pub(crate) fn packages(&self) -> PathBuf {
         self.cache.join("packages")
@@ -74,7 +82,7 @@ impl Places {
         self.variables.get(name).map(String::as_str)
     }
 
-    /// What buildpacks must not see of this machine: Strata's own images and caches, and where people keep secrets.
+    /// What buildpacks must not see of this machine: Strata's own images, caches and logs, and where people keep secrets.
     pub(crate) fn hidden<'a>(&self, others: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
         const SECRETS: &[&str] = &[
             ".ssh",
@@ -105,7 +113,7 @@ impl Places {
             ".bash_history",
             ".zsh_history",
         ];
-        let mut hidden = vec![self.data.clone(), self.cache.clone()];
+        let mut hidden = vec![self.data.clone(), self.cache.clone(), self.state.clone()];
         hidden.extend(others.map(Path::to_owned));
         if let Some(home) = &self.home {
             hidden.extend(SECRETS.iter().map(|name| home.join(name)));

@@ -1,31 +1,42 @@
 //! What a person or a program sees of a build.
+//!
+//! There are three ways: events as JSON, lines one after the other (`plain`), and, on a terminal, a live view (`view`).
 
 use crate::args::ShowArgs;
+use crate::kept::Log;
+use crate::places::Places;
+use crate::plain::{self, Said};
+use crate::printed;
+use crate::tally::Tally;
 use crate::text::shown_lines;
+use crate::view::{Screen, Size, View};
+use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal as _, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use strata_phases::{Event, Failure, Level, Observer};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+use strata_phases::summary::Summary;
+use strata_phases::{Event, Failure, Observer};
 use strata_spec::exit::Exit;
 
-const HEADING: Style = AnsiColor::Cyan.on_default().bold();
-const DIM: Style = Style::new().dimmed();
-const GOOD: Style = AnsiColor::Green.on_default().bold();
-const WARNING: Style = AnsiColor::Yellow.on_default().bold();
-const ERROR: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const HEADING: Style = AnsiColor::Cyan.on_default().bold();
+pub(crate) const BUSY: Style = AnsiColor::Cyan.on_default();
+pub(crate) const DIM: Style = Style::new().dimmed();
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default().bold();
+pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+pub(crate) const ERROR: Style = AnsiColor::Red.on_default().bold();
 
-const MEASURED: &str = "  {decimal_bytes} of {decimal_total_bytes}  {msg}  [{wide_bar}] {eta}";
-const UNMEASURED: &str = "  {spinner} {decimal_bytes}  {msg}  {elapsed}";
 /// Between two looks at a transfer: on a terminal, for a program, in a log.
 const DRAWN: Duration = Duration::from_millis(100);
 const TOLD: Duration = Duration::from_secs(1);
 const WRITTEN: Duration = Duration::from_secs(10);
 
+/// How much is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Detail {
+pub(crate) enum Detail {
     Quiet,
     Normal,
     Verbose,
@@ -38,193 +49,246 @@ pub(crate) enum Stream {
     Err,
 }
 
+/// What is drawn on a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drawn {
+    /// A whole build, unless more or less than usual is asked for.
+    Build,
+    /// Transfers only.
+    Transfers,
+}
+
 /// Shows events as they happen.
 pub(crate) struct Show {
-    out: Mutex<Box<dyn Write + Send>>,
-    /// Where one sees how a transfer goes on, which is no part of the result. Events of a program stay together.
-    aside: Mutex<Box<dyn Write + Send>>,
+    state: Arc<Mutex<State>>,
     json: bool,
+    started: Instant,
+}
+
+struct State {
+    out: Box<dyn Write + Send>,
+    /// Where one sees how a transfer goes on, which is no part of the result. Events of a program stay together.
+    aside: Box<dyn Write + Send>,
     detail: Detail,
-    /// A line of the terminal that is drawn again and again.
-    bar: Mutex<Option<ProgressBar>>,
+    screen: Option<Screen>,
+    /// Whether the screen shows a whole build, and nothing is written elsewhere.
+    is_live: bool,
+    view: View,
+    tally: Tally,
+    log: Option<Log>,
+    started: Instant,
 }
 
 impl Show {
-    pub(crate) fn new(args: &ShowArgs, stream: Stream) -> Self {
-        let choice = if args.no_color { ColorChoice::Never } else { ColorChoice::Auto };
+    pub(crate) fn new(args: &ShowArgs, stream: Stream, drawn: Drawn, places: &Places) -> Self {
+        if args.no_color {
+            // For what is written past this, too: the failure in the end.
+            ColorChoice::Never.write_global();
+        }
         let detail = match (args.quiet, args.verbose) {
             (true, _) => Detail::Quiet,
             (_, true) => Detail::Verbose,
             _ => Detail::Normal,
         };
-        let writer = |stream| -> Mutex<Box<dyn Write + Send>> {
-            Mutex::new(match stream {
-                Stream::Out => Box::new(AutoStream::new(std::io::stdout(), choice)),
-                Stream::Err => Box::new(AutoStream::new(std::io::stderr(), choice)),
-            })
-        };
-        let (out, aside) = (writer(stream), writer(Stream::Err));
-        Self { out, aside, json: args.json, detail, bar: Mutex::default() }
-    }
-
-    fn line(&self, least: Detail, text: &str) {
-        self.write(&self.out, least, text);
-    }
-
-    fn aside(&self, least: Detail, text: &str) {
-        self.write(&self.aside, least, text);
-    }
-
-    fn write(&self, to: &Mutex<Box<dyn Write + Send>>, least: Detail, text: &str) {
-        if self.detail < least {
-            return;
+        let is_dumb = places.variable("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        let may_draw = !args.json && !is_dumb && detail != Detail::Quiet;
+        let draws = |stream| may_draw && is_terminal(stream);
+        let is_live = drawn == Drawn::Build && detail == Detail::Normal && draws(stream);
+        let screen = if is_live { Some(stream) } else { Some(Stream::Err).filter(|aside| draws(*aside)) };
+        let started = Instant::now();
+        let state = Arc::new(Mutex::new(State {
+            out: writer(stream),
+            aside: writer(Stream::Err),
+            detail,
+            screen: screen.map(self::screen),
+            is_live,
+            view: View::default(),
+            tally: Tally::default(),
+            log: None,
+            started,
+        }));
+        if screen.is_some() {
+            let state = Arc::downgrade(&state);
+            // Detached: it ends soon after the last look.
+            thread::spawn(move || redraw(&state));
         }
-        let write = || {
-            let mut out = to.lock().unwrap_or_else(PoisonError::into_inner);
-            // Whoever reads the output may have gone; the build goes on.
-            writeln!(out, "{text}").and_then(|()| out.flush()).unwrap_or_default();
-        };
-        match &*self.bar() {
-            Some(bar) => bar.suspend(write),
-            None => write(),
-        }
+        Self { state, json: args.json, started }
     }
 
-    fn bar(&self) -> MutexGuard<'_, Option<ProgressBar>> {
-        self.bar.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Writes all that is shown from now on into a log, too.
+    pub(crate) fn keep(&self, log: Log) {
+        self.state().log = Some(log);
+    }
+
+    /// Where the log of a build is that failed. There is none when it failed before it began.
+    pub(crate) fn end_log(&self) -> Option<PathBuf> {
+        let mut state = self.state();
+        if !state.view.has_begun() {
+            // At worst it is pruned like others.
+            state.log.take().map_or(Ok(()), Log::remove).unwrap_or_default();
+        }
+        state.log.as_ref().map(|log| log.path().to_owned())
     }
 
     /// How often a transfer is to be looked at: often where it is drawn, seldom where each look is a line.
     pub(crate) fn pace(&self) -> Duration {
-        match (&*self.bar(), self.json) {
+        match (&self.state().screen, self.json) {
             (Some(_), _) => DRAWN,
             (None, true) => TOLD,
             (None, false) => WRITTEN,
         }
     }
 
-    /// Draws how far a transfer is, from now on, if there is a terminal and somebody wants to see it.
-    fn draw(&self, size: u64) {
-        if self.json || self.detail < Detail::Normal || !std::io::stderr().is_terminal() {
-            return;
-        }
-        let bar = if size == 0 { ProgressBar::new_spinner() } else { ProgressBar::new(size) };
-        let template = if size == 0 { UNMEASURED } else { MEASURED };
-        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        *self.bar() = Some(bar.with_style(style.progress_chars("=> ")));
+    /// What was done since this was made.
+    pub(crate) fn summary(&self, next: Vec<String>) -> Summary {
+        let state = self.state();
+        let log = state.log.as_ref().map(|log| log.path().display().to_string());
+        state.tally.summary(self.started.elapsed(), log, next)
     }
+}
 
-    fn progress(&self, done: u64, size: u64, rate: u64) {
-        if let Some(bar) = &*self.bar() {
-            // A daemon is sent other bytes than were read.
-            if size > 0 && bar.length() != Some(size) {
-                bar.set_length(size);
-            }
-            bar.set_position(done);
-            return bar.set_message(format!("{}/s", bytes(rate)));
-        }
-        let of = if size == 0 { String::new() } else { format!(" of {}", bytes(size)) };
-        self.aside(Detail::Normal, &format!("  {}{of}, {}/s", bytes(done), bytes(rate)));
-    }
-
-    /// Takes the line of the terminal away again.
-    pub(crate) fn end_transfer(&self) {
-        if let Some(bar) = self.bar().take() {
-            bar.finish_and_clear();
-        }
-    }
-
-    fn image(&self, names: &[String], digest: &str, size: u64, process: Option<&str>) {
-        if self.detail == Detail::Quiet {
-            return self.line(Detail::Quiet, digest);
-        }
-        self.line(Detail::Normal, &format!("{GOOD}Image{GOOD:#} {}", names.join(", ")));
-        self.line(Detail::Normal, &format!("  digest   {digest}"));
-        self.line(Detail::Normal, &format!("  size     {}", bytes(size)));
-        match process {
-            Some(kind) => self.line(Detail::Normal, &format!("  starts   {kind}")),
-            None => self.line(Detail::Normal, "  starts   nothing by default: no default process"),
-        }
+impl Drop for Show {
+    fn drop(&mut self) {
+        let mut state = self.state();
+        state.screen.iter_mut().for_each(Screen::clear);
+        state.screen = None;
+        // What is said of a log that cannot be written is said when it is.
+        state.log.iter_mut().for_each(|log| log.flush().unwrap_or_default());
     }
 }
 
 impl Observer for Show {
     fn event(&self, event: Event) {
+        let mut state = self.state();
         if self.json {
-            if let Ok(text) = serde_json::to_string(&event) {
-                self.line(Detail::Quiet, &text);
+            state.log(&event);
+            state.tally.take(&event);
+            // It comes again.
+            if !matches!(event, Event::OutputSoFar { .. })
+                && let Ok(text) = serde_json::to_string(&event)
+            {
+                writeln!(state.out, "{text}").and_then(|()| state.out.flush()).unwrap_or_default();
             }
             return;
         }
-        match event {
-            Event::PhaseStarted { phase } => {
-                let banner = match phase.as_str() {
-                    "analyze" => "ANALYZING",
-                    "detect" => "DETECTING",
-                    "restore" => "RESTORING",
-                    "build" => "BUILDING",
-                    "export" => "EXPORTING",
-                    "cache" => "CACHING",
-                    other => other,
-                };
-                self.line(Detail::Normal, &format!("{HEADING}===> {banner}{HEADING:#}"));
+        state.event(&event);
+    }
+}
+
+impl State {
+    fn event(&mut self, event: &Event) {
+        self.log(event);
+        self.tally.take(event);
+        let now = self.started.elapsed();
+        let size = self.screen.as_ref().map_or(Size::USUAL, Screen::size);
+        let mut stay = self.view.take(event, now, size.columns);
+        let said = || plain::lines(event, self.detail, size.columns);
+        if !self.is_live {
+            let is_drawn = self.screen.is_some() && matches!(event, Event::Progress { .. });
+            let mut said = if is_drawn { Vec::new() } else { said() };
+            if self.detail == Detail::Quiet && matches!(event, Event::Failed(_)) {
+                let aside = |text| Said { least: Detail::Quiet, is_aside: true, text };
+                said.extend(stay.into_iter().map(aside));
             }
-            Event::PhaseFinished { phase, millis } => {
-                self.line(Detail::Verbose, &format!("{DIM}{phase} took {}{DIM:#}", duration(millis)));
-            }
-            Event::Message { level: Level::Warn, text } => {
-                self.line(Detail::Quiet, &format!("{WARNING}Warning:{WARNING:#} {}", shown_lines(&text)));
-            }
-            Event::Message { level: Level::Info, text } => self.line(Detail::Normal, &text),
-            Event::Message { level: Level::Debug | Level::Detail, text } => {
-                self.line(Detail::Verbose, &format!("{DIM}{text}{DIM:#}"));
-            }
-            Event::Detected { buildpacks, .. } => {
-                let width = buildpacks.iter().map(|b| b.id.len()).max().unwrap_or(0);
-                for b in &buildpacks {
-                    self.line(Detail::Normal, &format!("{:width$} {}", b.id, b.version));
-                }
-            }
-            // What was changed comes as a message, too.
-            Event::BuildpackStarted { .. } | Event::NothingDetected { .. } | Event::Changed { .. } => {}
-            Event::BuildpackFinished { buildpack, millis } => {
-                self.line(Detail::Verbose, &format!("{DIM}{buildpack} took {}{DIM:#}", duration(millis)));
-            }
-            Event::Output { buildpack, line } => {
-                self.line(Detail::Normal, &format!("{DIM}[{buildpack}]{DIM:#} {line}"));
-            }
-            Event::Layer { id, diff_id, size, uncompressed_size, .. } => {
-                let sizes = format!("{} ({} unpacked)", bytes(size), bytes(uncompressed_size));
-                self.line(Detail::Normal, &format!("{id:44} {DIM}{sizes}{DIM:#}"));
-                self.line(Detail::Verbose, &format!("{DIM}  diffID {diff_id}{DIM:#}"));
-            }
-            Event::Image { names, digest, size, process } => {
-                self.image(&names, &digest, size, process.as_deref());
-            }
-            Event::TransferStarted { to, blobs, size } => {
-                let sizes = if size == 0 { String::new() } else { format!(", {}", bytes(size)) };
-                self.aside(Detail::Normal, &format!("Copying {blobs} blobs{sizes} to {to}"));
-                self.draw(size);
-            }
-            Event::Blob { digest, size, how } => {
-                self.aside(Detail::Verbose, &format!("{DIM}  {how:7} {:>9}  {digest}{DIM:#}", bytes(size)));
-            }
-            Event::Progress { done, size, rate, .. } => self.progress(done, size, rate),
-            Event::Copied { from, to, digest, artifacts, moved, millis } => {
-                if self.detail == Detail::Quiet {
-                    return self.line(Detail::Quiet, &digest);
-                }
-                self.line(Detail::Normal, &format!("{GOOD}Image{GOOD:#} {from} is now {to}"));
-                self.line(Detail::Normal, &format!("  digest   {digest}"));
-                if artifacts > 0 {
-                    self.line(Detail::Normal, &format!("  beside   {artifacts} that refer to it"));
-                }
-                let rate = bytes(rate(moved, Duration::from_millis(millis)));
-                let moved = format!("{} in {}, {rate}/s", bytes(moved), duration(millis));
-                self.line(Detail::Normal, &format!("  moved    {moved}"));
-            }
-            // The program prints the failure that it ends with, once.
-            Event::Failed(_) => {}
+            said.retain(|said| said.least <= self.detail);
+            return self.write(&said);
+        }
+        if matches!(event, Event::Message { .. } | Event::Summary(_)) {
+            stay.extend(said().into_iter().filter(|said| said.least <= self.detail).map(|said| said.text));
+        }
+        if matches!(event, Event::Summary(_)) {
+            // Nothing is going on any more.
+            self.view = View::default();
+        }
+        let is_seen_at_once =
+            !stay.is_empty() || !matches!(event, Event::Output { .. } | Event::OutputSoFar { .. });
+        if let (Some(screen), true) = (&mut self.screen, is_seen_at_once) {
+            screen.draw(&stay, self.view.frame(now, size));
+        }
+    }
+
+    fn write(&mut self, said: &[Said]) {
+        if said.is_empty() {
+            return;
+        }
+        self.screen.iter_mut().for_each(Screen::clear);
+        for Said { is_aside, text, .. } in said {
+            let to = if *is_aside { &mut self.aside } else { &mut self.out };
+            // Whoever reads the output may have gone; the build goes on.
+            writeln!(to, "{text}").and_then(|()| to.flush()).unwrap_or_default();
+        }
+    }
+
+    fn draw(&mut self) {
+        let now = self.started.elapsed();
+        if let Some(screen) = &mut self.screen {
+            let size = screen.size();
+            let frame = if self.is_live { self.view.frame(now, size) } else { self.view.transfer(now, size) };
+            screen.draw(&[], frame);
+        }
+    }
+
+    fn log(&mut self, event: &Event) {
+        let Some(log) = &mut self.log else { return };
+        if matches!(event, Event::Progress { .. }) {
+            return;
+        }
+        let time = self.started.elapsed();
+        let mut said = plain::lines(event, Detail::Verbose, Size::USUAL.columns);
+        if let Event::Failed(failure) = event {
+            said.push(Said { least: Detail::Quiet, is_aside: false, text: failure_text(failure) });
+        }
+        let written = said.iter().try_for_each(|said| log.line(time, &said.text));
+        if let Err(error) = written {
+            let path = log.path().display().to_string();
+            self.log = None;
+            let text = format!("the log {path} cannot be written: {error}");
+            self.event(&Event::Message { level: strata_phases::Level::Warn, text });
+        }
+    }
+}
+
+/// Draws again and again what is going on, as long as somebody shows it.
+fn redraw(state: &Weak<Mutex<State>>) {
+    loop {
+        thread::sleep(DRAWN);
+        let Some(state) = state.upgrade() else { return };
+        lock(&state).draw();
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_terminal(stream: Stream) -> bool {
+    match stream {
+        Stream::Out => std::io::stdout().is_terminal(),
+        Stream::Err => std::io::stderr().is_terminal(),
+    }
+}
+
+fn writer(stream: Stream) -> Box<dyn Write + Send> {
+    match stream {
+        Stream::Out => Box::new(AutoStream::auto(std::io::stdout())),
+        Stream::Err => Box::new(AutoStream::auto(std::io::stderr())),
+    }
+}
+
+fn screen(stream: Stream) -> Screen {
+    let (out, err) = (std::io::stdout(), std::io::stderr());
+    match stream {
+        Stream::Out => {
+            let has_color = AutoStream::choice(&out) != ColorChoice::Never;
+            Screen::new(Box::new(out), has_color)
+        }
+        Stream::Err => {
+            let has_color = AutoStream::choice(&err) != ColorChoice::Never;
+            Screen::new(Box::new(err), has_color)
         }
     }
 }
@@ -232,18 +296,27 @@ impl Observer for Show {
 /// Prints a failure for people, on standard error.
 pub(crate) fn failure(failure: &Failure) {
     let mut err = AutoStream::auto(std::io::stderr());
+    // There is nowhere left to complain to.
+    writeln!(err, "{}", failure_text(failure)).unwrap_or_default();
+}
+
+fn failure_text(failure: &Failure) -> String {
     // What failed is often a file of somebody else's, and causes cite it.
     let mut text = format!("{ERROR}ERROR:{ERROR:#} {}", shown_lines(&failure.message));
     for cause in &failure.causes {
         text.push_str("\n  cause: ");
-        text.push_str(&shown_lines(cause));
+        // The last words of programs, too.
+        text.push_str(&strip_str(&printed::lines(cause)).to_string());
     }
     if let Some(hint) = &failure.hint {
         text.push_str("\nHint: ");
         text.push_str(&shown_lines(hint));
     }
-    // There is nowhere left to complain to.
-    writeln!(err, "{text}").unwrap_or_default();
+    if let Some(log) = &failure.log {
+        text.push_str("\nLog: ");
+        text.push_str(&shown_lines(log));
+    }
+    text
 }
 
 /// Prints one line to standard output.
@@ -280,11 +353,14 @@ pub(crate) fn rate(count: u64, time: Duration) -> u64 {
 }
 
 /// Milliseconds for people.
-fn duration(millis: u64) -> String {
-    if millis < 1000 {
-        return format!("{millis} ms");
+pub(crate) fn duration(millis: u64) -> String {
+    let seconds = millis / 1000;
+    match seconds {
+        0 => format!("{millis} ms"),
+        1..60 => format!("{seconds}.{} s", millis % 1000 / 100),
+        60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h {:02}m", seconds / 3600, seconds / 60 % 60),
     }
-    format!("{}.{} s", millis / 1000, millis % 1000 / 100)
 }
 
 /// Bytes for people, in powers of 1000.
@@ -315,6 +391,8 @@ mod tests {
         assert_eq!(bytes(2_000_000_000), "2.0 GB");
         assert_eq!(duration(999), "999 ms");
         assert_eq!(duration(12_345), "12.3 s");
+        assert_eq!(duration(62_345), "1m 02s");
+        assert_eq!(duration(3_720_000), "1h 02m");
         assert_eq!(rate(3_000_000, Duration::from_millis(1500)), 2_000_000);
         assert_eq!(rate(u64::MAX, Duration::ZERO), u64::MAX);
     }

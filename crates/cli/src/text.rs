@@ -23,7 +23,7 @@ pub(crate) fn shown_lines(text: &str) -> String {
 }
 
 /// Whether a character is not to be seen, or changes how others are.
-fn is_hidden(c: char) -> bool {
+pub(crate) fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
@@ -199,7 +199,7 @@ fn wrapped(text: &str, width: usize) -> impl Iterator<Item = &str> {
 }
 
 /// A text without its middle, if it is wider than so many columns.
-fn cut(text: &str, width: usize) -> Cow<'_, str> {
+pub(crate) fn cut(text: &str, width: usize) -> Cow<'_, str> {
     if text.width() <= width {
         return Cow::Borrowed(text);
     }

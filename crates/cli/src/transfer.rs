@@ -7,9 +7,10 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use strata_oci::Descriptor;
+use strata_oci::{Descriptor, Image};
 use strata_phases::{Event, Observer};
-use strata_store::{Copied, Progress};
+use strata_store::unpacked::Held;
+use strata_store::{Copied, Metered, Progress, Store, StoreError, Unpacked};
 
 /// What is to be moved.
 pub(crate) struct Load {
@@ -96,21 +97,49 @@ impl Counts {
     }
 }
 
+/// Unpacks the layers of an image that are not unpacked yet, and shows that.
+pub(crate) fn hold(
+    show: &Show,
+    name: &str,
+    unpacked: &Unpacked,
+    store: &dyn Store,
+    image: &Image,
+    threads: usize,
+) -> Result<Held, StoreError> {
+    let missing = unpacked.missing(image);
+    if missing.is_empty() {
+        return unpacked.hold(store, image, threads);
+    }
+    let load = Load::of(missing.iter().map(|layer| &layer.descriptor));
+    let way = Way { from: Some(name), to: "the layers that builds run in" };
+    let held =
+        watch(show, way, &load, |progress| unpacked.hold(&Metered::new(store, progress), image, threads));
+    held.map(|moved| moved.outcome)
+}
+
 /// What came of a transfer.
 pub(crate) struct Moved<T> {
     pub(crate) outcome: T,
     pub(crate) bytes: u64,
-    pub(crate) time: Duration,
+    pub(crate) millis: u64,
+}
+
+/// Where blobs go, and where they are when they are fetched for a build.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way<'a> {
+    pub(crate) from: Option<&'a str>,
+    pub(crate) to: &'a str,
 }
 
 /// Shows a transfer while it goes on.
-pub(crate) fn watch<T>(
+pub(crate) fn watch<T, E>(
     show: &Show,
-    to: &str,
+    way: Way<'_>,
     load: &Load,
-    transfer: impl FnOnce(&Arc<dyn Progress>) -> T,
-) -> Moved<T> {
-    show.event(Event::TransferStarted { to: to.to_owned(), blobs: load.blobs, size: load.size });
+    transfer: impl FnOnce(&Arc<dyn Progress>) -> Result<T, E>,
+) -> Result<Moved<T>, E> {
+    let (from, to) = (way.from.map(str::to_owned), way.to.to_owned());
+    show.event(Event::TransferStarted { from, to, blobs: load.blobs, size: load.size });
     let (start, counts) = (Instant::now(), Arc::new(Counts::default()));
     let progress: Arc<dyn Progress> = Arc::<Counts>::clone(&counts);
     let (going, over) = sync_channel::<()>(0);
@@ -132,7 +161,9 @@ pub(crate) fn watch<T>(
         transfer(&progress)
     });
     counts.show_blobs(show);
-    show.end_transfer();
-    let bytes = counts.moved.load(Ordering::Relaxed) + counts.sent.load(Ordering::Relaxed);
-    Moved { outcome, bytes, time: start.elapsed() }
+    let outcome = outcome?;
+    let moved = counts.moved.load(Ordering::Relaxed) + counts.sent.load(Ordering::Relaxed);
+    let millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    show.event(Event::TransferFinished { moved, millis });
+    Ok(Moved { outcome, bytes: moved, millis })
 }

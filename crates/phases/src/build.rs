@@ -7,11 +7,11 @@ use crate::failure::Failure;
 use crate::files::{self, FileError};
 use crate::origins::Given;
 use crate::origins::witness::{self, Witness};
-use crate::process::{self, Ended, Invocation, Lines};
+use crate::process::{self, Ended, Invocation, Lines, Run};
 use crate::sbom;
 use crate::seal::{self, Pending, Sealing, Watch};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use strata_decide::build::merge_launch;
 use strata_decide::sbom::About;
 use strata_decide::seal::Choice;
@@ -145,7 +145,8 @@ fn buildpacks(
         }
         witness.iter_mut().for_each(|witness| witness.end(buildpack));
         let millis = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
-        observer.event(Event::BuildpackFinished { buildpack: buildpack.label(), millis });
+        let layers = layers.into_iter().map(|layer| layer.name).collect();
+        observer.event(Event::BuildpackFinished { buildpack: buildpack.label(), millis, layers });
     }
     Ok(outcome)
 }
@@ -328,6 +329,7 @@ fn run_buildpack(
         dir: around.app_dir.to_owned(),
     };
     let mut lines = Lines::default();
+    let mut looked = Instant::now();
     let mut tail = Tail::default();
     let mut on_line = |line: String| {
         tail.push(&line);
@@ -336,18 +338,33 @@ fn run_buildpack(
     let outcome = process::run(&invocation, &mut |bytes| {
         if !observer.output(bytes) {
             lines.feed(bytes, &mut on_line);
+            if let Some(line) = lines.so_far().filter(|_| looked.elapsed() > BETWEEN_LOOKS) {
+                looked = Instant::now();
+                observer.event(Event::OutputSoFar { buildpack: label.clone(), line });
+            }
         }
     });
     lines.finish(&mut on_line);
-    // Whoever cannot be started has failed, too.
-    let run = outcome
-        .map_err(|error| Failure { exit: Exit::BuildpackBuild, ..other("cannot run bin/build", &error) })?;
-    if run.ended != Ended::Code(0) {
-        let message = format!("failed to build: bin/build of buildpack {label} ended with {}", run.ended);
-        return Err(Failure { causes: tail.causes(), ..Failure::new(Exit::BuildpackBuild, message) });
+    match outcome {
+        Ok(Run { ended: Ended::Code(0), .. }) => Ok(descriptor.buildpack.sbom_formats),
+        Ok(run) => {
+            let message = format!("failed to build: bin/build of buildpack {label} ended with {}", run.ended);
+            let failure = Failure { causes: tail.causes(), ..Failure::new(Exit::BuildpackBuild, message) };
+            Err(run.ended.hint().into_iter().fold(failure.hinted(), Failure::hint))
+        }
+        // Whoever cannot be started has failed, too.
+        Err(error) => {
+            let failure = Failure { exit: Exit::BuildpackBuild, ..other("cannot run bin/build", &error) };
+            Err(match process::not_started(&invocation.program, &error) {
+                Some((cause, hint)) => Failure { causes: vec![cause], ..failure }.hint(hint),
+                None => failure.hinted(),
+            })
+        }
     }
-    Ok(descriptor.buildpack.sbom_formats)
 }
+
+/// How often a line that has not ended is looked at.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// The last thing that a buildpack said: most often the reason why it failed.
 #[derive(Default)]

@@ -223,12 +223,14 @@ fn detect_one(element: &Element, around: &Surroundings<'_>) -> Result<DetectRun,
     }
     let temp = tempfile::Builder::new().prefix("plan.").tempdir_in(around.temp_dir);
     let outcome = temp.and_then(|temp| detect_process(element, api, around, temp.path()));
-    Ok(outcome.unwrap_or_else(|error| DetectRun {
-        code: -1,
-        error: Some(
-            Failure::caused(Exit::Detect, format!("cannot run bin/detect of {label}"), &error).chain(),
-        ),
-        ..DetectRun::default()
+    Ok(outcome.unwrap_or_else(|error| {
+        let failure = Failure::caused(Exit::Detect, format!("cannot run bin/detect of {label}"), &error);
+        let program = around.buildpack_dir(&element.buildpack.id, &element.buildpack.version);
+        let failure = match process::not_started(&program.join("bin/detect"), &error) {
+            Some((cause, hint)) => Failure { causes: vec![format!("{cause} ({hint})")], ..failure },
+            None => failure,
+        };
+        DetectRun { code: -1, error: Some(failure.chain()), ..DetectRun::default() }
     }))
 }
 

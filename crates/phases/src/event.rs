@@ -1,5 +1,6 @@
 //! What happens during a build, as values: shown to a person, printed as JSON lines, or sent between processes.
 
+use crate::summary::Summary;
 use serde::{Deserialize, Serialize};
 use strata_spec::group::GroupElement;
 
@@ -63,6 +64,9 @@ pub enum Event {
         buildpack: String,
         /// Wall-clock time in milliseconds.
         millis: u64,
+        /// The names of the layers that it left.
+        #[serde(default)]
+        layers: Vec<String>,
     },
     /// A buildpack said something.
     Output {
@@ -70,6 +74,20 @@ pub enum Event {
         buildpack: String,
         /// One line, without its end.
         line: String,
+    },
+    /// A buildpack has not ended its line yet. It comes again, longer or drawn anew, and at last as [`Event::Output`].
+    OutputSoFar {
+        /// `id@version`.
+        buildpack: String,
+        /// What there is of the line.
+        line: String,
+    },
+    /// What a layer had in it came back from the cache.
+    Restored {
+        /// `<buildpack>:<layer>`
+        id: String,
+        /// Bytes uncompressed.
+        size: u64,
     },
     /// A buildpack changed what another one made.
     Changed {
@@ -104,6 +122,9 @@ pub enum Event {
     },
     /// Images begin to be taken to another place.
     TransferStarted {
+        /// Where they are, when they are fetched for the build.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
         /// Where they go.
         to: String,
         /// How many blobs they have.
@@ -133,6 +154,13 @@ pub enum Event {
         /// Bytes that were moved in a second, so far.
         rate: u64,
     },
+    /// Nothing more is moved; why, if it is not all, is said by what follows.
+    TransferFinished {
+        /// Bytes that were moved.
+        moved: u64,
+        /// Wall-clock time in milliseconds.
+        millis: u64,
+    },
     /// A transfer is complete.
     Copied {
         /// Where the images were.
@@ -148,6 +176,8 @@ pub enum Event {
         /// Wall-clock time in milliseconds.
         millis: u64,
     },
+    /// The build succeeded; nothing follows.
+    Summary(Box<Summary>),
     /// The build failed; nothing follows.
     Failed(crate::failure::Failure),
 }

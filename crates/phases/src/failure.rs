@@ -21,12 +21,15 @@ pub struct Failure {
     pub causes: Vec<String>,
     /// What the user can do about it.
     pub hint: Option<String>,
+    /// The file with all that was said before, if it is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
 }
 
 impl Failure {
     /// A failure without a cause below it.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), causes: Vec::new(), hint: None }
+        Self { exit, message: message.into(), causes: Vec::new(), hint: None, log: None }
     }
 
     /// A failure with the error that caused it, and what caused that.
@@ -45,6 +48,14 @@ impl Failure {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// The same with a hint if there is none, and no disk has room any more.
+    #[must_use]
+    pub fn hinted(self) -> Self {
+        const FULL: [&str; 3] = ["No space left on device", "Disk quota exceeded", "(os error 28)"];
+        let is_full = self.causes.iter().any(|cause| FULL.iter().any(|word| cause.contains(word)));
+        if self.hint.is_none() && is_full { self.hint("free some disk space, and try again") } else { self }
     }
 
     /// Message and causes in one line.

@@ -23,6 +23,7 @@ pub mod restore;
 pub mod saving;
 mod sbom;
 pub mod seal;
+pub mod summary;
 pub mod trees;
 
 pub use event::{Event, Level, Observer};

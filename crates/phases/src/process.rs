@@ -6,7 +6,8 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// A program to run. A value until it is run.
@@ -31,6 +32,23 @@ pub enum Ended {
     Signal(i32),
 }
 
+impl Ended {
+    /// What somebody can do about it.
+    pub fn hint(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Code(126) => {
+                "a program that it calls cannot be run; is it executable, and for this machine?"
+            }
+            Self::Code(127) => "a program that it calls is not there; does the builder have it?",
+            Self::Signal(9) | Self::Code(137) => {
+                "was the machine, or the build's share of it, out of memory? Give it more, or let it do less at once"
+            }
+            Self::Signal(11) | Self::Code(139) => "a program of the buildpack has crashed; tell its authors",
+            Self::Code(_) | Self::Signal(_) => return None,
+        })
+    }
+}
+
 impl std::fmt::Display for Ended {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -44,7 +62,7 @@ fn signal_name(signal: i32) -> &'static str {
     match signal {
         2 => " (SIGINT)",
         6 => " (SIGABRT)",
-        9 => " (SIGKILL; was the machine out of memory?)",
+        9 => " (SIGKILL)",
         11 => " (SIGSEGV)",
         15 => " (SIGTERM)",
         _ => "",
@@ -59,6 +77,61 @@ pub struct Run {
     /// Whether some other process still holds its output open.
     pub output_still_open: bool,
 }
+
+/// Why a program cannot be run, and what somebody can do about it; `None` when the error says it all.
+///
+/// The kernel names the program only, even if it is the interpreter in its first line that is not there.
+pub fn not_started(program: &Path, error: &io::Error) -> Option<(String, String)> {
+    // Of any error here, the first one counts.
+    let metadata = program.metadata();
+    let first_line = || {
+        let mut head = [0; 256];
+        let count = File::open(program).and_then(|mut file| file.read(&mut head)).unwrap_or_default();
+        let head = String::from_utf8_lossy(head.get(..count).unwrap_or_default()).into_owned();
+        head.split('\n').next().unwrap_or_default().to_owned()
+    };
+    let interpreter = || {
+        let line = first_line();
+        let name = line.strip_prefix("#!")?.split_ascii_whitespace().next()?.to_owned();
+        Some((name, line.ends_with('\r')))
+    };
+    let hint = |text: &str| text.to_owned();
+    match error.raw_os_error()? {
+        NOT_FOUND if metadata.is_err() => {
+            Some((hint("there is no such file"), hint("a buildpack has programs bin/detect and bin/build")))
+        }
+        NOT_FOUND => Some(match interpreter() {
+            Some((name, _)) if Path::new(&name).exists() => (
+                format!("its interpreter {name} needs what is not there"),
+                hint("is it for another machine, or another C library?"),
+            ),
+            Some((name, true)) => (
+                format!("its interpreter is '{name}' and a carriage return, which is not there"),
+                hint("write the script with line ends of Unix"),
+            ),
+            Some((name, false)) => (
+                format!("its interpreter {name} is not there"),
+                hint("use a builder image that has it, or another first line"),
+            ),
+            None => (
+                hint("the program that loads its libraries is not there"),
+                hint("link it statically, or use a builder image with its C library"),
+            ),
+        }),
+        NOT_PERMITTED if metadata.is_ok_and(|metadata| metadata.permissions().mode() & 0o111 == 0) => {
+            Some((hint("it is not executable"), format!("make it so: chmod +x {}", program.display())))
+        }
+        NOT_EXECUTABLE => Some((
+            hint("it is neither a script with an interpreter nor a program for this machine"),
+            hint("begin a script with a line as #!/usr/bin/env bash, or compile it for this machine"),
+        )),
+        _ => None,
+    }
+}
+
+const NOT_FOUND: i32 = rustix::io::Errno::NOENT.raw_os_error();
+const NOT_PERMITTED: i32 = rustix::io::Errno::ACCESS.raw_os_error();
+const NOT_EXECUTABLE: i32 = rustix::io::Errno::NOEXEC.raw_os_error();
 
 /// Runs a program; its standard output and error arrive at `on_output` in the order written.
 ///
@@ -164,6 +237,15 @@ impl Lines {
         }
     }
 
+    /// What there is of a line that has not ended: as it was drawn last, should it be drawn again and again.
+    pub fn so_far(&self) -> Option<String> {
+        let is_return = |byte: &u8| *byte == b'\r';
+        let end = self.pending.iter().rposition(|byte| !is_return(byte))?;
+        let drawn = self.pending.get(..=end).unwrap_or_default();
+        let start = drawn.iter().rposition(is_return).map_or(0, |at| at + 1);
+        Some(String::from_utf8_lossy(drawn.get(start..).unwrap_or_default()).into_owned())
+    }
+
     fn flush(&mut self, on_line: &mut dyn FnMut(String)) {
         let bytes = std::mem::take(&mut self.pending);
         let text = String::from_utf8_lossy(&bytes);
@@ -210,6 +292,29 @@ mod tests {
     }
 
     #[test]
+    fn why_a_program_cannot_be_started_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("build");
+        let run = || {
+            let invocation =
+                Invocation { program: program.clone(), args: Vec::new(), env: Vec::new(), dir: "/".into() };
+            let error = super::run(&invocation, &mut |_| {}).unwrap_err();
+            not_started(&program, &error).map(|(cause, _)| cause).unwrap_or_default()
+        };
+        assert_eq!(run(), "there is no such file");
+        for (text, mode, expected) in [
+            ("#!/bin/sh\n", 0o644, "it is not executable"),
+            ("#!/no/such -x\n", 0o755, "its interpreter /no/such is not there"),
+            ("#!/no/such\r\n", 0o755, "a carriage return"),
+            ("\u{7f}ELF but not really", 0o755, "neither a script"),
+        ] {
+            std::fs::write(&program, text).unwrap();
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert!(run().contains(expected), "{text}: {}", run());
+        }
+    }
+
+    #[test]
     fn a_signal_is_told_from_a_status() {
         assert_eq!(shell("kill -9 $$").0.ended, Ended::Signal(9));
     }
@@ -222,6 +327,12 @@ mod tests {
         lines.feed(b"c\n\nd", &mut |line| seen.push(line));
         lines.finish(&mut |line| seen.push(line));
         assert_eq!(seen, ["a", "bc", "", "d"]);
+        for (said, so_far) in
+            [("", None), ("ab", Some("ab")), ("\r10%\r", Some("10%")), ("50%", Some("50%")), ("\n", None)]
+        {
+            lines.feed(said.as_bytes(), &mut |_| {});
+            assert_eq!(lines.so_far().as_deref(), so_far);
+        }
         let mut count = 0;
         lines.feed(&vec![b'x'; 200 * 1024], &mut |_| count += 1);
         assert_eq!(count, 3);

@@ -247,7 +247,11 @@ fn contents(
                 continue;
             }
             match restore_one(cache, &job.sha, input.trees.layers.real, &job.tail, Limits::Layer)? {
-                Ok(restored) => remember(input, job, restored, index),
+                Ok(restored) => {
+                    let size = restored.skeleton.size;
+                    observer.event(Event::Restored { id: job.id.clone(), size });
+                    remember(input, job, restored, index);
+                }
                 Err(reason) => {
                     observer.warn(format!("Skipping restore for layer {}: {reason}", job.id));
                     lost.lock().unwrap_or_else(PoisonError::into_inner).push(job.id.clone());

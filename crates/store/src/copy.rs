@@ -113,12 +113,12 @@ impl<'a> Transfer<'a> {
         Self { progress: Some(progress), ..self }
     }
 
-    /// Copies blobs, several at a time where their order does not matter.
+    /// Copies blobs, several at a time where their order does not matter. `check` is told what came of each.
     ///
     /// # Errors
     ///
     /// As of [`copy_blobs`].
-    fn blobs<'b>(
+    pub fn blobs<'b>(
         &self,
         blobs: impl IntoIterator<Item = &'b Descriptor>,
         check: impl Fn(&Descriptor, Copied) -> Result<(), StoreError> + Sync,

@@ -32,7 +32,7 @@ pub use copy::{Copied, Transfer, convert_image, copy_blobs, copy_bytes, copy_ima
 pub use embedded::Embedded;
 pub use error::StoreError;
 pub use layout::{Layout, host_architecture};
-pub use progress::Progress;
+pub use progress::{Metered, Progress};
 pub use referrers::{copy_referrers, read_referrers};
 pub use tree::Tree;
 pub use unpacked::Unpacked;

@@ -45,13 +45,14 @@ impl Write for Sending<'_> {
 }
 
 /// A place that tells what is read of its blobs, and is the same place otherwise.
-pub(crate) struct Metered<'a> {
+pub struct Metered<'a> {
     inner: &'a dyn Store,
     progress: Arc<dyn Progress>,
 }
 
 impl<'a> Metered<'a> {
-    pub(crate) fn new(inner: &'a dyn Store, progress: &Arc<dyn Progress>) -> Self {
+    /// The same place, and who is told.
+    pub fn new(inner: &'a dyn Store, progress: &Arc<dyn Progress>) -> Self {
         Self { inner, progress: Arc::clone(progress) }
     }
 }

@@ -4,10 +4,11 @@ use super::Kit;
 use super::make::{Maker, entry, lifecycle_in, target};
 use super::place::Place;
 use super::shelf::Shelf;
+use crate::args::ShowArgs;
 use crate::earlier::threads;
 use crate::images::{self, Names, failure, surroundings};
 use crate::places::Places;
-use crate::show::{print, print_err};
+use crate::show::{Drawn, Show, Stream, print, print_err};
 use crate::{Outcome, args, user};
 use std::path::Path;
 use std::time::Duration;
@@ -43,8 +44,14 @@ pub(crate) fn create(args: &args::BuilderCreate, places: &Places) -> Outcome {
     let owner = user::of_build(stored.image.config())
         .map_err(|problem| refused(format!("{}: {problem}", builder.build.image)))?;
     let mut kit = Kit::default();
-    let mut shelf =
-        Shelf { kit: &mut kit, surroundings: &surroundings, unpacked: &unpacked, threads: threads() };
+    let show = Show::new(&ShowArgs::default(), Stream::Err, Drawn::Transfers, places);
+    let mut shelf = Shelf {
+        kit: &mut kit,
+        surroundings: &surroundings,
+        unpacked: &unpacked,
+        threads: threads(),
+        show: &show,
+    };
     super::put_listed(&mut shelf, &builder.buildpacks, &args.config, base_dir)?;
     let mut maker = Maker::new(stored.image.clone(), &args.to)?;
     maker.take_base(&*store)?;
@@ -155,8 +162,14 @@ pub(crate) fn package(args: &args::BuildpackPackage, places: &Places) -> Outcome
     let listed = listed.unwrap_or_default();
     let base = if args.config.is_some() { config.parent().unwrap_or(Path::new(".")) } else { &args.path };
     let mut kit = Kit::default();
-    let mut shelf =
-        Shelf { kit: &mut kit, surroundings: &surroundings, unpacked: &unpacked, threads: threads() };
+    let show = Show::new(&ShowArgs::default(), Stream::Err, Drawn::Transfers, places);
+    let mut shelf = Shelf {
+        kit: &mut kit,
+        surroundings: &surroundings,
+        unpacked: &unpacked,
+        threads: threads(),
+        show: &show,
+    };
     let main = if listed.buildpack.uri.is_empty() { "." } else { &listed.buildpack.uri };
     let main = add(&mut shelf, main, base)?.ok_or_else(|| refused("there is no builder here".to_owned()))?;
     for dependency in &listed.dependencies {

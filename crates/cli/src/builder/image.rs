@@ -3,6 +3,8 @@
 use super::Kit;
 use crate::images;
 use crate::seen::Seen;
+use crate::show::Show;
+use crate::transfer::hold;
 use crate::user;
 use std::error::Error;
 use std::path::Path;
@@ -45,7 +47,7 @@ impl BuildImage {
         surroundings: &Surroundings<'_>,
         unpacked: &Unpacked,
         seen: &Seen,
-        observer: &dyn Observer,
+        show: &Show,
     ) -> Result<Self, Failure> {
         let (store, stored) = images::open_seen(name, surroundings, seen)?;
         let config = stored.image.config().clone();
@@ -62,14 +64,8 @@ impl BuildImage {
                 "an image to build in names its user in CNB_USER_ID and CNB_GROUP_ID; is it a run image?",
             )
         })?;
-        let missing = unpacked.missing(&stored.image).len();
-        if missing > 0 {
-            let all = stored.image.layers().len();
-            observer.info(format!("Unpacking {missing} of {all} layers of {name}"));
-        }
         let threads = available_parallelism().map_or(1, usize::from);
-        let layers = unpacked
-            .hold(&*store, &stored.image, threads.min(4))
+        let layers = hold(show, name, unpacked, &*store, &stored.image, threads.min(4))
             .map_err(|error| images::failure(Exit::Other, &what, &error))?;
         Ok(Self { name: name.to_owned(), digest: stored.manifest_digest, layers, config, owner })
     }

@@ -11,10 +11,11 @@ use crate::args;
 use crate::earlier::threads;
 use crate::project::{Named, Wanted};
 use crate::seen::Seen;
+use crate::show::Show;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use strata_decide::order::{Asked, combine};
-use strata_phases::{Failure, Observer, files};
+use strata_phases::{Failure, files};
 use strata_spec::builder::{Builder, BuildpackSource};
 use strata_spec::exit::Exit;
 use strata_spec::order::{Order, OrderElement};
@@ -54,7 +55,7 @@ pub(crate) fn load(
     surroundings: &Surroundings<'_>,
     unpacked: &Unpacked,
     seen: &Seen,
-    observer: &dyn Observer,
+    show: &Show,
 ) -> Result<Kit, Failure> {
     if !wanted.has_buildpacks() {
         let message = "there is neither a builder nor a buildpack to build with";
@@ -62,16 +63,18 @@ pub(crate) fn load(
             "name a builder with --builder, or in the app's project.toml, or buildpacks with --buildpack",
         ));
     }
-    let open = |name: &str| BuildImage::open(name, surroundings, unpacked, seen, observer);
+    let open = |name: &str| BuildImage::open(name, surroundings, unpacked, seen, show);
     let mut kit = match &wanted.builder {
         None => Kit::default(),
-        Some(builder) if is_folder(builder) => from_folder(Path::new(builder), &open, surroundings, unpacked)
-            .map_err(|failure| wanted.of_builder(failure))?,
+        Some(builder) if is_folder(builder) => {
+            from_folder(Path::new(builder), &open, surroundings, unpacked, show)
+                .map_err(|failure| wanted.of_builder(failure))?
+        }
         Some(builder) => open(builder)
-            .and_then(|image| image::kit(image, args.disable_system_buildpacks, observer))
+            .and_then(|image| image::kit(image, args.disable_system_buildpacks, show))
             .map_err(|failure| wanted.of_builder(failure))?,
     };
-    let mut shelf = Shelf { kit: &mut kit, surroundings, unpacked, threads: threads() };
+    let mut shelf = Shelf { kit: &mut kit, surroundings, unpacked, threads: threads(), show };
     let mut take = |all: &[Named]| -> Result<Vec<Asked>, Failure> {
         let asked = |named: &Named| {
             let place = match &named.buildpack {
@@ -120,6 +123,7 @@ fn from_folder(
     open: &OpenImage<'_>,
     surroundings: &Surroundings<'_>,
     unpacked: &Unpacked,
+    show: &Show,
 ) -> Result<Kit, Failure> {
     let path = if dir.is_file() { dir.to_owned() } else { dir.join("builder.toml") };
     let what = "cannot use the builder";
@@ -140,7 +144,7 @@ fn from_folder(
         sealed_layers: builder.sealed_layers,
         ..Kit::default()
     };
-    let mut shelf = Shelf { kit: &mut kit, surroundings, unpacked, threads: threads() };
+    let mut shelf = Shelf { kit: &mut kit, surroundings, unpacked, threads: threads(), show };
     put_listed(&mut shelf, &builder.buildpacks, &path, base)?;
     Ok(kit)
 }

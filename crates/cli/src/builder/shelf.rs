@@ -3,6 +3,8 @@
 use super::place::Place;
 use super::{BuildImage, Kit};
 use crate::images::{self, Names, failure};
+use crate::show::Show;
+use crate::transfer::hold;
 use std::path::{Path, PathBuf};
 use strata_phases::{Failure, files};
 use strata_spec::buildpack::{Descriptor, escape_id};
@@ -20,6 +22,7 @@ pub(super) struct Shelf<'a> {
     pub(super) surroundings: &'a Surroundings<'a>,
     pub(super) unpacked: &'a Unpacked,
     pub(super) threads: usize,
+    pub(super) show: &'a Show,
 }
 
 impl Shelf<'_> {
@@ -91,9 +94,7 @@ impl Shelf<'_> {
         let main = Package::parse(label).map_err(broken)?;
         let modules = config.label(labels::BUILDPACK_LAYERS).unwrap_or("null");
         let modules = parse_modules(modules).map_err(broken)?;
-        let held = self
-            .unpacked
-            .hold(&*store, &stored.image, self.threads)
+        let held = hold(self.show, name, self.unpacked, &*store, &stored.image, self.threads)
             .map_err(|error| failure(Exit::InvalidArguments, &what, &error))?;
         for (id, version) in modules.iter().flat_map(|(id, all)| all.keys().map(move |version| (id, version)))
         {
