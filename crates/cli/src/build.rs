@@ -30,6 +30,7 @@ use strata_layer::{Owner, Packer};
 use strata_oci::Reference;
 use strata_phases::cache::Keep;
 use strata_phases::export::{Export, Exported, Place, Trees};
+use strata_phases::fresh::Fresh;
 use strata_phases::index::Index;
 use strata_phases::origins::Origins;
 use strata_phases::{Event, Failure, Observer, export, files, saving};
@@ -219,7 +220,8 @@ impl Built<'_> {
             names: target.names(),
         };
         let origins = report::gather(&report, show)?;
-        let (exported, outputs) = self.export(&metadata, &index, &packer, &origins)?;
+        let fresh = cache.as_deref().map(Fresh::new);
+        let (exported, outputs) = self.export(&metadata, &index, (&packer, fresh.as_ref()), &origins)?;
         let remember = |metadata: &CacheMetadata| origins.records(Some(&exported.made), metadata);
         let keep = Keep {
             group: &metadata.buildpacks,
@@ -227,6 +229,7 @@ impl Built<'_> {
             index: &index,
             api: PlatformApi::NEWEST,
             packer: &packer,
+            fresh: fresh.as_ref().zip(outputs.first().map(|(_, store)| store.as_ref())),
             remember: Some(&remember),
         };
         let kept_as = target.kept().map(Reference::to_string);
@@ -293,7 +296,7 @@ impl Built<'_> {
         &self,
         metadata: &Metadata,
         index: &Index,
-        packer: &Packer,
+        (packer, fresh): (&Packer, Option<&Fresh<'_>>),
         origins: &Origins,
     ) -> Result<(Exported, Vec<saving::Output>), Failure> {
         let Self { args, work, base, source, target, .. } = *self;
@@ -322,6 +325,7 @@ impl Built<'_> {
             compression: self.args.compression,
             packer,
             cancelled: self.interrupt.flag(),
+            fresh,
             previous: self.earlier.previous(),
             may_be_sparse: false,
             own_sboms: None,

@@ -68,6 +68,22 @@ impl Packer {
         compression: Compression,
         out: &mut dyn Write,
     ) -> Result<Packed, LayerError> {
+        self.pack_with_copy(source, compression, out, None)
+    }
+
+    /// Like [`pack`](Self::pack); what is read once goes to `copy` too, as it is, until a write to it fails, of which
+    /// only `copy` itself knows. The copy of an archive that was written before may be empty.
+    ///
+    /// # Errors
+    ///
+    /// As there; those of `copy` are none.
+    pub fn pack_with_copy(
+        &self,
+        source: &Source,
+        compression: Compression,
+        out: &mut dyn Write,
+        copy: Option<&mut (dyn Write + Send)>,
+    ) -> Result<Packed, LayerError> {
         if let Source::Archive(archive) = source
             && archive.compression == compression
         {
@@ -75,9 +91,9 @@ impl Packer {
         }
         match &self.pools {
             Some(pools) if !is_smaller_than(source, SMALL) => {
-                pools.pack(|tar| write_entries_ahead(source, &pools.readers, tar), compression, out)
+                pools.pack(|tar| write_entries_ahead(source, &pools.readers, tar), compression, out, copy)
             }
-            _ => pack_here(|tar| write_entries(source, tar), compression, out),
+            _ => pack_here(|tar| write_entries(source, tar), compression, out, copy),
         }
     }
 
@@ -93,8 +109,8 @@ impl Packer {
         out: &mut dyn Write,
     ) -> Result<Packed, LayerError> {
         match &self.pools {
-            Some(pools) => pools.pack(fill, compression, out),
-            None => pack_here(fill, compression, out),
+            Some(pools) => pools.pack(fill, compression, out, None),
+            None => pack_here(fill, compression, out, None),
         }
     }
 }
@@ -150,12 +166,13 @@ fn pack_here(
     fill: impl FnOnce(&mut dyn Write) -> Result<(), LayerError>,
     compression: Compression,
     out: &mut dyn Write,
+    copy: Option<&mut (dyn Write + Send)>,
 ) -> Result<Packed, LayerError> {
     let mut codecs = Codecs::default();
     let buffers = Buffers::new(1);
     let mut blob = Blob::start(compression, out)?;
     let mut failed = None;
-    let mut chunker = Chunker::new(&buffers, compression, |mut loan: Loan| {
+    let mut chunker = Chunker::new(&buffers, compression, copy, |mut loan: Loan| {
         let done = codecs.compress(compression, &mut loan.room).and_then(|()| blob.add(&loan));
         done.map_err(|error| {
             failed = Some(error);
@@ -187,12 +204,13 @@ impl Pools {
         fill: impl FnOnce(&mut dyn Write) -> Result<(), LayerError> + Send,
         compression: Compression,
         out: &mut dyn Write,
+        copy: Option<&mut (dyn Write + Send)>,
     ) -> Result<Packed, LayerError> {
         // Bounded by the rooms that are lent.
         let (promises, promised) = unbounded();
         std::thread::scope(|scope| {
             let producer = scope.spawn(move || {
-                let mut chunker = Chunker::new(&self.buffers, compression, |loan| {
+                let mut chunker = Chunker::new(&self.buffers, compression, copy, |loan| {
                     let is_taken = promises.send(self.compressed(compression, loan)).is_ok();
                     if is_taken { Ok(()) } else { Err(LayerError::Stopped) }
                 });
@@ -228,7 +246,7 @@ impl Pools {
 type Chunk = Promise<Result<Loan, LayerError>>;
 
 /// Cuts a stream into chunks and hashes it.
-struct Chunker<'a, F> {
+struct Chunker<'a, 'c, F> {
     buffers: &'a Buffers,
     /// The chunk that has begun.
     loan: Option<Loan>,
@@ -238,13 +256,21 @@ struct Chunker<'a, F> {
     size: usize,
     hasher: Hasher,
     count: u64,
+    /// Gets the stream as well, until it fails.
+    copy: Option<&'c mut (dyn Write + Send)>,
     send: F,
 }
 
-impl<'a, F: FnMut(Loan) -> Result<(), LayerError>> Chunker<'a, F> {
-    fn new(buffers: &'a Buffers, compression: Compression, send: F) -> Self {
+impl<'a, 'c, F: FnMut(Loan) -> Result<(), LayerError>> Chunker<'a, 'c, F> {
+    fn new(
+        buffers: &'a Buffers,
+        compression: Compression,
+        copy: Option<&'c mut (dyn Write + Send)>,
+        send: F,
+    ) -> Self {
         let (window, size) = (codec::window(compression), codec::chunk_size(compression));
-        Self { buffers, loan: None, tail: Vec::new(), window, size, hasher: Hasher::new(), count: 0, send }
+        let (hasher, tail) = (Hasher::new(), Vec::new());
+        Self { buffers, loan: None, tail, window, size, hasher, count: 0, copy, send }
     }
 
     fn emit(&mut self) -> Result<(), LayerError> {
@@ -252,6 +278,9 @@ impl<'a, F: FnMut(Loan) -> Result<(), LayerError>> Chunker<'a, F> {
         let (bytes, chunk) = (&loan.room.bytes, loan.room.chunk());
         self.hasher.update(chunk);
         self.count += chunk.len() as u64;
+        if self.copy.as_mut().is_some_and(|copy| copy.write_all(chunk).is_err()) {
+            self.copy = None;
+        }
         self.tail.clear();
         self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(self.window)..]);
         (self.send)(loan)
@@ -267,7 +296,7 @@ impl<'a, F: FnMut(Loan) -> Result<(), LayerError>> Chunker<'a, F> {
     }
 }
 
-impl<F: FnMut(Loan) -> Result<(), LayerError>> Write for Chunker<'_, F> {
+impl<F: FnMut(Loan) -> Result<(), LayerError>> Write for Chunker<'_, '_, F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.is_empty() {
             return Ok(0);

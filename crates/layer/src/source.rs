@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 
 use strata_oci::Digest;
 
@@ -152,26 +152,47 @@ pub struct Skeleton {
 
 /// The skeleton of the archive of a [`Source::Dir`]. No file is read.
 pub fn skeleton(source: &Source) -> Result<Skeleton, LayerError> {
-    let mut contents = 0;
-    let mut hash = HashWriter::new(std::io::sink());
-    let mut buffered = BufWriter::with_capacity(256 * 1024, &mut hash);
-    let mut tar = TarWriter::new(&mut buffered);
-    if let Source::Dir { dir, as_path, parents, owner } = source {
-        write_parents(&mut tar, parents)?;
-        walk(dir, |relative, meta| {
-            let item = item_meta(meta);
-            if !meta.is_file() {
-                return write_item(&mut tar, dir, as_path, *owner, relative, &item);
-            }
-            contents += item.size;
-            tar.hollow_file(&join(OsStr::new(as_path), relative), item.mode & 0o7777, *owner, item.size)
-        })?;
+    let mut bones = Bones::new(source)?;
+    if let Source::Dir { dir, .. } = source {
+        walk(dir, |relative, meta| bones.add(relative, &item_meta(meta)))?;
     }
-    tar.finish()?;
-    buffered.flush().map_err(LayerError::write)?;
-    drop(buffered);
-    let (_, digest, bones) = hash.finish();
-    Ok(Skeleton { digest, size: bones + contents })
+    bones.finish()
+}
+
+/// A skeleton in the making.
+pub(crate) struct Bones<'a> {
+    source: &'a Source,
+    tar: TarWriter<BufWriter<HashWriter<std::io::Sink>>>,
+    contents: u64,
+}
+
+impl<'a> Bones<'a> {
+    /// Begins with the folders above.
+    pub(crate) fn new(source: &'a Source) -> Result<Self, LayerError> {
+        let hash = HashWriter::new(std::io::sink());
+        let mut tar = TarWriter::new(BufWriter::with_capacity(64 * 1024, hash));
+        if let Source::Dir { parents, .. } = source {
+            write_parents(&mut tar, parents)?;
+        }
+        Ok(Self { source, tar, contents: 0 })
+    }
+
+    /// Adds an entry of the tree: they come in the order of the archive.
+    pub(crate) fn add(&mut self, relative: &OsStr, item: &SliceItem) -> Result<(), LayerError> {
+        let Source::Dir { dir, as_path, owner, .. } = self.source else { return Ok(()) };
+        if FileType::from_raw_mode(item.mode) != FileType::RegularFile {
+            return write_item(&mut self.tar, dir, as_path, *owner, relative, item);
+        }
+        self.contents += item.size;
+        let name = join(OsStr::new(as_path), relative);
+        self.tar.hollow_file(&name, item.mode & 0o7777, *owner, item.size)
+    }
+
+    pub(crate) fn finish(self) -> Result<Skeleton, LayerError> {
+        let hash = self.tar.finish()?.into_inner();
+        let (_, digest, bones) = hash.map_err(|error| LayerError::write(error.into_error()))?.finish();
+        Ok(Skeleton { digest, size: bones + self.contents })
+    }
 }
 
 impl Source {
@@ -296,20 +317,20 @@ pub(crate) fn write_item<W: Write>(
     // Joining an empty path would add a slash, which follows a link.
     let path = || if relative.is_empty() { dir.to_owned() } else { dir.join(relative) };
     let mode = item.mode & 0o7777;
-    match rustix::fs::FileType::from_raw_mode(item.mode) {
-        rustix::fs::FileType::Directory => tar.dir(name, mode, owner),
-        rustix::fs::FileType::RegularFile => {
+    match FileType::from_raw_mode(item.mode) {
+        FileType::Directory => tar.dir(name, mode, owner),
+        FileType::RegularFile => {
             let mut file = open_file(&path())?;
             tar.file_from(&name, mode, owner, item.size, &mut file, path)
         }
-        rustix::fs::FileType::Symlink => {
+        FileType::Symlink => {
             let path = path();
             let target = fs::read_link(&path).map_err(LayerError::io("read the link", path))?;
             tar.symlink(name, target, mode, owner)
         }
-        rustix::fs::FileType::Fifo => tar.fifo(name, mode, owner),
-        rustix::fs::FileType::CharacterDevice => tar.char_device(name, mode, owner, item.device),
-        rustix::fs::FileType::BlockDevice => tar.block_device(name, mode, owner, item.device),
+        FileType::Fifo => tar.fifo(name, mode, owner),
+        FileType::CharacterDevice => tar.char_device(name, mode, owner, item.device),
+        FileType::BlockDevice => tar.block_device(name, mode, owner, item.device),
         // Sockets mean nothing without the process behind them.
         _ => Ok(()),
     }

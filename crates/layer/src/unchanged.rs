@@ -17,7 +17,9 @@
 //!   the tree was read. A clock that went back and has come forward again since could only deceive about a change at
 //!   the very nanosecond of the one before.
 //!
-//! The order is: fingerprint, [`Clock::pass`], read, fingerprint. If both are equal, they stand for what was read. What a
+//! The order is: fingerprint, [`Clock::pass`], read, fingerprint. If both are equal, they stand for what was read. Of a
+//! tree that one has just written oneself, it is: [`Clock::pass`] the moment of the end, fingerprint; it stands for what was
+//! written if its newest ctime is before. What a
 //! loss of power does to files does not show in any of this, so nothing is trusted that another boot of the machine
 //! has recorded ([`Clock::boot`]).
 
@@ -25,4 +27,4 @@ mod clock;
 mod fingerprint;
 
 pub use clock::{BadMoment, Clock, Moment};
-pub use fingerprint::{Fingerprint, fingerprint};
+pub use fingerprint::{Fingerprint, fingerprint, survey};

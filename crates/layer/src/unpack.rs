@@ -8,6 +8,7 @@ mod entries;
 mod examine;
 mod header;
 mod members;
+mod modes;
 mod root;
 mod walk;
 
@@ -31,6 +32,7 @@ pub use examine::examine;
 use header::{Item, Kind, MAX_ENTRY_HEADERS, split};
 use members::Budget;
 pub use members::{Member, MemberLimits, members};
+use modes::Modes;
 pub use root::remove_tree;
 use root::{Place, Root};
 pub use walk::layer_files;
@@ -142,8 +144,10 @@ pub fn unpack_and_sum(
         size: Rc::clone(&size),
     };
     let mut archive = tar::Archive::new(Budget { inner: tar, left: Rc::clone(&left) });
+    let root = Root::open(dir)?;
     let mut job = Job {
-        root: Root::open(dir)?,
+        modes: Modes::in_new(&root.fd()),
+        root,
         dir,
         options,
         stats: UnpackStats::default(),
@@ -200,6 +204,8 @@ impl<R: Read> Read for Bones<R> {
 
 /// An extraction under way.
 struct Job<'a> {
+    /// Which modes entries have from the start.
+    modes: Modes,
     root: Root,
     dir: &'a Path,
     options: &'a UnpackOptions,
@@ -257,7 +263,12 @@ impl Job<'_> {
     }
 
     fn make_dir(&mut self, item: &Item, place: &Place) -> Result<(), LayerError> {
-        match fs::mkdirat(&*place.dir, place.name(), Mode::RWXU) {
+        // Nothing is left to be done for most of them once they are filled.
+        let is_done =
+            self.options.times == Times::Now && item.mode & 0o700 == 0o700 && self.modes.keeps(item.mode);
+        let mode = if is_done { Mode::from_raw_mode(item.mode) } else { Mode::RWXU };
+        match fs::mkdirat(&*place.dir, place.name(), mode) {
+            Ok(()) if is_done => return self.chown(item, place),
             Ok(()) => {}
             Err(Errno::EXIST) => {
                 let old = self.stat(item, place)?;
@@ -282,9 +293,9 @@ impl Job<'_> {
 
     fn make_file(&mut self, item: &Item, place: &Place, data: &mut dyn Read) -> Result<(), LayerError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = self.replacing(item, place, || {
-            fs::openat(&*place.dir, place.name(), flags, Mode::RUSR | Mode::WUSR)
-        })?;
+        let is_done = self.modes.keeps(item.mode);
+        let mode = if is_done { Mode::from_raw_mode(item.mode) } else { Mode::RUSR | Mode::WUSR };
+        let fd = self.replacing(item, place, || fs::openat(&*place.dir, place.name(), flags, mode))?;
         let mut file = File::from(fd);
         let limit = self.options.max_bytes - self.stats.bytes;
         let written = copy(data, &mut file, item.size, limit, self.failed("write", item))?;
@@ -300,7 +311,10 @@ impl Job<'_> {
             fs::fchown(&file, Some(uid), Some(gid)).map_err(self.failed("change the owner of", item))?;
         }
         // After the owner, whose change takes setuid away.
-        fs::fchmod(&file, Mode::from_raw_mode(item.mode)).map_err(self.failed("change the mode of", item))?;
+        if !is_done {
+            let mode = Mode::from_raw_mode(item.mode);
+            fs::fchmod(&file, mode).map_err(self.failed("change the mode of", item))?;
+        }
         if self.options.times == Times::Now {
             return Ok(());
         }

@@ -4,13 +4,14 @@ use crate::build::{FoundLayer, find_layers};
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
 use crate::files;
+use crate::fresh::{self, Fresh};
 use crate::index::{Index, Known};
 use crate::restore::cache_metadata;
 use crate::seal::{self, Contents};
 use crate::trees::Trees;
 use std::path::Path;
 use std::time::Instant;
-use strata_layer::{LayerError, Packer, Source};
+use strata_layer::{LayerError, Packed, Packer, Source};
 use strata_oci::Digest;
 use strata_spec::PlatformApi;
 use strata_spec::bom;
@@ -22,10 +23,11 @@ use strata_spec::labels::{BuildpackLayers, LayerEntry, Sha};
 use strata_spec::origins::records::{KEY, Records};
 use strata_spec::sealed::SHARED;
 use strata_spec::values;
-use strata_store::StoreError;
 use strata_store::cache::{Cache, CacheWriter, Check, Reuse};
+use strata_store::{Store, StoreError};
 
 /// Everything that is needed to fill a cache.
+#[derive(Clone, Copy)]
 pub struct Keep<'a> {
     /// The group.
     pub group: &'a [GroupElement],
@@ -37,6 +39,8 @@ pub struct Keep<'a> {
     pub api: PlatformApi,
     /// What makes the layers.
     pub packer: &'a Packer,
+    /// Layers that were made for the image, and where that is.
+    pub fresh: Option<(&'a Fresh<'a>, &'a dyn Store)>,
     /// Says what the cache is to remember of its layers. Asked last: it may wait for the image.
     pub remember: Option<&'a dyn Fn(&CacheMetadata) -> Records>,
 }
@@ -195,6 +199,10 @@ impl Filling<'_> {
     /// Keeps a layer; `known` is what the cache had under its name. `None` when it cannot be packed.
     fn add(&mut self, id: &str, source: &Source, known: Option<&str>) -> Result<Option<Sha>, StoreError> {
         let old: Option<Digest> = known.and_then(|sha| sha.parse().ok());
+        if let Some(diff_id) = self.take_fresh(source, old) {
+            self.added(id, &diff_id, old);
+            return Ok(Some(Sha { sha: diff_id.to_string() }));
+        }
         // No buildpack runs any more.
         let sight = self.input.index.recall(source);
         // What has changed is not read twice; that it has must be certain where it would be compressed for nothing.
@@ -204,8 +212,10 @@ impl Filling<'_> {
         if let Some(old) = old.filter(|_| !is_other) {
             match self.input.index.know(source, sight.as_ref()) {
                 Ok(Known { diff_id, size }) if diff_id == old => {
-                    // What was restored from the cache was verified then; what was packed is to replace what is damaged.
-                    let is_known = sight.as_ref().is_some_and(|sight| sight.known.is_some());
+                    // What was restored from the cache was verified then; what was read is to replace what is damaged.
+                    let is_known =
+                        sight.as_ref().is_some_and(|sight| sight.known.is_some() && !sight.is_read)
+                            || self.input.index.is_verified(&old);
                     let check = if is_known { Check::Size(size) } else { Check::Contents };
                     if self.reuse(id, &old, check)? {
                         return Ok(Some(Sha { sha: old.to_string() }));
@@ -217,10 +227,8 @@ impl Filling<'_> {
         }
         match self.writer.add(source, self.input.packer) {
             Ok(packed) => {
-                self.input.index.record(sight.as_ref(), Known::of(&packed), None);
-                let verb = if old == Some(packed.diff_id) { "Reusing" } else { "Adding" };
-                self.observer.detail(format!("{verb} cache layer '{id}'"));
-                self.observer.debug(format!("Layer '{id}' SHA: {}", packed.diff_id));
+                self.input.index.record(sight.as_ref(), Known::of(&packed));
+                self.added(id, &packed.diff_id, old);
                 Ok(Some(Sha { sha: packed.diff_id.to_string() }))
             }
             Err(StoreError::CacheLayer { source, .. }) if !matches!(source, LayerError::Write { .. }) => {
@@ -229,6 +237,29 @@ impl Filling<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes a layer as it was made for the image a moment ago. Whatever is in the way, the layer can still be packed.
+    fn take_fresh(&mut self, source: &Source, old: Option<Digest>) -> Option<Digest> {
+        let (fresh, store) = self.input.fresh?;
+        let fresh::Layer { packed: Packed { diff_id, .. }, blob, draft, .. } = fresh.take(source)?;
+        let taken = match (draft, blob) {
+            (Some(draft), _) => self.writer.take_draft(draft, &diff_id),
+            (None, Some(blob)) if old != Some(diff_id) => self.writer.take_blob(&diff_id, &blob, store),
+            (None, _) => return None,
+        };
+        let is_taken = taken.unwrap_or_else(|error| {
+            let cause = crate::failure::chain(&error);
+            self.observer.debug(format!("cannot take a layer of the image for the cache: {cause}"));
+            false
+        });
+        is_taken.then_some(diff_id)
+    }
+
+    fn added(&self, id: &str, diff_id: &Digest, old: Option<Digest>) {
+        let verb = if old == Some(*diff_id) { "Reusing" } else { "Adding" };
+        self.observer.detail(format!("{verb} cache layer '{id}'"));
+        self.observer.debug(format!("Layer '{id}' SHA: {diff_id}"));
     }
 
     fn lost<T>(&self, id: &str, error: &dyn std::error::Error) -> Option<T> {

@@ -13,10 +13,10 @@
 use crate::event::Observer;
 use crate::files::{self, FileError, Links};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use strata_layer::unchanged::{Clock, Fingerprint, Moment, fingerprint};
+use strata_layer::unchanged::{Clock, Fingerprint, Moment, fingerprint, survey};
 use strata_layer::{LayerError, Packed, Skeleton, Source};
 use strata_oci::Digest;
 
@@ -35,6 +35,9 @@ struct Document {
     boot: String,
     /// By path below the layers directory.
     trees: BTreeMap<String, Entry>,
+    /// Layers of the cache of which this build has read every byte.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    verified: BTreeSet<Digest>,
 }
 
 /// A tree as it was when its diffID was learned.
@@ -77,6 +80,8 @@ pub struct Sight {
     pub known: Option<Known>,
     /// Whether the tree was known and something of it was written since. It may still make the same.
     pub is_changed: bool,
+    /// Whether this program has read it to know it.
+    pub is_read: bool,
     /// What was known of its skeleton.
     skeleton: Option<Digest>,
     tail: String,
@@ -101,6 +106,8 @@ pub struct Index {
     /// `None` where changes of files cannot be relied on to show.
     clock: Option<Clock>,
     trees: Mutex<BTreeMap<String, Entry>>,
+    /// Layers of the cache that the restorer has verified.
+    verified: Mutex<BTreeSet<Digest>>,
     /// Trees that this program has found, and knows what they make.
     seen: Mutex<BTreeMap<String, Sight>>,
 }
@@ -112,16 +119,19 @@ impl Index {
             observer.debug(format!("changes of files in {} do not show: {error}", layers_dir.display()));
             None
         });
-        let trees = match (&clock, read(layers_dir)) {
-            (Some(clock), Ok(Some(document))) if document.boot == clock.boot() => document.trees,
-            (_, Ok(_)) => BTreeMap::new(),
+        let (trees, verified) = match (&clock, read(layers_dir)) {
+            (Some(clock), Ok(Some(document))) if document.boot == clock.boot() => {
+                (document.trees, document.verified)
+            }
+            (_, Ok(_)) => Default::default(),
             (_, Err(error)) => {
                 let cause = crate::failure::chain(&error);
                 observer.debug(format!("nothing is known of unchanged trees: {cause}"));
-                BTreeMap::new()
+                Default::default()
             }
         };
-        Self { layers_dir: layers_dir.to_owned(), clock, trees: Mutex::new(trees), seen: Mutex::default() }
+        let (trees, verified) = (Mutex::new(trees), Mutex::new(verified));
+        Self { layers_dir: layers_dir.to_owned(), clock, trees, verified, seen: Mutex::default() }
     }
 
     /// Looks at a tree. `None` when it cannot be told whether it changes.
@@ -143,7 +153,7 @@ impl Index {
         });
         let known = known.map(|Entry { diff_id, size, .. }| Known { diff_id, size });
         let clock = if known.is_some() { None } else { clock.pass(fingerprint.newest).ok()? };
-        let sight = Sight { known, is_changed, skeleton, tail, frame, fingerprint, clock };
+        let sight = Sight { known, is_changed, is_read: false, skeleton, tail, frame, fingerprint, clock };
         if known.is_some() {
             self.seen().insert(sight.tail.clone(), sight.clone());
         }
@@ -175,12 +185,12 @@ impl Index {
         }
         let (diff_id, size) = strata_layer::diff_id(source)?;
         let known = Known { diff_id, size };
-        self.record(sight, known, None);
+        self.record(sight, known);
         Ok(known)
     }
 
     /// Remembers what a tree made when it was read after it was [seen](Self::look), unless it changed meanwhile.
-    pub fn record(&self, sight: Option<&Sight>, known: Known, skeleton: Option<Skeleton>) {
+    pub fn record(&self, sight: Option<&Sight>, known: Known) {
         let (Some(clock), Some(sight)) = (&self.clock, sight) else { return };
         let Some(then) = sight.clock else { return };
         let again = fingerprint(&self.layers_dir.join(&sight.tail), clock);
@@ -191,12 +201,57 @@ impl Index {
                 clock: then.to_string(),
                 diff_id: known.diff_id,
                 size: known.size,
-                skeleton: skeleton.map(|skeleton| skeleton.digest),
+                skeleton: None,
             };
             self.trees().insert(sight.tail.clone(), entry);
-            let sight = Sight { known: Some(known), is_changed: false, clock: None, ..sight.clone() };
+            let (known, is_changed, is_read) = (Some(known), false, true);
+            let sight = Sight { known, is_changed, is_read, clock: None, ..sight.clone() };
             self.seen().insert(sight.tail.clone(), sight);
         }
+    }
+
+    /// Remembers what a tree makes that was restored a moment ago: the same archive, if that looks as the one that would be
+    /// packed. It does not if the user of the build is another one by now, or for what cannot be restored as it was.
+    pub fn restored(&self, source: &Source, diff_id: Digest, skeleton: Skeleton) {
+        self.verified().insert(diff_id);
+        let Some((tail, entry)) = self.restored_entry(source, diff_id, skeleton) else { return };
+        self.trees().insert(tail, entry);
+    }
+
+    /// Forgets what an earlier restorer has verified: that was another build.
+    pub fn begin_restore(&self) {
+        self.verified().clear();
+    }
+
+    /// Whether the restorer of this build has verified this layer of the cache.
+    pub fn is_verified(&self, diff_id: &Digest) -> bool {
+        self.verified().contains(diff_id)
+    }
+
+    fn restored_entry(
+        &self,
+        source: &Source,
+        diff_id: Digest,
+        skeleton: Skeleton,
+    ) -> Option<(String, Entry)> {
+        let clock = self.clock.as_ref()?;
+        let Source::Dir { dir, .. } = source else { return None };
+        let tail = dir.strip_prefix(&self.layers_dir).ok()?.to_str()?.to_owned();
+        let frame = source.frame()?;
+        // Whatever is the matter with a tree is told when it is read.
+        let passed = clock.pass(clock.now().ok()?).ok()??;
+        let (fingerprint, found) = survey(source, clock).ok()?;
+        // What is newer was written by somebody else.
+        let is_same = found == skeleton && fingerprint.newest < passed;
+        let entry = Entry {
+            tree: fingerprint.digest,
+            frame,
+            clock: passed.to_string(),
+            diff_id,
+            size: skeleton.size,
+            skeleton: Some(skeleton.digest),
+        };
+        is_same.then_some((tail, entry))
     }
 
     /// Writes down what is known, for the phases that follow. Nothing is lost without it but time.
@@ -204,11 +259,12 @@ impl Index {
         let Some(clock) = &self.clock else { return };
         // Held until it is written: image and cache may be exported side by side.
         let trees = self.trees();
-        if trees.is_empty() {
+        let verified = self.verified().clone();
+        if trees.is_empty() && verified.is_empty() {
             return;
         }
-        let document =
-            Document { version: VERSION, boot: clock.boot().to_owned(), trees: BTreeMap::clone(&trees) };
+        let boot = clock.boot().to_owned();
+        let document = Document { version: VERSION, boot, trees: BTreeMap::clone(&trees), verified };
         if let Err(error) = write(&self.layers_dir, &document) {
             observer.debug(format!("what is known of trees is not kept: {}", crate::failure::chain(&error)));
         }
@@ -216,6 +272,10 @@ impl Index {
 
     fn trees(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
         self.trees.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn verified(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn seen(&self) -> MutexGuard<'_, BTreeMap<String, Sight>> {
@@ -279,7 +339,7 @@ mod tests {
         assert_eq!(sight.known, None);
         let packed = pack(source, Compression::None, 1, &mut std::io::sink()).unwrap();
         let known = Known::of(&packed);
-        index.record(Some(&sight), known, None);
+        index.record(Some(&sight), known);
         index.save(&Silent);
         known
     }
@@ -327,7 +387,7 @@ mod tests {
         let index = Index::open(layers.path(), &Silent);
         let sight = index.look(&source).unwrap();
         fs::write(layers.path().join("a_b/x/file"), "two").unwrap();
-        index.record(Some(&sight), Known { diff_id: Digest::of(b""), size: 1 }, None);
+        index.record(Some(&sight), Known { diff_id: Digest::of(b""), size: 1 });
         assert_eq!(index.look(&source).unwrap().known, None);
     }
 

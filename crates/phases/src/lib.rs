@@ -15,6 +15,7 @@ pub mod export;
 mod extract;
 pub mod failure;
 pub mod files;
+pub mod fresh;
 pub mod index;
 pub mod origins;
 pub mod process;

@@ -5,7 +5,7 @@ use crate::event::{Event, Observer};
 use crate::extract::{Limits, extract, sweep};
 use crate::failure::{Failure, chain};
 use crate::files::{self, FileError};
-use crate::index::{Index, Known};
+use crate::index::Index;
 use crate::origins::witness::write_lost;
 use crate::origins::{self, Required};
 use crate::sbom;
@@ -29,7 +29,7 @@ use strata_spec::origins::ReasonCode;
 use strata_spec::sealed::SHARED;
 use strata_spec::values;
 use strata_store::StoreError;
-use strata_store::cache::Cache;
+use strata_store::cache::{Cache, Spare};
 
 /// Everything that the phase needs.
 pub struct Restore<'a> {
@@ -92,6 +92,7 @@ pub fn run(input: &Restore<'_>, observer: &dyn Observer) -> Result<(), Failure> 
     }
     jobs.extend(shared(input, &cached, observer));
     let index = Index::open(input.trees.layers.real, observer);
+    index.begin_restore();
     let damaged = contents(input, &jobs, &index, observer)?;
     if input.required.is_some() {
         let sifted = sifted.iter().map(|layer| format!("{}:{}", layer.buildpack, layer.name));
@@ -238,15 +239,20 @@ fn contents(
     let Some(cache) = input.cache else { return Ok(Vec::new()) };
     let lost = Mutex::new(Vec::new());
     let next = Mutex::new(jobs.iter());
+    let count = input.threads.min(jobs.len());
+    let spare = Spare::new(input.threads - count);
     let work = || -> Result<(), Failure> {
         loop {
             let job = next.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some(job) = job else { return Ok(()) };
+            let Some(job) = job else {
+                spare.give();
+                return Ok(());
+            };
             if is_in_place(input, job, index) {
                 observer.debug(format!("Layer '{}' is in its place already", job.id));
                 continue;
             }
-            match restore_one(cache, &job.sha, input.trees.layers.real, &job.tail, Limits::Layer)? {
+            match restore_one((cache, &spare), &job.sha, input.trees.layers.real, &job.tail, Limits::Layer)? {
                 Ok(restored) => {
                     let size = restored.skeleton.size;
                     observer.event(Event::Restored { id: job.id.clone(), size });
@@ -262,7 +268,6 @@ fn contents(
         }
     };
     std::thread::scope(|scope| {
-        let count = input.threads.min(jobs.len());
         let threads: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
         threads.into_iter().try_for_each(|thread| {
             thread.join().unwrap_or_else(|_| {
@@ -280,16 +285,11 @@ fn is_in_place(input: &Restore<'_>, job: &Job, index: &Index) -> bool {
     known.is_some_and(|known| known.diff_id.to_string() == job.sha)
 }
 
-/// Remembers what a restored layer makes when it is packed again: the same archive, if that looks as one that is packed
-/// here and now. It does not if the user of the build is another one by now, or for what cannot be restored as it was.
+/// Remembers what a restored layer makes when it is packed again.
 fn remember(input: &Restore<'_>, job: &Job, restored: Restored, index: &Index) {
     // Whatever is the matter with a tree is told when it is read.
     let Ok(source) = input.trees.source(&job.tail) else { return };
-    let sight = index.look(&source);
-    if strata_layer::skeleton(&source).is_ok_and(|skeleton| skeleton == restored.skeleton) {
-        let known = Known { diff_id: restored.diff_id, size: restored.skeleton.size };
-        index.record(sight.as_ref(), known, Some(restored.skeleton));
-    }
+    index.restored(&source, restored.diff_id, restored.skeleton);
 }
 
 /// An archive that was extracted and verified.
@@ -300,7 +300,7 @@ struct Restored {
 
 /// Extracts one layer; a text says why it cannot be had.
 fn restore_one(
-    cache: &dyn Cache,
+    (cache, spare): (&dyn Cache, &Spare),
     sha: &str,
     layers_dir: &Path,
     tail: &Path,
@@ -309,7 +309,7 @@ fn restore_one(
     let Ok(diff_id) = sha.parse::<Digest>() else {
         return Ok(Err(format!("the cache names it '{sha}', which is no digest")));
     };
-    let mut tar = match cache.open_layer(&diff_id) {
+    let mut tar = match cache.open_layer_sharing(&diff_id, spare) {
         Ok(Some(tar)) => tar,
         Ok(None) => return Ok(Err(format!("the cache does not have {sha}"))),
         Err(error) => return Ok(Err(chain(&error as &StoreError))),
@@ -326,9 +326,13 @@ fn sboms(input: &Restore<'_>, cached: &CacheMetadata, observer: &dyn Observer) -
     let sha = &cached.sbom.sha;
     if let Some(cache) = input.cache.filter(|_| !sha.is_empty()) {
         observer.detail("Restoring data for SBOM from cache".into());
-        if let Err(reason) =
-            restore_one(cache, sha, input.trees.layers.real, Path::new("sbom/cache"), Limits::Documents)?
-        {
+        if let Err(reason) = restore_one(
+            (cache, &Spare::default()),
+            sha,
+            input.trees.layers.real,
+            Path::new("sbom/cache"),
+            Limits::Documents,
+        )? {
             observer.warn(format!("Skipping restore of SBOM files: {reason}"));
         }
     }

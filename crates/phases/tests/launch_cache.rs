@@ -86,6 +86,7 @@ fn sbom_files_come_from_the_launch_cache_and_else_from_the_image() {
         index: &Index::open(&layers, &Silent),
         api: PlatformApi::NEWEST,
         packer: &strata_layer::Packer::new(1),
+        fresh: None,
         remember: None,
     };
     cache::keep_launch_sbom(&keep, &cache, &Silent).unwrap();

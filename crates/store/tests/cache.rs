@@ -2,14 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use strata_layer::{Compression, Content, GeneratedEntry, Owner, Packer, Source};
-use strata_oci::{Digest, Image, Layer, media_type};
+use strata_oci::{Descriptor, Digest, Image, Layer, media_type};
 use strata_store::cache::{Cache, Check, ImageCache, METADATA, Reuse, VolumeCache};
 use strata_store::{Layout, Store};
 
@@ -305,6 +305,64 @@ fn writers_wait_for_each_other_and_readers_do_not() {
 }
 
 #[test]
+fn a_draft_becomes_a_layer_or_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = VolumeCache::open(dir.path()).unwrap();
+    let bytes = tar("a");
+    let (size, diff_id) = (bytes.len() as u64, Digest::of(&bytes));
+    let mut draft =
+        cache.draft().expect("the tests need a disk with a GiB to spare, and files without names");
+    draft.write_all(&bytes[..1000]).unwrap();
+    assert!(!draft.is_whole(size));
+    draft.write_all(&bytes[1000..]).unwrap();
+    assert!(draft.is_whole(size) && !draft.is_whole(size + 1));
+    assert_eq!(names(dir.path()), [""; 0], "it has no name yet");
+    let mut writer = cache.begin().unwrap();
+    assert!(writer.take_draft(draft, &diff_id).unwrap());
+    // Once is enough.
+    let again = cache.draft().unwrap();
+    assert!(writer.take_draft(again, &diff_id).unwrap());
+    writer.commit("{}").unwrap();
+    assert_eq!(read(&cache, &diff_id), Some(bytes));
+    assert_eq!(names(dir.path()), ["committed"]);
+    let path = dir.path().join(format!("committed/{diff_id}.tar"));
+    assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o7777, 0o644);
+    drop(cache.draft());
+    assert_eq!(names(dir.path()), ["committed"]);
+}
+
+#[test]
+fn a_cache_image_takes_the_blob_of_a_layout() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = Layout::open_or_create(dir.path().join("app")).unwrap();
+    let mut sink = app.begin_blob().unwrap();
+    let packed = Packer::new(1).pack(&layer("a"), Compression::Gzip, &mut sink).unwrap();
+    sink.commit(&packed.digest, packed.size).unwrap();
+    let blob = |kind| Descriptor::new(kind, packed.digest, packed.size);
+    let place = dir.path().join("cache");
+    let cache = image(&place);
+    let mut writer = cache.begin().unwrap();
+    // Others may not know what it is.
+    let other = blob(media_type::OCI_LAYER_ZSTD);
+    assert!(!writer.take_blob(&packed.diff_id, &other, &app).unwrap());
+    let absent = Descriptor::of(media_type::OCI_LAYER_GZIP, b"absent");
+    assert!(!writer.take_blob(&packed.diff_id, &absent, &app).unwrap());
+    for kind in [media_type::OCI_LAYER_GZIP, media_type::DOCKER_LAYER_GZIP] {
+        assert!(writer.take_blob(&packed.diff_id, &blob(kind), &app).unwrap());
+    }
+    writer.commit("{}").unwrap();
+    assert_eq!(read(&*image(&place), &packed.diff_id), Some(tar("a")));
+    let stored = Layout::open(&place).read_image().unwrap().unwrap().image;
+    assert_eq!(stored.layers().len(), 1);
+    assert_eq!(stored.layers()[0].descriptor.media_type, media_type::OCI_LAYER_GZIP);
+    // A folder has other bytes.
+    let folder = tempfile::tempdir().unwrap();
+    let cache = VolumeCache::open(folder.path()).unwrap();
+    let gzip = blob(media_type::OCI_LAYER_GZIP);
+    assert!(!cache.begin().unwrap().take_blob(&packed.diff_id, &gzip, &app).unwrap());
+}
+
+#[test]
 fn a_cache_image_is_plain_oci_and_has_each_layer_once() {
     let dir = tempfile::tempdir().unwrap();
     let ids = fill(&*image(dir.path()), &["a", "b", "a"], "{\"x\":\"<\"}");
@@ -438,6 +496,10 @@ fn on_a_full_disk(disk: &Path) {
     assert!(is_full(writer.commit("{\"n\":2}")));
     is_as_before();
     fs::remove_file(ballast).unwrap();
+    // What is written ahead takes no room that others could need, and is not an error of theirs.
+    let mut draft = cache.draft().unwrap();
+    assert!(draft.write_all(&tar("a")).is_err() && draft.write_all(&[]).is_ok());
+    assert!(!draft.is_whole(0) && !draft.is_whole(tar("a").len() as u64));
     fill(&cache, &["new"], "{\"n\":3}");
     assert_eq!(cache.metadata().unwrap().as_deref(), Some("{\"n\":3}\n"));
 }

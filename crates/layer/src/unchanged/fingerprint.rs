@@ -1,8 +1,9 @@
 //! What a file system says of a whole tree.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Statx, openat};
@@ -11,6 +12,7 @@ use strata_oci::{Digest, Hasher};
 
 use super::clock::{Clock, Moment, device, look};
 use crate::error::LayerError;
+use crate::source::{Bones, Skeleton, SliceItem, Source};
 
 /// Deeper trees are not looked at: each level has a descriptor open.
 const MAX_DEPTH: usize = 400;
@@ -33,19 +35,50 @@ pub struct Fingerprint {
 ///
 /// When an entry cannot be looked at, is on another file system, or is too deep.
 pub fn fingerprint(top: &Path, clock: &Clock) -> Result<Fingerprint, LayerError> {
-    scan(top, clock).map_err(LayerError::io("look through", top))
+    scan(top, clock, |_, _| Ok(())).map_err(LayerError::io("look through", top))
 }
 
-fn scan(top: &Path, clock: &Clock) -> io::Result<Fingerprint> {
+/// The fingerprint of the tree of a [`Source::Dir`], and the [skeleton](crate::skeleton()) of the archive that it makes, of one
+/// and the same look at it.
+///
+/// # Errors
+///
+/// As [`fingerprint`], or when it cannot be an archive.
+pub fn survey(source: &Source, clock: &Clock) -> Result<(Fingerprint, Skeleton), LayerError> {
+    let Source::Dir { dir, .. } = source else {
+        return Err(LayerError::Read { source: io::ErrorKind::NotADirectory.into() });
+    };
+    let mut bones = Bones::new(source)?;
+    let add = |path: &[u8], stat: &Statx| {
+        let item = SliceItem {
+            relative: OsString::new(),
+            mode: stat.stx_mode.into(),
+            size: stat.stx_size,
+            device: (stat.stx_rdev_major, stat.stx_rdev_minor),
+        };
+        bones.add(OsStr::from_bytes(path), &item).map_err(io::Error::other)
+    };
+    let fingerprint = scan(dir, clock, add).map_err(LayerError::io("look through", dir))?;
+    Ok((fingerprint, bones.finish()?))
+}
+
+/// Looks at every entry, in the order of an archive, and shows it with its path below the top.
+fn scan(
+    top: &Path,
+    clock: &Clock,
+    mut show: impl FnMut(&[u8], &Statx) -> io::Result<()>,
+) -> io::Result<Fingerprint> {
     let mut sum =
         Sum { clock, hasher: Hasher::new(), bytes: Vec::new(), entries: 0, newest: Moment::default() };
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let handle = openat(CWD, top, flags, Mode::empty())?;
     let stat = look(&handle, c"", AtFlags::EMPTY_PATH)?;
     sum.add(c"", &stat)?;
+    show(b"", &stat)?;
+    let mut path = Vec::new();
     let mut open = Vec::new();
     if is_dir(&stat) {
-        open.push(Level::open(&handle, c".")?);
+        open.push(Level::open(&handle, c".", 0)?);
     }
     loop {
         let depth = open.len();
@@ -57,11 +90,15 @@ fn scan(top: &Path, clock: &Clock) -> io::Result<Fingerprint> {
         };
         let stat = look(&level.dir, &name, AtFlags::empty())?;
         sum.add(&name, &stat)?;
+        path.truncate(level.path);
+        path.extend_from_slice(name.to_bytes());
+        show(&path, &stat)?;
         if is_dir(&stat) {
             if depth == MAX_DEPTH {
                 return Err(Errno::NAMETOOLONG.into());
             }
-            let inner = Level::open(&level.dir, &name)?;
+            path.push(b'/');
+            let inner = Level::open(&level.dir, &name, path.len())?;
             open.push(inner);
         }
     }
@@ -75,10 +112,12 @@ fn is_dir(stat: &Statx) -> bool {
 struct Level {
     dir: OwnedFd,
     names: std::vec::IntoIter<CString>,
+    /// How long the path of the directory is, slash included.
+    path: usize,
 }
 
 impl Level {
-    fn open(above: &OwnedFd, name: &CStr) -> io::Result<Self> {
+    fn open(above: &OwnedFd, name: &CStr, path: usize) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = openat(above, name, flags, Mode::empty())?;
         let mut names = Vec::new();
@@ -89,7 +128,7 @@ impl Level {
             }
         }
         names.sort_unstable();
-        Ok(Self { dir, names: names.into_iter() })
+        Ok(Self { dir, names: names.into_iter(), path })
     }
 }
 

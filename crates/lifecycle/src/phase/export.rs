@@ -13,6 +13,7 @@ use strata_oci::{Digest, Reference};
 use strata_phases::cache::{self, Keep};
 use strata_phases::export::{self, Export, Exported, OwnSboms, Parents, Place, Previous, Trees};
 use strata_phases::files::{self, Links};
+use strata_phases::fresh::Fresh;
 use strata_phases::index::Index;
 use strata_phases::origins::Origins;
 use strata_phases::saving::Output;
@@ -48,6 +49,8 @@ pub(super) struct Given<'a> {
     pub(super) index: &'a Index,
     /// What makes the layers.
     pub(super) packer: &'a Packer,
+    /// Where layers are kept for the cache.
+    pub(super) fresh: Option<&'a Fresh<'a>>,
 }
 
 pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
@@ -74,6 +77,9 @@ pub(super) fn export(
     let packer = Packer::new(threads());
     let project = project_metadata(context)?;
     let previous = previous(context, analyzed)?;
+    // When both are written side by side nobody knows what the image has made already.
+    let side_by_side = inputs.parallel_export && cache.is_some();
+    let fresh = cache.filter(|_| !side_by_side).map(Fresh::new);
     let given = Given {
         group,
         analyzed,
@@ -85,6 +91,7 @@ pub(super) fn export(
         trees,
         index: &index,
         packer: &packer,
+        fresh: fresh.as_ref(),
     };
     let origins = origins::gather(context, &given, cache)?;
     let launch_cache = context.images()?.launch_cache(inputs)?;
@@ -100,6 +107,7 @@ pub(super) fn export(
         index: &index,
         api: context.api,
         packer: &packer,
+        fresh: None,
         remember: origins.as_ref().map(|_| &remember as &dyn Fn(&CacheMetadata) -> Records),
     };
     let (what, of) = (&given, origins.as_ref());
@@ -110,7 +118,6 @@ pub(super) fn export(
         made.send(exported.0.made.clone()).unwrap_or_default();
         Ok(exported)
     };
-    let side_by_side = inputs.parallel_export && cache.is_some();
     let (exported, kept) = if side_by_side {
         std::thread::scope(|scope| {
             let image = scope.spawn(export_image);
@@ -122,7 +129,8 @@ pub(super) fn export(
     } else {
         let exported = export_image()?;
         keep_launch_sbom(context, &keep, launch_cache.as_ref());
-        let kept = fill(context, &keep, cache);
+        let made = fresh.as_ref().zip(exported.1.first().map(|(_, store)| store.as_ref()));
+        let kept = fill(context, &Keep { fresh: made, ..keep }, cache);
         (exported, kept)
     };
     if side_by_side {
@@ -182,7 +190,7 @@ fn export_image(
     origins: Option<&Origins>,
 ) -> Result<(Exported, Vec<Output>), Failure> {
     let Context { inputs, log, api, .. } = context;
-    let Given { group, analyzed, project, previous, trees, index, packer } = *given;
+    let Given { group, analyzed, project, previous, trees, index, packer, fresh } = *given;
     let images = context.images()?;
     let failed = |what: &str| format!("failed to export: {what}");
     let metadata = files::below(&inputs.layers_dir, "config")
@@ -192,14 +200,7 @@ fn export_image(
             Failure::new(Exit::Export, failed("read build metadata: there is no config/metadata.toml"))
                 .hint("the builder writes it; did it run on the same layers directory?")
         })?;
-    let launcher = files::read_bytes(&inputs.launcher, Links::Follow, MAX_LAUNCHER)
-        .map_err(|error| Failure::caused(Exit::Export, failed("read the launcher"), &error))?
-        .ok_or_else(|| {
-            Failure::new(
-                Exit::Export,
-                failed(&format!("there is no launcher at {}", inputs.launcher.display())),
-            )
-        })?;
+    let launcher = read_launcher(&inputs.launcher)?;
     // The very image that was analyzed, although its name may stand for another one by now.
     let run_image = analyzed.run_image.as_ref().map(|image| image.reference.as_str()).unwrap_or_default();
     if run_image.is_empty() {
@@ -245,6 +246,7 @@ fn export_image(
         compression,
         packer,
         cancelled: &AtomicBool::new(false),
+        fresh,
         previous,
         may_be_sparse: inputs.use_layout,
         own_sboms: Some(OwnSboms {
@@ -262,6 +264,13 @@ fn export_image(
         documents::write(inputs, &inputs.report, "export report", &report, Exit::Export)?;
     }
     Ok((exported, outputs))
+}
+
+fn read_launcher(path: &Path) -> Result<Vec<u8>, Failure> {
+    let found = files::read_bytes(path, Links::Follow, MAX_LAUNCHER)
+        .map_err(|error| Failure::caused(Exit::Export, "failed to export: read the launcher", &error))?;
+    let absent = || format!("failed to export: there is no launcher at {}", path.display());
+    found.ok_or_else(|| Failure::new(Exit::Export, absent()))
 }
 
 /// The layers directory, whose layers are those of the reference lifecycle.

@@ -35,6 +35,15 @@ fn second_build() -> World {
     world
 }
 
+impl World {
+    /// What the cache says a layer is.
+    fn cached_sha(&self, layer: &str) -> String {
+        let text = self.read("cache/committed/io.buildpacks.lifecycle.cache.metadata");
+        let metadata: serde_json::Value = serde_json::from_str(&text).unwrap();
+        metadata["buildpacks"][0]["layers"][layer]["sha"].as_str().unwrap().to_owned()
+    }
+}
+
 /// Runs a phase to its good end, and gives its log and how many bytes it has read.
 #[track_caller]
 fn counted(mut command: Command) -> (String, u64) {
@@ -109,7 +118,7 @@ fn what_the_first_export_has_read_is_not_read_again() {
 }
 
 #[test]
-fn a_layer_in_which_a_file_changed_is_read_once_for_the_image() {
+fn a_layer_in_which_a_file_changed_is_read_once_for_image_and_cache() {
     let world = first_build();
     export(&world);
     let before = world.diff_ids("app");
@@ -121,9 +130,27 @@ fn a_layer_in_which_a_file_changed_is_read_once_for_the_image() {
     let (log, read) = export_again(&world);
     assert!(log.contains("Adding layer 'a:both'\n"), "{log}");
     assert!(log.contains("Reusing cache layer 'a:cached'\n"), "{log}");
-    // Once for the image, once for the cache.
-    assert!((2 * LAYER..2 * LAYER + SMALL).contains(&read), "{read} bytes were read");
+    assert!(log.contains("Adding cache layer 'a:both'\n"), "{log}");
+    assert!((LAYER..LAYER + SMALL).contains(&read), "{read} bytes were read");
     assert_ne!(world.diff_ids("app"), before);
+    // The cache has the very layer, and none of the drafts.
+    let cached = world.path("cache/committed");
+    let mut digests = Vec::new();
+    for entry in fs::read_dir(&cached).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "tar") {
+            let digest = strata_oci::Digest::of(&fs::read(&path).unwrap());
+            assert_eq!(path.file_stem().unwrap().to_str(), Some(&*digest.to_string()));
+            digests.push(digest);
+        }
+    }
+    assert_eq!(digests.len(), 2);
+    assert_eq!(fs::read_dir(world.path("cache")).unwrap().count(), 1);
+    // A build that restores it has what was changed.
+    let changed = fs::read(&path).unwrap();
+    fs::remove_dir_all(world.path("layers")).unwrap();
+    world.until("restorer");
+    assert_eq!(fs::read(&path).unwrap(), changed);
 }
 
 #[test]
@@ -140,6 +167,47 @@ fn what_was_written_again_is_read_and_still_known() {
     // Once for image and cache, and the layer of the cache to see that it is good.
     assert!((LAYER..2 * LAYER + SMALL).contains(&read), "{read} bytes were read");
     assert_eq!(world.diff_ids("app"), before);
+}
+
+#[test]
+fn what_was_restored_and_made_again_is_not_read_to_be_cached() {
+    let world = world();
+    world.only(&Buildpack::new("a", BuildpackApi::V0_12).build(
+        "for layer in cached both; do
+           # The same bytes, in other files.
+           rm -rf $L/$layer; mkdir $L/$layer
+           for n in $(seq 24); do yes $layer $n | head -c 524288 > $L/$layer/$n; done
+           printf '[types]\\ncache = true\\nlaunch = true\\n' > $L/$layer.toml
+         done",
+    ));
+    world.until("exporter");
+    world.next_build();
+    world.until("builder");
+    assert!(world.path("layers/@exported/a/both.blob").exists());
+    let (log, read) = export(&world);
+    reuses_both(&log);
+    assert!(read < SMALL, "{read} bytes were read");
+}
+
+#[test]
+fn a_damaged_layer_of_the_cache_that_is_made_again_is_replaced() {
+    for sealed in ["warn", "off"] {
+        let world = world();
+        world.until("exporter");
+        let diff_id = world.cached_sha("both");
+        let path = world.path(&format!("cache/committed/{diff_id}.tar"));
+        let good = fs::read(&path).unwrap();
+        let mut bad = good.clone();
+        bad[LAYER as usize / 2] ^= 1;
+        fs::write(&path, bad).unwrap();
+        world.next_build();
+        world.until("restorer");
+        assert!(!world.path("layers/a/both").exists());
+        world.run("builder", &["-sealed-layers", sealed]).ok();
+        export(&world);
+        assert_eq!(world.cached_sha("both"), diff_id);
+        assert!(fs::read(&path).unwrap() == good, "{sealed}");
+    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Makes layers, several at a time.
 
 use super::wanted::Wanted;
-use super::{Export, failed};
+use super::{Export, failed, is_full};
 use crate::analyze::find_layer;
 use crate::failure::Failure;
+use crate::fresh::Fresh;
 use crate::index::{Known, Sight};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -12,7 +13,8 @@ use std::sync::mpsc;
 use strata_layer::{Compression, LayerError, Packed, Source};
 use strata_oci::{Descriptor, Digest, Family, Layer};
 use strata_spec::exit::Exit;
-use strata_store::{Copied, Medium, Store};
+use strata_store::cache::Draft;
+use strata_store::{BlobSink, Copied, Medium, Store};
 
 /// Layers that are made at the same time. They share the threads of the packer; what one has to wait for, a disk or a
 /// registry, does not hold up the others.
@@ -24,6 +26,15 @@ pub(super) struct Made {
     pub(super) diff_id: Digest,
     pub(super) uncompressed_size: u64,
     pub(super) is_reused: bool,
+}
+
+/// A layer that is packed and not yet kept.
+struct New {
+    sink: Box<dyn BlobSink>,
+    compression: Compression,
+    packed: Packed,
+    /// Its archive for the cache, if that is to be and it is whole.
+    draft: Option<Draft>,
 }
 
 /// A writer that fails once the phase is to stop.
@@ -129,16 +140,20 @@ impl<'a> Maker<'a> {
                 return Ok(made);
             }
         }
-        let mut sink = self.output.begin_blob().map_err(|error| failed(&what, &error))?;
-        let (compression, packed) = self.pack(source, &mut *sink, &what)?;
+        // What is known from before has been restored from the cache.
+        let is_news = sight.as_ref().is_none_or(|sight| sight.known.is_none());
+        let fresh = self.export.fresh.filter(|_| wanted.is_cached && is_news);
+        let New { sink, compression, packed, draft } = self.pack(source, &what, fresh)?;
         let known = Known::of(&packed);
-        self.export.index.record(sight.as_ref(), known, None);
+        self.export.index.record(sight.as_ref(), known);
         // What was packed again for nothing goes with the sink.
         if let Some(made) = self.take_same(id, &candidates, known)? {
+            fresh.inspect(|fresh| fresh.put(source, packed, None, draft));
             return Ok(made);
         }
         sink.commit(&packed.digest, packed.size).map_err(|error| failed(&what, &error))?;
         let descriptor = Descriptor::new(compression.media_type(self.family), packed.digest, packed.size);
+        fresh.inspect(|fresh| fresh.put(source, packed, Some(descriptor.clone()), draft));
         Ok(Made { descriptor, diff_id: known.diff_id, uncompressed_size: known.size, is_reused: false })
     }
 
@@ -162,21 +177,30 @@ impl<'a> Maker<'a> {
         }
     }
 
-    fn pack(
-        &self,
-        source: &Source,
-        sink: &mut dyn Write,
-        what: &str,
-    ) -> Result<(Compression, Packed), Failure> {
+    /// Packs a layer, and its archive for the cache along with it. That is never why the image lacks room.
+    fn pack(&self, source: &Source, what: &str, fresh: Option<&Fresh<'_>>) -> Result<New, Failure> {
+        match (self.try_pack(source, what, fresh.and_then(Fresh::draft)), self.export.fresh) {
+            (Err(failure), Some(all)) if is_full(&failure) => {
+                all.give_up();
+                self.try_pack(source, what, None)
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    fn try_pack(&self, source: &Source, what: &str, mut draft: Option<Draft>) -> Result<New, Failure> {
+        let mut sink = self.output.begin_blob().map_err(|error| failed(what, &error))?;
         let flags = [self.export.cancelled, &self.has_failed];
-        let mut out = Cancellable { out: sink, flags };
+        let mut out = Cancellable { out: &mut *sink, flags };
         // Where they are not compressed, nothing else is taken.
         let compression = match (self.output.compression(), self.export.compression) {
             (Compression::Gzip, Some(asked)) => asked,
             (best, _) => best,
         };
-        let packed = self.export.packer.pack(source, compression, &mut out);
-        Ok((compression, packed.map_err(|error: LayerError| failed(what, &error))?))
+        let copy = draft.as_mut().map(|draft| draft as &mut (dyn Write + Send));
+        let packed = self.export.packer.pack_with_copy(source, compression, &mut out, copy);
+        let packed = packed.map_err(|error: LayerError| failed(what, &error))?;
+        Ok(New { sink, compression, packed, draft })
     }
 
     /// The layer of the previous image, of which nothing is here.

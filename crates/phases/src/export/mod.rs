@@ -9,6 +9,7 @@ mod wanted;
 
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
+use crate::fresh::Fresh;
 use crate::index::Index;
 use crate::origins::Origins;
 use crate::saving::{self, Output, Saving};
@@ -77,6 +78,8 @@ pub struct Export<'a> {
     pub packer: &'a Packer,
     /// Set from outside to stop the phase.
     pub cancelled: &'a AtomicBool,
+    /// Where layers are kept for the cache that is written after the image.
+    pub fresh: Option<&'a Fresh<'a>>,
     /// What an earlier build left.
     pub previous: Previous<'a>,
     /// Whether layers of the run image may be absent, here and in the image.
@@ -177,8 +180,13 @@ fn layers(export: &Export<'_>, assembly: &mut Assembly<'_>) -> Result<LifecycleM
 
 fn failed(what: &str, error: &dyn std::error::Error) -> Failure {
     let failure = Failure::caused(Exit::Export, format!("failed to export: {what}"), error);
-    if failure.causes.iter().any(|cause| cause.contains("No space left")) {
+    if is_full(&failure) {
         return failure.hint("free some disk space; nothing of the image was kept");
     }
     failure
+}
+
+/// Whether it failed because of a full disk.
+fn is_full(failure: &Failure) -> bool {
+    failure.causes.iter().any(|cause| cause.contains("No space left"))
 }

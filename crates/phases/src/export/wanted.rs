@@ -29,6 +29,8 @@ pub(super) struct Wanted<'a> {
     pub(super) created_by: String,
     /// The diffIDs of layers of the previous image that it may be the same as.
     pub(super) known: Vec<&'a str>,
+    /// Whether the cache is to have it too.
+    pub(super) is_cached: bool,
 }
 
 /// Where the label names a layer.
@@ -92,7 +94,8 @@ impl<'a> Plan<'a> {
     fn add(&mut self, slot: Slot, id: &str, source: Source, created_by: &str, known: Option<&'a Sha>) {
         let known = known.map(|known| known.sha.as_str()).into_iter().collect();
         let (id, source, created_by) = (id.to_owned(), Some(source), created_by.to_owned());
-        self.wanted.push(Wanted { id, slot, source, recorded: None, created_by, known });
+        let (recorded, is_cached) = (None, false);
+        self.wanted.push(Wanted { id, slot, source, recorded, created_by, known, is_cached });
     }
 
     /// What the previous image's label says.
@@ -168,7 +171,8 @@ impl<'a> Plan<'a> {
         };
         let created_by = decide::layer_history(name, &buildpack.id, &buildpack.version);
         let slot = Slot::Buildpack(at, name.clone());
-        Ok(Wanted { id, slot, source, recorded, created_by, known: known.into_iter().collect() })
+        let (known, is_cached) = (known.into_iter().collect(), layer.toml.types.cache);
+        Ok(Wanted { id, slot, source, recorded, created_by, known, is_cached })
     }
 
     /// What the previous image's label says of a layer.
@@ -205,7 +209,8 @@ impl<'a> Plan<'a> {
         for (number, source) in (1..).zip(sources) {
             let created_by = decide::app_history(is_sliced.then_some(number));
             let (id, source, known) = (format!("slice-{number}"), Some(source), known.clone());
-            self.wanted.push(Wanted { id, slot: Slot::Slice, source, recorded: None, created_by, known });
+            let (slot, recorded, is_cached) = (Slot::Slice, None, false);
+            self.wanted.push(Wanted { id, slot, source, recorded, created_by, known, is_cached });
         }
         Ok(())
     }

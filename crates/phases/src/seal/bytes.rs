@@ -190,7 +190,7 @@ impl Sealing<'_> {
         let make = |mut job: Job| {
             let outcome = self.pack(&mut job, &packer, stop);
             if let (Ok((known, _)), Bytes::Tree(sight)) = (&outcome, &job.bytes) {
-                index.record(Some(sight), *known, None);
+                index.record(Some(sight), *known);
             }
             Made { policy: job.policy, tail: job.tail, source: job.source, outcome }
         };

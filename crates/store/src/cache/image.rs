@@ -6,7 +6,7 @@ use strata_layer::{Compression, LayerError, Packed, Packer, Source};
 use strata_oci::{Descriptor, Digest, Image, Layer, media_type};
 
 use super::{Cache, CacheWriter, Check, METADATA, Reuse, Verified};
-use crate::{Store, StoreError, StoredImage};
+use crate::{Copied, Medium, Store, StoreError, StoredImage};
 
 /// The date of the image and its layers, whatever the clock says: equal caches are equal images.
 const CREATED: &str = "1980-01-01T00:00:01Z";
@@ -120,6 +120,17 @@ fn is_damage(error: &StoreError) -> bool {
     )
 }
 
+/// Whether a blob need not be fetched from afar: that takes longer than to pack the layer again.
+fn is_near(from: &dyn Store, to: &dyn Store) -> bool {
+    match (from.medium(), to.medium()) {
+        (Medium::Layout(_), _) => true,
+        (Medium::Registry(from), Medium::Registry(to)) => {
+            from.reference().registry() == to.reference().registry()
+        }
+        _ => false,
+    }
+}
+
 struct Writer<'a> {
     cache: &'a ImageCache,
     layers: Vec<Layer>,
@@ -165,6 +176,27 @@ impl CacheWriter for Writer<'_> {
             self.layers.push(Layer { descriptor, diff_id: packed.diff_id, history: None });
         }
         Ok(packed)
+    }
+
+    fn take_blob(
+        &mut self,
+        diff_id: &Digest,
+        blob: &Descriptor,
+        from: &dyn Store,
+    ) -> Result<bool, StoreError> {
+        let is_alike =
+            [media_type::OCI_LAYER_GZIP, media_type::DOCKER_LAYER_GZIP].contains(&&*blob.media_type);
+        if !is_alike || !is_near(from, &*self.cache.store) {
+            return Ok(false);
+        }
+        if self.cache.store.copy_blob_from(from, blob)? == Copied::Absent {
+            return Ok(false);
+        }
+        if !self.has(diff_id) {
+            let descriptor = Descriptor::new(media_type::OCI_LAYER_GZIP, blob.digest, blob.size);
+            self.layers.push(Layer { descriptor, diff_id: *diff_id, history: None });
+        }
+        Ok(true)
     }
 
     fn commit(mut self: Box<Self>, metadata: &str) -> Result<(), StoreError> {

@@ -4,6 +4,7 @@
 //! trusted. A layer is named by its diffID and verified while it is read; one that is absent or damaged costs itself
 //! and nothing else.
 
+mod draft;
 mod image;
 mod shelf;
 mod verified;
@@ -12,11 +13,13 @@ mod volume;
 use std::io::Read;
 
 use strata_layer::{Packed, Packer, Source};
-use strata_oci::Digest;
+use strata_oci::{Descriptor, Digest};
 
-use crate::StoreError;
+use crate::{Store, StoreError};
+pub use draft::Draft;
 pub use image::ImageCache;
 pub use shelf::{Kept, Removal, Shelf};
+pub use verified::Spare;
 use verified::Verified;
 pub use volume::VolumeCache;
 
@@ -46,6 +49,21 @@ pub trait Cache: Send + Sync {
     /// kept, before the end is reached.
     fn open_layer(&self, diff_id: &Digest) -> Result<Option<Box<dyn Read + Send>>, StoreError>;
 
+    /// A file for the archive of a layer that the next generation may have, before anybody writes that; `None` where
+    /// there are no such files. Waits for nobody.
+    fn draft(&self) -> Option<Draft> {
+        None
+    }
+
+    /// As [`open_layer`](Self::open_layer); a thread for it is taken from those that are left.
+    fn open_layer_sharing(
+        &self,
+        diff_id: &Digest,
+        _spare: &Spare,
+    ) -> Result<Option<Box<dyn Read + Send>>, StoreError> {
+        self.open_layer(diff_id)
+    }
+
     /// Starts the next generation. Waits for another writer of the same cache to finish. Dropped without commit, the
     /// writer leaves the cache as it was.
     fn begin(&self) -> Result<Box<dyn CacheWriter + '_>, StoreError>;
@@ -58,6 +76,22 @@ pub trait CacheWriter: Send {
 
     /// Packs a layer. Idempotent.
     fn add(&mut self, source: &Source, packer: &Packer) -> Result<Packed, StoreError>;
+
+    /// Takes a whole archive, which is this layer; `false` when it cannot, and the layer has to be packed. Idempotent.
+    fn take_draft(&mut self, _draft: Draft, _diff_id: &Digest) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Takes the blob of a layer that is in another place, if that is what [`add`](Self::add) would make and it is
+    /// near; `false` when not. Idempotent.
+    fn take_blob(
+        &mut self,
+        _diff_id: &Digest,
+        _blob: &Descriptor,
+        _from: &dyn Store,
+    ) -> Result<bool, StoreError> {
+        Ok(false)
+    }
 
     /// Makes this generation the one that is read; `metadata` is a JSON document. On failure the last one stays.
     fn commit(self: Box<Self>, metadata: &str) -> Result<(), StoreError>;

@@ -1,6 +1,8 @@
 //! The archive of a layer, verified while it is read.
 
 use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use strata_layer::VerifyError;
@@ -11,56 +13,131 @@ const PIECE: usize = 256 * 1024;
 /// How many pieces are read ahead.
 const AHEAD: usize = 4;
 
-/// Passes an archive on and fails at its end if it is not the layer that was asked for. A thread of its own reads,
-/// decompresses and hashes ahead of whoever writes the files.
+/// Threads that may read ahead, of all layers together. Where all cores have layers of their own to do, a layer is done
+/// faster by one thread, in whose cache its bytes stay.
+#[derive(Clone, Debug, Default)]
+pub struct Spare(Arc<AtomicUsize>);
+
+impl Spare {
+    /// So many threads.
+    pub fn new(count: usize) -> Self {
+        Self(Arc::new(AtomicUsize::new(count)))
+    }
+
+    /// One more, from somebody who has nothing more to do.
+    pub fn give(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> bool {
+        let less = |count: usize| count.checked_sub(1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+}
+
+/// Passes an archive on and fails at its end if it is not the layer that was asked for. As soon as a thread can be had
+/// for it, that reads, decompresses and hashes ahead of whoever writes the files.
 pub(super) struct Verified {
-    pieces: Receiver<io::Result<Vec<u8>>>,
-    used: SyncSender<Vec<u8>>,
+    way: Way,
     piece: Vec<u8>,
     at: usize,
     /// The last piece was read, and all of them are the layer.
     is_over: bool,
 }
 
+/// An archive on its way through the hasher.
+struct Hashed {
+    inner: Box<dyn Read + Send>,
+    hasher: Hasher,
+    diff_id: Digest,
+}
+
+enum Way {
+    /// The thread that wants the bytes reads them.
+    Here { hashed: Hashed, spare: Spare },
+    /// Another thread does.
+    Ahead { pieces: Receiver<io::Result<Vec<u8>>>, used: SyncSender<Vec<u8>> },
+}
+
 impl Verified {
+    /// An archive for which there is a thread.
     pub(super) fn new(inner: impl Read + Send + 'static, diff_id: Digest) -> Self {
-        let (sender, pieces) = sync_channel(AHEAD);
-        let (used, free) = sync_channel(AHEAD + 2);
-        // Detached on purpose: it ends with the archive, or when nobody wants more of it.
-        std::thread::spawn(move || read_ahead(inner, diff_id, &sender, &free));
-        Self { pieces, used, piece: Vec::new(), at: 0, is_over: false }
+        Self::sharing(inner, diff_id, Spare::new(1))
+    }
+
+    /// One for which there is a thread when one is left.
+    pub(super) fn sharing(inner: impl Read + Send + 'static, diff_id: Digest, spare: Spare) -> Self {
+        let hashed = Hashed { inner: Box::new(inner), hasher: Hasher::new(), diff_id };
+        Self { way: Way::Here { hashed, spare }, piece: Vec::new(), at: 0, is_over: false }
+    }
+
+    /// Reads the next piece: an empty one is the good end.
+    fn advance(&mut self) -> io::Result<()> {
+        if let Way::Here { hashed, spare } = &mut self.way
+            && spare.take()
+        {
+            let (sender, pieces) = sync_channel(AHEAD);
+            let (used, free) = sync_channel(AHEAD + 2);
+            let (hashed, spare) = (hashed.leave(), spare.clone());
+            // Detached on purpose: it ends with the archive, or when nobody wants more of it.
+            std::thread::spawn(move || {
+                hashed.read_ahead(&sender, &free);
+                spare.give();
+            });
+            self.way = Way::Ahead { pieces, used };
+        }
+        let piece = std::mem::take(&mut self.piece);
+        self.piece = match &mut self.way {
+            Way::Here { hashed, .. } => hashed.next(piece)?,
+            Way::Ahead { pieces, used } => {
+                // Dropped if there are enough of them.
+                drop(used.try_send(piece));
+                let ended = |_| io::Error::other("the thread that reads it has ended; please report this");
+                pieces.recv().map_err(ended)??
+            }
+        };
+        self.at = 0;
+        self.is_over = self.piece.is_empty();
+        Ok(())
     }
 }
 
-/// Sends all of an archive, then an empty piece or what is wrong with it.
-fn read_ahead(
-    mut inner: impl Read,
-    diff_id: Digest,
-    pieces: &SyncSender<io::Result<Vec<u8>>>,
-    free: &Receiver<Vec<u8>>,
-) {
-    let mut hasher = Hasher::new();
-    loop {
-        let mut piece = free.try_recv().unwrap_or_default();
-        piece.resize(PIECE, 0);
-        let outcome = fill(&mut inner, &mut piece);
-        let count = *outcome.as_ref().unwrap_or(&0);
-        piece.truncate(count);
-        hasher.update(&piece);
-        let is_last = count == 0;
-        let sent = match outcome {
-            Ok(0) => pieces.send(verdict(std::mem::take(&mut hasher).finish(), diff_id)),
-            Ok(_) => pieces.send(Ok(piece)),
-            Err(error) => pieces.send(Err(error)),
-        };
-        if is_last || sent.is_err() {
-            return;
+impl Hashed {
+    /// All of it, for another thread.
+    fn leave(&mut self) -> Self {
+        let inner: Box<dyn Read + Send> = Box::new(io::empty());
+        Self {
+            inner: std::mem::replace(&mut self.inner, inner),
+            hasher: std::mem::take(&mut self.hasher),
+            diff_id: self.diff_id,
         }
     }
-}
 
-fn verdict(got: Digest, diff_id: Digest) -> io::Result<Vec<u8>> {
-    if got == diff_id { Ok(Vec::new()) } else { Err(VerifyError::Mismatch { digest: diff_id, got }.into()) }
+    /// Reads a piece into the room of another; the empty one at the end means that all of them are the layer.
+    fn next(&mut self, mut piece: Vec<u8>) -> io::Result<Vec<u8>> {
+        piece.resize(PIECE, 0);
+        let count = fill(&mut self.inner, &mut piece)?;
+        piece.truncate(count);
+        self.hasher.update(&piece);
+        if count == 0 {
+            let got = std::mem::take(&mut self.hasher).finish();
+            if got != self.diff_id {
+                return Err(VerifyError::Mismatch { digest: self.diff_id, got }.into());
+            }
+        }
+        Ok(piece)
+    }
+
+    /// Sends all of the archive, then an empty piece or what is wrong with it.
+    fn read_ahead(mut self, pieces: &SyncSender<io::Result<Vec<u8>>>, free: &Receiver<Vec<u8>>) {
+        loop {
+            let piece = self.next(free.try_recv().unwrap_or_default());
+            let is_last = piece.as_ref().map_or(true, Vec::is_empty);
+            if pieces.send(piece).is_err() || is_last {
+                return;
+            }
+        }
+    }
 }
 
 /// Reads until the buffer is full or nothing is left.
@@ -80,12 +157,7 @@ fn fill(inner: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 impl Read for Verified {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at == self.piece.len() && !self.is_over && !buffer.is_empty() {
-            // Dropped if there are enough of them.
-            drop(self.used.try_send(std::mem::take(&mut self.piece)));
-            let ended = |_| io::Error::other("the thread that reads it has ended; please report this");
-            self.piece = self.pieces.recv().map_err(ended)??;
-            self.at = 0;
-            self.is_over = self.piece.is_empty();
+            self.advance()?;
         }
         let rest = &self.piece[self.at..];
         let count = rest.len().min(buffer.len());
@@ -125,17 +197,33 @@ mod tests {
         for size in [0, 1, PIECE - 1, PIECE, PIECE + 1, 11 * PIECE + 7] {
             let bytes: Vec<u8> = (0..size).map(|at| (at * at / 7) as u8).collect();
             let inner = || Slow(io::Cursor::new(bytes.clone()));
-            let mut good = Verified::new(inner(), Digest::of(&bytes));
             let mut read = Vec::new();
-            good.read_to_end(&mut read).unwrap();
-            assert!(read == bytes, "{size}");
-            assert_eq!(good.read(&mut [0]).unwrap(), 0);
+            for threads in [0, 1] {
+                let spare = Spare::new(threads);
+                let mut good = Verified::sharing(inner(), Digest::of(&bytes), spare.clone());
+                read.clear();
+                good.read_to_end(&mut read).unwrap();
+                assert!(read == bytes, "{size}");
+                assert_eq!(good.read(&mut [0]).unwrap(), 0);
+                let bad = Verified::sharing(inner(), Digest::of(b"other"), Spare::default());
+                assert!({ bad }.read_to_end(&mut Vec::new()).is_err());
+            }
             let error = Verified::new(inner(), Digest::of(b"other")).read_to_end(&mut read).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{size}");
         }
         let mut read = Vec::new();
         let error = Verified::new(Broken(PIECE + 5), Digest::of(b"")).read_to_end(&mut read).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        // A thread that is left is taken in the middle.
+        let bytes = vec![7; 5 * PIECE];
+        let spare = Spare::default();
+        let mut late = Verified::sharing(io::Cursor::new(bytes.clone()), Digest::of(&bytes), spare.clone());
+        let mut start = vec![0; PIECE + 9];
+        late.read_exact(&mut start).unwrap();
+        assert!(matches!(late.way, Way::Here { .. }));
+        spare.give();
+        late.read_to_end(&mut start).unwrap();
+        assert!(matches!(late.way, Way::Ahead { .. }) && start.len() == bytes.len());
         // Whoever has enough leaves.
         drop(Verified::new(io::repeat(0), Digest::of(b"")));
     }

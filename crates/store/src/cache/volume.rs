@@ -21,7 +21,7 @@ use strata_layer::{Compression, Packed, Packer, Source, digest_of};
 use strata_oci::Digest;
 use tempfile::NamedTempFile;
 
-use super::{Cache, CacheWriter, Check, METADATA, Reuse, Verified};
+use super::{Cache, CacheWriter, Check, Draft, METADATA, Reuse, Spare, Verified};
 use crate::StoreError;
 use crate::layout::lock::Lock;
 use crate::layout::{open_file, read_file};
@@ -167,11 +167,23 @@ impl Cache for VolumeCache {
     }
 
     fn open_layer(&self, diff_id: &Digest) -> Result<Option<Box<dyn Read + Send>>, StoreError> {
+        self.open_layer_sharing(diff_id, &Spare::new(1))
+    }
+
+    fn open_layer_sharing(
+        &self,
+        diff_id: &Digest,
+        spare: &Spare,
+    ) -> Result<Option<Box<dyn Read + Send>>, StoreError> {
         match open_file(&layer_path(&self.generation(), diff_id)) {
-            Ok(Some(file)) => Ok(Some(Box::new(Verified::new(file, *diff_id)))),
+            Ok(Some(file)) => Ok(Some(Box::new(Verified::sharing(file, *diff_id, spare.clone())))),
             Ok(None) | Err(StoreError::Kind { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    fn draft(&self) -> Option<Draft> {
+        Draft::new(&self.dir)
     }
 
     fn begin(&self) -> Result<Box<dyn CacheWriter + '_>, StoreError> {
@@ -242,6 +254,11 @@ impl CacheWriter for Writer<'_> {
         let (path, _) = self.staged(&packed.diff_id);
         temp.persist(&path).map_err(|error| StoreError::io("rename", &path)(error.error))?;
         Ok(packed)
+    }
+
+    fn take_draft(&mut self, draft: Draft, diff_id: &Digest) -> Result<bool, StoreError> {
+        let (path, is_there) = self.staged(diff_id);
+        Ok(is_there || draft.link(&path).is_ok())
     }
 
     fn commit(mut self: Box<Self>, metadata: &str) -> Result<(), StoreError> {
