@@ -80,6 +80,12 @@ impl Failure {
     }
 }
 
+impl From<Failure> for SandboxError {
+    fn from(Failure { message, hint }: Failure) -> Self {
+        Self::Setup { message, hint }
+    }
+}
+
 /// Says what was being done when a system call failed.
 pub(crate) trait Doing<T> {
     fn doing(self, action: &str) -> Result<T, Failure>;

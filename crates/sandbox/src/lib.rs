@@ -7,6 +7,7 @@
 //! Inside, nobody has a capability over the machine, even if the caller is its root. What a sandbox does not
 //! isolate: limits on memory or time, and the network unless that is asked for.
 
+mod apart;
 mod error;
 mod hint;
 mod mounts;
@@ -18,6 +19,7 @@ mod spec;
 mod stage;
 mod workdir;
 
+pub use apart::{Apart, Written, see_below};
 pub use error::SandboxError;
 pub use parent::{Child, Exit, Sandbox, probe};
 pub use reap::kill_leftovers;

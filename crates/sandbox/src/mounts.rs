@@ -159,28 +159,50 @@ impl Overlays {
     fn attempt(&mut self, lowers: &[&Path], target: &Path, mode: u32) -> Result<(), Failure> {
         let home = self.base.join(self.count.to_string());
         self.count += 1;
+        fs::create_dir(&home).doing_to("create", &home)?;
+        overlay(&home, lowers, target, Upper::Mode(mode))
+    }
+}
+
+/// Where changes to an overlay go.
+#[derive(Clone, Copy)]
+pub(crate) enum Upper {
+    /// Nowhere: it is read-only.
+    None,
+    /// To `u` in its home. The root of the overlay has this mode.
+    Mode(u32),
+}
+
+/// Overlays `lowers`, the topmost first, on `target`. `home` is a folder of this overlay, or of two with the same lowers.
+pub(crate) fn overlay(home: &Path, lowers: &[&Path], target: &Path, upper: Upper) -> Result<(), Failure> {
+    // Short relative names: the options must fit on a page, and need no escapes. Volatile: nobody needs what was written
+    // after a crash, and the end of the overlay would wait for all that its file system has yet to write.
+    let mut options = String::from("userxattr");
+    if let Upper::Mode(mode) = upper {
         let (upper, work) = (home.join("u"), home.join("w"));
-        for directory in [&home, &upper, &work] {
+        for directory in [&upper, &work] {
             fs::create_dir(directory).doing_to("create", directory)?;
         }
         fs::set_permissions(&upper, fs::Permissions::from_mode(mode & 0o7777))
             .doing_to("change the mode of", &upper)?;
-        // Short relative names: the options must fit on a page, and need no escapes.
-        let mut options = String::from("upperdir=u,workdir=w,userxattr,lowerdir=");
-        for (index, lower) in lowers.iter().enumerate() {
-            let link = home.join(index.to_string());
-            symlink(lower, &link).doing_to("create", &link)?;
-            options.push_str(&format!("{}{index}", if index == 0 { "" } else { ":" }));
-        }
-        std::env::set_current_dir(&home).doing_to("change to", &home)?;
-        let options = std::ffi::CString::new(options).doing("name the layers")?;
-        let named = lowers.first().copied().unwrap_or(target);
-        let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        let mounted =
-            mount("overlay", target, "overlay", flags, options.as_c_str()).doing_to("overlay", named);
-        std::env::set_current_dir("/").doing("change to /")?;
-        mounted
+        options.push_str(",volatile,upperdir=u,workdir=w");
     }
+    options.push_str(",lowerdir=");
+    for (index, lower) in lowers.iter().enumerate() {
+        let link = home.join(index.to_string());
+        match symlink(lower, &link) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            made => made.doing_to("create", &link)?,
+        }
+        options.push_str(&format!("{}{index}", if index == 0 { "" } else { ":" }));
+    }
+    std::env::set_current_dir(home).doing_to("change to", home)?;
+    let options = std::ffi::CString::new(options).doing("name the layers")?;
+    let named = lowers.first().copied().unwrap_or(target);
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    let mounted = mount("overlay", target, "overlay", flags, options.as_c_str()).doing_to("overlay", named);
+    std::env::set_current_dir("/").doing("change to /")?;
+    mounted
 }
 
 /// The new root before it is `/`: paths in it are resolved as they will be from inside.

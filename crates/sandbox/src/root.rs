@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access as Rights;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
+use crate::apart;
 use crate::error::{Doing, Failure};
 use crate::mounts::{Access, MountTable, NewRoot, Overlays, bind, tmpfs};
 use crate::spec::{Mount, Root, Spec};
@@ -176,6 +177,9 @@ fn system_directories(root: &NewRoot, table: &MountTable, scratch: &Path) -> Res
         root.directory(sys)?;
     }
     devices(root, table)?;
+    let apart = scratch.join("apart");
+    fs::create_dir(&apart).doing_to("create", &apart)?;
+    root.bind(table, &apart, Path::new(apart::PLACE), Access::Writable)?;
     for (name, inside) in [("tmp", "/tmp"), ("var-tmp", "/var/tmp")] {
         let source = scratch.join(name);
         fs::create_dir(&source).doing_to("create", &source)?;
