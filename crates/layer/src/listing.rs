@@ -4,10 +4,11 @@
 //! buildpack. What shows and what does not is what the kernel writes down: a changed file has another size, mtime or
 //! inode, and another ctime in any case, which no program can set.
 
-use std::collections::HashSet;
-use std::ffi::{CStr, OsStr};
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::LayerError;
+use crate::unchanged::Moment;
 
 /// Deeper trees are not listed: each level has a descriptor open.
 const MAX_DEPTH: usize = 400;
@@ -88,9 +90,35 @@ impl Listing {
     /// When an entry cannot be looked at, or the tree is too deep.
     pub fn of(top: &Path) -> Result<Self, LayerError> {
         let mut entries = Vec::new();
-        list(top, &mut entries).map_err(LayerError::io("look through", top))?;
+        list(top, b"", &mut entries).map_err(LayerError::io("look through", top))?;
+        Ok(Self::sorted(entries))
+    }
+
+    /// In what `now` differs from `before`, as [`changes`](Self::changes) has it, when `now` is an overlay over `before` and
+    /// what was written to it, if anything, is in `upper`. Only what is there is looked at. A file that was copied up and has the same
+    /// size, times, mode and bytes is no change.
+    ///
+    /// # Errors
+    ///
+    /// When an entry cannot be looked at, or the trees are too deep.
+    pub fn written(before: &Path, now: &Path, upper: &Path) -> Result<Vec<Change>, LayerError> {
+        if entry(upper, b"").map_err(LayerError::io("look at", upper))?.is_none() {
+            return Ok(Vec::new());
+        }
+        let mut written = Written { before, now, upper, old: Vec::new(), new: Vec::new() };
+        written.look(Path::new(""), false, 0).map_err(LayerError::io("look through", upper))?;
+        let Written { old, new, .. } = written;
+        Ok(Self::sorted(old).changes(&Self::sorted(new)))
+    }
+
+    fn sorted(mut entries: Vec<Entry>) -> Self {
         entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        Ok(Self { entries })
+        Self { entries }
+    }
+
+    /// When anything about an entry changed last.
+    pub fn newest(&self) -> Moment {
+        self.entries.iter().map(|entry| entry.ctime.into()).max().unwrap_or_default()
     }
 
     /// How many entries there are, the top included.
@@ -155,6 +183,11 @@ impl Entry {
         FileType::from_raw_mode(self.mode)
     }
 
+    /// Whether all is the same that a program can set, but for the owner.
+    fn looks_like(&self, other: &Self) -> bool {
+        (self.mode, self.size, self.mtime) == (other.mode, other.size, other.mtime)
+    }
+
     fn change(&self, later: &Self) -> Option<ChangeKind> {
         let is_dir = self.kind() == FileType::Directory;
         if self.kind() != later.kind() {
@@ -188,16 +221,123 @@ impl Level {
     }
 }
 
-fn list(top: &Path, entries: &mut Vec<Entry>) -> io::Result<()> {
+/// The entries of two listings that may differ, by what is in the upper directory of an overlay.
+struct Written<'a> {
+    before: &'a Path,
+    now: &'a Path,
+    upper: &'a Path,
+    old: Vec<Entry>,
+    new: Vec<Entry>,
+}
+
+impl Written<'_> {
+    /// Looks at a path. `is_whole` says that a folder above it hides what was below.
+    fn look(&mut self, path: &Path, is_whole: bool, depth: usize) -> io::Result<()> {
+        if depth == MAX_DEPTH {
+            return Err(Errno::NAMETOOLONG.into());
+        }
+        let below = |top: &Path| if path.as_os_str().is_empty() { top.to_owned() } else { top.join(path) };
+        let (before, now, upper) = (below(self.before), below(self.now), below(self.upper));
+        let name = path.as_os_str().as_bytes();
+        match (entry(&before, name)?, entry(&now, name)?) {
+            // Of what is gone nobody needs to know what was below it.
+            (Some(old), None) => self.old.push(old),
+            (Some(old), Some(mut new)) if old.kind() == new.kind() => {
+                let is_dir = old.kind() == FileType::Directory;
+                new.inode = old.inode;
+                if !is_dir && old.looks_like(&new) && has_same_bytes(&old, &before, &now)? {
+                    new.ctime = old.ctime;
+                }
+                self.old.push(old);
+                self.new.push(new);
+                if is_dir {
+                    let is_whole = is_whole || is_opaque(&upper)?;
+                    let names = if is_whole { names(&[&before, &now])? } else { names(&[&upper])? };
+                    names.iter().try_for_each(|name| self.look(&path.join(name), is_whole, depth + 1))?;
+                }
+            }
+            _ => {
+                list(&before, name, &mut self.old)?;
+                list(&now, name, &mut self.new)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// All names that folders have.
+fn names(folders: &[&Path]) -> io::Result<BTreeSet<OsString>> {
+    let mut names = BTreeSet::new();
+    for folder in folders {
+        for entry in std::fs::read_dir(folder)? {
+            names.insert(entry?.file_name());
+        }
+    }
+    Ok(names)
+}
+
+/// What is at a path; `name` is what it is called.
+fn entry(path: &Path, name: &[u8]) -> io::Result<Option<Entry>> {
+    match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS) {
+        Err(Errno::NOENT) => Ok(None),
+        stat => Ok(Some(Entry::of(name, &stat?))),
+    }
+}
+
+/// Whether a folder of an upper directory hides what is below it.
+fn is_opaque(upper: &Path) -> io::Result<bool> {
+    let mut value = [0; 8];
+    match rustix::fs::lgetxattr(upper, c"user.overlay.opaque", &mut value) {
+        Ok(length) => Ok(value[..length] == *b"y"),
+        Err(Errno::NODATA) => Ok(false),
+        // Longer than any that the kernel writes.
+        Err(Errno::RANGE) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether two entries that look alike are alike.
+fn has_same_bytes(entry: &Entry, a: &Path, b: &Path) -> io::Result<bool> {
+    match entry.kind() {
+        FileType::RegularFile => is_same_file(a, b),
+        FileType::Symlink => Ok(std::fs::read_link(a)? == std::fs::read_link(b)?),
+        _ => Ok(false),
+    }
+}
+
+fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
+    let open = |path: &Path| {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(CWD, path, flags, Mode::empty()).map(File::from)
+    };
+    let (mut a, mut b) = (open(a)?, open(b)?);
+    let (mut left, mut right) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    loop {
+        let length = a.read(&mut left)?;
+        if length == 0 {
+            return Ok(b.read(&mut right)? == 0);
+        }
+        match b.read_exact(&mut right[..length]) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            read => read?,
+        }
+        if left[..length] != right[..length] {
+            return Ok(false);
+        }
+    }
+}
+
+/// Lists what is at `top`, which is called `name`, and below.
+fn list(top: &Path, name: &[u8], entries: &mut Vec<Entry>) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let handle = match openat(CWD, top, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(()),
         handle => handle?,
     };
     let stat = statx(&handle, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
-    entries.push(Entry::of(b"", &stat));
-    let mut path = Vec::new();
-    let mut open: Vec<Level> = open_dir(&handle, c".", &stat, 0)?.into_iter().collect();
+    entries.push(Entry::of(name, &stat));
+    let mut path = name.to_vec();
+    let mut open: Vec<Level> = open_dir(&handle, c".", &stat, name.len())?.into_iter().collect();
     while let Some(level) = open.last_mut() {
         let Some(next) = level.names.next() else {
             open.pop();

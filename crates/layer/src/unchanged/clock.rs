@@ -51,6 +51,13 @@ impl FromStr for Moment {
     }
 }
 
+impl From<(i64, u32)> for Moment {
+    /// Seconds, and nanoseconds besides.
+    fn from((seconds, nanos): (i64, u32)) -> Self {
+        Self { seconds, nanos }
+    }
+}
+
 impl From<StatxTimestamp> for Moment {
     fn from(time: StatxTimestamp) -> Self {
         Self { seconds: time.tv_sec, nanos: time.tv_nsec }
