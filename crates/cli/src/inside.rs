@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use strata_decide::detect::{BuildTarget, home_of, os_release};
 use strata_decide::seal::Choice;
@@ -13,6 +13,7 @@ use strata_layer::Owner;
 use strata_oci::{BadCompression, Compression};
 use strata_phases::detect::Surroundings;
 use strata_phases::export::{Parents, Place, Trees};
+use strata_phases::ground::{Apart, Ground, GroundError, Written};
 use strata_phases::origins::Given;
 use strata_phases::seal::{self, Sealing};
 use strata_phases::{Event, Failure, Observer, build, detect, files};
@@ -202,14 +203,59 @@ fn phases(task: &Task, observer: &Pipe) -> Result<(), Failure> {
         previous: task.previous.as_ref(),
     };
     let given = Given::here(Vec::new());
-    let built = build::run(
-        &detected,
-        &around,
-        &choice,
-        &sealing,
-        Some(&given),
-        &strata_sandbox::kill_leftovers,
-        observer,
-    )?;
+    let ground = Sandboxed::begin();
+    let built = build::run(&detected, &around, &choice, &sealing, Some(&given), &ground, observer)?;
     built.seal(observer).map(drop)
+}
+
+/// The sandbox, for those who watch what buildpacks do.
+struct Sandboxed(Result<Layers, String>);
+
+/// What sets the layers directory apart.
+struct Layers(Mutex<strata_sandbox::Apart>);
+
+impl Sandboxed {
+    fn begin() -> Self {
+        let begun = strata_sandbox::Apart::begin(Path::new(LAYERS));
+        Self(begun.map(|apart| Layers(Mutex::new(apart))).map_err(|error| error.to_string()))
+    }
+}
+
+impl Ground for Sandboxed {
+    fn end_leftovers(&self) -> usize {
+        strata_sandbox::kill_leftovers()
+    }
+
+    fn apart(&self) -> Result<&dyn Apart, GroundError> {
+        match &self.0 {
+            Ok(layers) => Ok(layers),
+            Err(why) => Err(GroundError::new(why.as_str())),
+        }
+    }
+}
+
+impl Layers {
+    fn lock(&self) -> std::sync::MutexGuard<'_, strata_sandbox::Apart> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Apart for Layers {
+    fn set(&self, but: &[PathBuf]) -> Result<(), GroundError> {
+        self.lock().set(but).map_err(GroundError::new)
+    }
+
+    fn written(&self) -> Result<Option<Written>, GroundError> {
+        let written = self.lock().written().map_err(GroundError::new)?;
+        let of = |strata_sandbox::Written { folder, before, upper }| Written { folder, before, upper };
+        Ok(written.map(of))
+    }
+
+    fn lift(&self) -> Result<(), GroundError> {
+        self.lock().lift().map_err(GroundError::new)
+    }
+
+    fn see_below(&self) -> Result<(), GroundError> {
+        strata_sandbox::see_below().map_err(GroundError::new)
+    }
 }

@@ -33,6 +33,12 @@ impl Choice {
     pub fn is_off(&self) -> bool {
         self.of_build() == Policy::Off && self.operator.buildpacks.iter().all(|of| of.policy == Policy::Off)
     }
+
+    /// Whether a layer may have to be what its own buildpack left, whatever happens since.
+    pub fn may_keep_sealed_bytes(&self) -> bool {
+        let policies = self.operator.buildpacks.iter().map(|of| of.policy);
+        policies.chain([self.of_build()]).any(keeps_sealed_bytes)
+    }
 }
 
 /// What becomes of changes under a policy.

@@ -5,6 +5,7 @@ use crate::environment::{self, Own};
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
 use crate::files::{self, FileError};
+use crate::ground::Ground;
 use crate::origins::Given;
 use crate::origins::witness::{self, Witness};
 use crate::process::{self, Ended, Invocation, Lines, Run};
@@ -63,9 +64,9 @@ impl Built<'_> {
 
 /// Runs the phase and writes `config/metadata.toml` and `sbom/`.
 ///
-/// `choice` says what becomes of changes to the layers of other buildpacks, `sealing` how layers are packed. `between` is
-/// called after each buildpack: it ends what the buildpack left running and says how many processes that were. With
-/// `witnessed`, it is taken down for the report which layers each buildpack found.
+/// `choice` says what becomes of changes to the layers of other buildpacks, `sealing` how layers are packed. `ground`
+/// ends what each buildpack left running. With `witnessed`, it is taken down for the report which layers each buildpack
+/// found.
 ///
 /// # Errors
 /// [`Exit::BuildpackBuild`] when a `bin/build` fails, [`Exit::Build`] when what it leaves is not valid, or it changed
@@ -76,7 +77,7 @@ pub fn run<'a>(
     choice: &Choice,
     sealing: &'a Sealing<'a>,
     witnessed: Option<&Given>,
-    between: &dyn Fn() -> usize,
+    ground: &dyn Ground,
     observer: &dyn Observer,
 ) -> Result<Built<'a>, Failure> {
     let started = Instant::now();
@@ -92,9 +93,13 @@ pub fn run<'a>(
     seal::forget(layers_dir).map_err(|error| failed("forget what an earlier build sealed", &error))?;
     witness::forget(layers_dir).map_err(|error| failed("forget the build before", &error))?;
     let mut witness = witnessed.map(|given| Witness::new(layers_dir, &detected.group.group, given));
-    let (outcome, seal) = seal::watch(choice, sealing, around.app_dir, observer, |watch| {
-        buildpacks(detected, around, watch, witness.as_mut(), between, observer)
-    })?;
+    let (outcome, seal) =
+        seal::watch(&detected.group.group, choice, sealing, around.app_dir, ground, observer, |watch| {
+            buildpacks(detected, around, watch, witness.as_mut(), ground, observer)
+        })?;
+    // What others did to SBOM files of sealed layers, or put where only those belong that are gathered now.
+    seal.as_ref().map_or(Ok(()), Pending::put_back)?;
+    files::remove(&layers_dir.join("sbom")).map_err(|error| failed("clean the SBOM folder", &error))?;
     if around.api.has_sbom_layer() {
         sbom::collect(&outcome.sboms, layers_dir).map_err(|error| failed("gather SBOM files", &error))?;
     }
@@ -121,7 +126,7 @@ fn buildpacks(
     around: &Surroundings<'_>,
     mut watch: Option<&mut Watch<'_>>,
     mut witness: Option<&mut Witness<'_>>,
-    between: &dyn Fn() -> usize,
+    ground: &dyn Ground,
     observer: &dyn Observer,
 ) -> Result<Outcome, Failure> {
     let mut outcome = Outcome {
@@ -139,7 +144,8 @@ fn buildpacks(
         let began = Instant::now();
         observer.event(Event::BuildpackStarted { buildpack: buildpack.label() });
         witness.iter_mut().for_each(|witness| witness.begin(buildpack));
-        let layers = outcome.add(buildpack, around, between, observer)?;
+        watch.as_mut().map_or(Ok(()), |watch| watch.before(buildpack))?;
+        let layers = outcome.add(buildpack, around, ground, observer)?;
         if let Some(watch) = &mut watch {
             watch.after(buildpack, &layers, observer)?;
         }
@@ -166,7 +172,7 @@ impl Outcome {
         &mut self,
         buildpack: &GroupElement,
         around: &Surroundings<'_>,
-        between: &dyn Fn() -> usize,
+        ground: &dyn Ground,
         observer: &dyn Observer,
     ) -> Result<Vec<FoundLayer>, Failure> {
         let label = buildpack.label();
@@ -174,7 +180,7 @@ impl Outcome {
         let dir = around.layers_dir.join(escape_id(&buildpack.id));
         let given = plan::for_buildpack(&self.plan, &buildpack.id);
         let declared = run_buildpack(buildpack, api, around, &self.env, &given, &dir, observer)?;
-        let left_over = between();
+        let left_over = ground.end_leftovers();
         if left_over > 0 {
             observer.warn(format!("buildpack {label} left {left_over} process(es) running; they were ended"));
         }

@@ -69,7 +69,7 @@ pub fn read_bytes(path: &Path, links: Links, limit: usize) -> Result<Option<Vec<
 }
 
 /// Opens a regular file; `None` when there is none.
-fn open(path: &Path, links: Links) -> Result<Option<File>, FileError> {
+pub(crate) fn open(path: &Path, links: Links) -> Result<Option<File>, FileError> {
     let io_error = |source| FileError::Io { action: "read", path: path.to_owned(), source };
     let nofollow = if links == Links::Refuse { OFlags::NOFOLLOW } else { OFlags::empty() };
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | nofollow;
@@ -234,7 +234,8 @@ fn unlock(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn write_from(path: &Path, source: &mut dyn Read) -> Result<(), FileError> {
+/// Writes a whole file with mode 0644, which is there with all its bytes or as it was.
+pub(crate) fn write_from(path: &Path, source: &mut dyn Read) -> Result<(), FileError> {
     use std::os::unix::fs::PermissionsExt;
     let io_error = |source| FileError::Io { action: "write", path: path.to_owned(), source };
     if let Some(parent) = path.parent() {

@@ -16,6 +16,7 @@ mod extract;
 pub mod failure;
 pub mod files;
 pub mod fresh;
+pub mod ground;
 pub mod index;
 pub mod origins;
 pub mod process;

@@ -1,29 +1,30 @@
 //! Sealed layers: after each buildpack, looks at what it did to the layers of those before it, and to the app.
 
 mod bytes;
+mod left;
 
-use crate::build::{FoundLayer, NOT_LAYERS};
+use crate::build::FoundLayer;
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
 use crate::files::{self, FileError, Links};
+use crate::ground::{Apart, Ground, GroundError};
 use crate::index::Index;
 pub use bytes::Sealing;
 pub(crate) use bytes::{Contents, contents_of};
 use bytes::{Job, Made};
+use left::{Sealed, Told, tell};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use strata_decide::seal::{Choice, outcome};
+use strata_layer::unchanged::Clock;
 use strata_layer::{ChangeKind, LayerError, Listing};
 use strata_oci::Digest;
 use strata_spec::buildpack::escape_id;
-use strata_spec::doc::MAX_DOCUMENT;
 use strata_spec::exit::Exit;
 use strata_spec::group::GroupElement;
-use strata_spec::layer::is_name;
-use strata_spec::sealed::{self, Changes, FileChange, Outcome, Policy, SealedLayers};
+use strata_spec::sealed::{self, Changes, FileChange, Outcome, Policy, SHARED, SealedLayers};
 
 /// How many changes of one layer by one buildpack are told one by one.
 const MAX_TOLD: usize = 100;
@@ -39,6 +40,8 @@ enum SealError {
     File(#[from] FileError),
     #[error(transparent)]
     Layer(#[from] LayerError),
+    #[error(transparent)]
+    Ground(#[from] GroundError),
     #[error("cannot understand the record of changes")]
     Json(#[from] serde_json::Error),
 }
@@ -55,38 +58,17 @@ pub fn operators_word(build_config: &Path) -> Result<SealedLayers, Failure> {
     Ok(found.unwrap_or_default())
 }
 
-/// A layer as its buildpack left it, and as it was when somebody looked last.
-#[derive(Debug)]
-struct Left {
-    policy: Policy,
-    sealed: State,
-    seen: State,
-}
-
-/// A layer at some moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct State {
-    contents: Listing,
-    /// Its description; `None` when there is none.
-    toml: Option<Vec<u8>>,
-}
-
-/// What one buildpack left.
-#[derive(Debug)]
-struct Sealed {
-    buildpack: String,
-    dir: PathBuf,
-    /// By name. What others added is here, too, once it was told, and so are the buildpack's other documents.
-    layers: BTreeMap<String, Left>,
-}
-
 /// Keeps an eye on the layers of a build.
 pub(crate) struct Watch<'a> {
+    group: &'a [GroupElement],
     choice: &'a Choice,
     sealing: &'a Sealing<'a>,
     index: &'a Index,
+    apart: Option<&'a dyn Apart>,
     app_dir: &'a Path,
     app: Listing,
+    /// Those of the app and of the layers; `None` where changes cannot be relied on to show.
+    clocks: [Option<Clock>; 2],
     of: Vec<Sealed>,
     changes: Vec<Changes>,
     /// Takes layers whose buildpack is done.
@@ -106,14 +88,51 @@ impl<'a> Watch<'a> {
     /// # Errors
     /// When the app cannot be listed.
     fn begin(
+        group: &'a [GroupElement],
         choice: &'a Choice,
         sealing: &'a Sealing<'a>,
         index: &'a Index,
+        apart: Option<&'a dyn Apart>,
         app_dir: &'a Path,
         jobs: Sender<Job>,
     ) -> Result<Self, Failure> {
         let app = Listing::of(app_dir).map_err(|error| failed("the app", &error.into()))?;
-        Ok(Self { choice, sealing, index, app_dir, app, of: Vec::new(), changes: Vec::new(), jobs })
+        // Whoever has none sees a little less.
+        let clocks = [app_dir, sealing.trees.layers.real].map(|dir| Clock::of(dir).unwrap_or_default());
+        let (of, changes) = (Vec::new(), Vec::new());
+        let watch = Self { group, choice, sealing, index, apart, app_dir, app, clocks, of, changes, jobs };
+        watch.let_time_pass();
+        Ok(watch)
+    }
+
+    /// Waits until whatever is written shows by its time: clocks of file systems tick every 1 to 10 ms.
+    fn let_time_pass(&self) {
+        let layers = self.of.iter().map(Sealed::newest).max().unwrap_or_default();
+        for (clock, newest) in self.clocks.iter().flatten().zip([self.app.newest(), layers]) {
+            // A clock that stands still is no reason to fail.
+            clock.pass(newest).unwrap_or_default();
+        }
+    }
+
+    /// Sets apart what must stay as it is while a buildpack runs.
+    ///
+    /// # Errors
+    /// When that is not possible.
+    pub(crate) fn before(&mut self, buildpack: &GroupElement) -> Result<(), Failure> {
+        let Some(apart) = self.apart else { return Ok(()) };
+        let is_apart = |id: &str| self.of.iter().any(|of| of.is_apart && of.buildpack == id);
+        let is_own = |id: &str| id == buildpack.id;
+        if !self.group.iter().any(|of| is_apart(&of.id) && !is_own(&of.id)) {
+            return Ok(());
+        }
+        let layers_dir = self.sealing.trees.layers.real;
+        let own = layers_dir.join(escape_id(&buildpack.id));
+        let others = self.group.iter().filter(|of| is_own(&of.id) || !is_apart(&of.id));
+        let folders = others.map(|of| layers_dir.join(escape_id(&of.id))).chain([layers_dir.join(SHARED)]);
+        let set = files::make_dir(&own).map_err(SealError::from);
+        set.and_then(|()| Ok(apart.set(&folders.collect::<Vec<_>>())?)).map_err(|error| {
+            Failure::caused(Exit::Build, "failed to build: cannot set sealed layers apart", &error)
+        })
     }
 
     /// Tells what a buildpack did to the layers of others, and seals its own.
@@ -128,22 +147,36 @@ impl<'a> Watch<'a> {
     ) -> Result<(), Failure> {
         let by = buildpack.label();
         let mut found = Vec::new();
+        let written = self.apart.map_or(Ok(None), |apart| apart.written());
+        let written = written.map_err(|error| failed("layers", &error.into()))?;
         for of in self.of.iter_mut().filter(|of| of.buildpack != buildpack.id) {
-            let looked = of.look(self.choice, &by);
-            found.extend(looked.map_err(|error| failed(&format!("the layers of {}", of.buildpack), &error))?);
+            let looked = match &written {
+                _ if !of.is_apart => of.look(self.choice),
+                Some(written) => of.read(self.choice, &written.below(Path::new(&escape_id(&of.buildpack)))),
+                None => Ok(Vec::new()),
+            };
+            let looked =
+                looked.map_err(|error| failed(&format!("the layers of {}", of.buildpack), &error))?;
+            let told = |(name, policy, files): Told| {
+                changes(&by, &format!("{}:{name}", of.buildpack), policy, files)
+            };
+            found.extend(looked.into_iter().filter_map(told));
         }
+        self.apart.map_or(Ok(()), |apart| apart.lift()).map_err(|error| failed("layers", &error.into()))?;
         let app = Listing::of(self.app_dir).map_err(|error| failed("the app", &error.into()))?;
         found.extend(changes(&by, "app", Policy::Off, tell(&self.app.changes(&app))));
         self.app = app;
         found.iter().for_each(|changes| announce(changes, observer));
         refuse(&found)?;
         self.changes.extend(found);
-        self.seal(buildpack, layers)
+        self.seal(buildpack, layers)?;
+        self.let_time_pass();
+        Ok(())
     }
 
     fn seal(&mut self, buildpack: &GroupElement, layers: &[FoundLayer]) -> Result<(), Failure> {
         let dir = self.sealing.trees.layers.real.join(escape_id(&buildpack.id));
-        let own = Sealed::of(self.choice, buildpack, &dir, layers)
+        let own = Sealed::of(self.choice, buildpack, &dir, layers, self.apart.is_some())
             .map_err(|error| failed(&format!("the layers of {}", buildpack.label()), &error))?;
         for layer in layers {
             let policy = self.choice.of_layer(&buildpack.id, layer.toml.sealed);
@@ -151,7 +184,7 @@ impl<'a> Watch<'a> {
             if policy == Policy::Off || !is_wanted || !layer.dir.is_dir() {
                 continue;
             }
-            let taken = self.sealing.take(policy, (buildpack, layer), self.index);
+            let taken = self.sealing.take(policy, (buildpack, layer), own.is_apart, self.index);
             let job = taken.map_err(|error| {
                 let what = format!("failed to build: cannot seal layer '{}:{}'", buildpack.id, layer.name);
                 Failure::caused(Exit::Build, what, &error)
@@ -189,21 +222,33 @@ pub(crate) struct Pending<'a> {
 /// # Errors
 /// Those of `run`, and when the app cannot be listed.
 pub(crate) fn watch<'a, T>(
+    group: &[GroupElement],
     choice: &Choice,
     sealing: &'a Sealing<'a>,
     app_dir: &Path,
+    ground: &dyn Ground,
     observer: &dyn Observer,
     run: impl FnOnce(Option<&mut Watch<'_>>) -> Result<T, Failure>,
 ) -> Result<(T, Option<Pending<'a>>), Failure> {
     if choice.is_off() {
         return Ok((run(None)?, None));
     }
+    let apart = apart(choice, ground, observer);
     let index = Index::open(sealing.trees.layers.real, observer);
     let stop = AtomicBool::new(false);
     let (outcome, made) = std::thread::scope(|scope| {
-        let (jobs, taken) = channel();
-        let worker = scope.spawn(|| sealing.work(taken, &index, &stop));
-        let outcome = Watch::begin(choice, sealing, &index, app_dir, jobs)
+        let ((jobs, taken), (begun, has_begun)) = (channel(), channel());
+        let worker = scope.spawn(|| {
+            // Nobody waits for it any more only when the build is over.
+            begun.send(apart.map_or(Ok(()), Apart::see_below)).unwrap_or_default();
+            drop(begun);
+            sealing.work(taken, &index, &stop)
+        });
+        let has_begun = has_begun.recv().unwrap_or(Ok(())).map_err(|error| {
+            Failure::caused(Exit::Build, "failed to build: cannot begin to seal layers", &error)
+        });
+        let outcome = has_begun
+            .and_then(|()| Watch::begin(group, choice, sealing, &index, apart, app_dir, jobs))
             .and_then(|mut watch| Ok((run(Some(&mut watch))?, watch.end())));
         stop.store(outcome.is_err(), Ordering::Relaxed);
         (outcome, worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -212,16 +257,43 @@ pub(crate) fn watch<'a, T>(
     Ok((outcome, Some(Pending { sealing, index, found, made })))
 }
 
+/// What sets folders apart, when there is need for it.
+fn apart<'a>(choice: &Choice, ground: &'a dyn Ground, observer: &dyn Observer) -> Option<&'a dyn Apart> {
+    if !choice.may_keep_sealed_bytes() {
+        return None;
+    }
+    match ground.apart() {
+        Ok(apart) => Some(apart),
+        Err(error) => {
+            let why = crate::failure::chain(&error);
+            observer.detail(format!(
+                "sealed layers cannot be set apart, so that changes are found by comparing: {why}"
+            ));
+            None
+        }
+    }
+}
+
 impl Pending<'_> {
+    /// Puts back the documents that are not to be changed.
+    ///
+    /// # Errors
+    /// When that is not possible.
+    pub(crate) fn put_back(&self) -> Result<(), Failure> {
+        let layers_dir = self.sealing.trees.layers.real;
+        self.found.of.iter().try_for_each(|of| of.put_back(layers_dir)).map_err(|error| {
+            Failure::caused(Exit::Build, "failed to build: cannot discard the changes to layers", &error)
+        })
+    }
+
     /// Leaves all for the phases that follow, and puts back what is not to be changed.
     ///
     /// # Errors
     /// When that is not possible.
     pub(crate) fn finish(self, observer: &dyn Observer) -> Result<(), Failure> {
         let layers_dir = self.sealing.trees.layers.real;
-        self.found.of.iter().try_for_each(|of| of.put_back(layers_dir)).map_err(|error| {
-            Failure::caused(Exit::Build, "failed to build: cannot discard the changes to layers", &error)
-        })?;
+        // Once more: a process that was left over may have been at it since.
+        self.put_back()?;
         write(layers_dir, self.found.changes).map_err(|error| {
             Failure::caused(Exit::Build, "failed to build: cannot write the changes to layers", &error)
         })?;
@@ -233,119 +305,6 @@ impl Pending<'_> {
 
 fn failed(what: &str, error: &SealError) -> Failure {
     Failure::caused(Exit::Build, format!("failed to build: cannot tell whether {what} changed"), error)
-}
-
-impl Sealed {
-    fn of(
-        choice: &Choice,
-        buildpack: &GroupElement,
-        dir: &Path,
-        layers: &[FoundLayer],
-    ) -> Result<Self, SealError> {
-        let mut left = BTreeMap::new();
-        for layer in layers {
-            let policy = choice.of_layer(&buildpack.id, layer.toml.sealed);
-            left.insert(layer.name.clone(), Left::of(policy, dir, &layer.name)?);
-        }
-        // No layer has these names.
-        for name in NOT_LAYERS {
-            left.insert((*name).to_owned(), Left::of(choice.of_layer(&buildpack.id, None), dir, name)?);
-        }
-        Ok(Self { buildpack: buildpack.id.clone(), dir: dir.to_owned(), layers: left })
-    }
-
-    /// What changed since the last look.
-    fn look(&mut self, choice: &Choice, by: &str) -> Result<Vec<Changes>, SealError> {
-        let mut found = Vec::new();
-        let policy = choice.of_layer(&self.buildpack, None);
-        for name in names(&self.dir)? {
-            if policy != Policy::Off && !self.layers.contains_key(&name) {
-                self.layers.insert(name, Left::nothing(policy));
-            }
-        }
-        for (name, left) in self.layers.iter_mut().filter(|(_, left)| left.policy != Policy::Off) {
-            let now = State::of(&self.dir, name)?;
-            let files = left.seen.differences(&now, name);
-            found.extend(changes(by, &format!("{}:{name}", self.buildpack), left.policy, files));
-            left.seen = now;
-        }
-        Ok(found)
-    }
-
-    /// Makes the documents what they were. The contents of layers stay as they are: those that export have them sealed.
-    fn put_back(&self, layers_dir: &Path) -> Result<(), SealError> {
-        let is_discarded = |left: &Left| left.policy == Policy::Discard && left.seen != left.sealed;
-        let folder = escape_id(&self.buildpack);
-        for (name, left) in self.layers.iter().filter(|(_, left)| is_discarded(left)) {
-            let path = files::below(layers_dir, Path::new(&folder).join(format!("{name}.toml")))?;
-            match &left.sealed.toml {
-                Some(bytes) if left.seen.toml != left.sealed.toml => {
-                    files::write(&path, &String::from_utf8_lossy(bytes))?;
-                }
-                None => files::remove(&path)?,
-                Some(_) => {}
-            }
-            if left.sealed.contents.is_empty() && !NOT_LAYERS.contains(&name.as_str()) {
-                files::remove(&files::below(layers_dir, Path::new(&folder).join(name))?)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Left {
-    fn of(policy: Policy, dir: &Path, name: &str) -> Result<Self, SealError> {
-        let sealed = if policy == Policy::Off { State::nothing() } else { State::of(dir, name)? };
-        Ok(Self { policy, seen: sealed.clone(), sealed })
-    }
-
-    /// A layer that its buildpack did not leave.
-    fn nothing(policy: Policy) -> Self {
-        Self { policy, sealed: State::nothing(), seen: State::nothing() }
-    }
-}
-
-impl State {
-    fn nothing() -> Self {
-        Self { contents: Listing::default(), toml: None }
-    }
-
-    fn of(dir: &Path, name: &str) -> Result<Self, SealError> {
-        let toml = files::read_bytes(&dir.join(format!("{name}.toml")), Links::Refuse, MAX_DOCUMENT)?;
-        let is_layer = !NOT_LAYERS.contains(&name);
-        let contents = if is_layer { Listing::of(&dir.join(name))? } else { Listing::default() };
-        Ok(Self { contents, toml })
-    }
-
-    fn differences(&self, now: &Self, name: &str) -> Vec<FileChange> {
-        let mut files = tell(&self.contents.changes(&now.contents));
-        let kind = match (&self.toml, &now.toml) {
-            (before, after) if before == after => return files,
-            (None, _) => ChangeKind::Created,
-            (_, None) => ChangeKind::Deleted,
-            _ => ChangeKind::Changed,
-        };
-        files.insert(0, FileChange { kind: kind.to_string(), path: format!("{name}.toml") });
-        files
-    }
-}
-
-/// The names of the layers that have a description. What cannot be a layer's is told when the layers are used.
-fn names(dir: &Path) -> Result<Vec<String>, FileError> {
-    let paths = files::list(dir)?;
-    let name = |path: &PathBuf| {
-        let name = path.file_name()?.to_str()?.strip_suffix(".toml")?;
-        (is_name(name) && !NOT_LAYERS.contains(&name)).then(|| name.to_owned())
-    };
-    Ok(paths.iter().filter_map(name).collect())
-}
-
-fn tell(changes: &[strata_layer::Change]) -> Vec<FileChange> {
-    let told = |change: &strata_layer::Change| FileChange {
-        kind: change.kind.to_string(),
-        path: change.path.to_string_lossy().into_owned(),
-    };
-    changes.iter().map(told).collect()
 }
 
 /// Counts changes and keeps the first of them; `None` when there are none.

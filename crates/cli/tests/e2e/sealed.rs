@@ -4,7 +4,8 @@ use crate::bench::{Bench, Buildpack, Done};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde_json::Value;
 use std::fs;
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 /// Provides this machine's Python and the modules that [`pip`] uses, not yet compiled, as a distribution does.
 fn python() -> Buildpack {
@@ -178,4 +179,219 @@ fn a_restored_layer_that_nobody_changed_is_not_read_to_be_sealed() {
             "{policy}: {counted:?}, without sealing [{read}, {written}]"
         );
     }
+}
+
+/// How the sandbox finds out what buildpacks do to sealed layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// Layers are set apart, and what was written is elsewhere.
+    Uppers,
+    /// By comparing: work folders are on an overlay, which cannot have another one's upper directories.
+    Comparing,
+}
+
+/// Builds the image `web`; the events.
+fn build_by(by: By, bench: &Bench, arguments: &[&str], all: &[PathBuf]) -> Done {
+    let arguments = [&["-t", "web", "--json"], arguments].concat();
+    let command = bench.build_command(&arguments, all);
+    if by == By::Uppers {
+        return Done::of(command);
+    }
+    let overlay = r#"
+        mkdir -p overlay/lower overlay/upper overlay/work
+        mount -t overlay -o userxattr,lowerdir=overlay/lower,upperdir=overlay/upper,workdir=overlay/work overlay /var/tmp
+        exec "$@"
+    "#;
+    let mut wrapped = Command::new("unshare");
+    wrapped.args(["--user", "--map-root-user", "--mount", "sh", "-ec", overlay, "sh"]);
+    wrapped.arg(command.get_program()).args(command.get_args());
+    wrapped.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    wrapped.current_dir(bench.path(".")).stdin(Stdio::null());
+    Done::of(wrapped)
+}
+
+/// What the first buildpack makes.
+const MAKE: &str = r#"
+layer tool build launch cache; layer other launch
+mkdir -p $layers/tool/bin $layers/tool/lib/sub; echo tool >$layers/tool/bin/tool; echo lib >$layers/tool/lib/lib
+echo sub >$layers/tool/lib/sub/sub; ln -s bin/tool $layers/tool/link; echo other >$layers/other/file
+echo '{"bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1}' >$layers/tool.sbom.cdx.json
+"#;
+
+/// What a buildpack can do to the layers of another, and what is told of it: alike however it is found out.
+const DEEDS: &[(&str, &[&str])] = &[
+    ("cat $T/bin/tool; ls -R $T", &[]),
+    ("echo more >>$T/bin/tool", &["a:tool: changed bin/tool"]),
+    ("mkdir $T/cache; echo x >$T/cache/x", &["a:tool: created cache, created cache/x"]),
+    ("rm $T/lib/lib", &["a:tool: deleted lib/lib"]),
+    ("chmod 600 $T/bin/tool", &["a:tool: chmod bin/tool"]),
+    ("chmod 700 $T/lib/sub", &["a:tool: chmod lib/sub"]),
+    ("chmod 700 $T", &["a:tool: chmod "]),
+    ("rm -r $T", &["a:tool: deleted "]),
+    ("rm -r $T $T.toml", &["a:tool: deleted tool.toml, deleted "]),
+    (
+        "rm -r $A",
+        &[
+            "a:other: deleted other.toml, deleted ",
+            "a:tool: deleted tool.sbom.cdx.json, deleted tool.toml, deleted ",
+        ],
+    ),
+    ("echo x >$T/x; rm $T/x", &[]),
+    // Opened to be written to, and not written to.
+    (": >>$T/bin/tool", &[]),
+    (
+        "rm -r $T/lib; mkdir $T/lib; echo x >$T/lib/x",
+        &["a:tool: deleted lib/lib, deleted lib/sub, created lib/x"],
+    ),
+    ("rm -r $T/lib; echo x >$T/lib", &["a:tool: changed lib, deleted lib/lib, deleted lib/sub"]),
+    (
+        "rm $T/lib/lib; mkdir $T/lib/lib; echo x >$T/lib/lib/x",
+        &["a:tool: changed lib/lib, created lib/lib/x"],
+    ),
+    (
+        "echo x >$T/.wh.bin; echo x >$T/lib/.wh..wh..opq",
+        &["a:tool: created .wh.bin, created lib/.wh..wh..opq"],
+    ),
+    // Through a link of one's own that leads into the layer, and through one of the layer's.
+    ("ln -s $T $layers/into; echo more >>$layers/into/lib/lib", &["a:tool: changed lib/lib"]),
+    ("echo more >>$T/link", &["a:tool: changed bin/tool"]),
+    ("ln -sfn lib $T/link", &["a:tool: changed link"]),
+    ("mkdir $layers/own; ln $T/lib/lib $layers/own/lib || cp $T/lib/lib $layers/own/lib", &[]),
+    ("ln $T/lib/lib $T/again", &["a:tool: created again"]),
+    (
+        "ln $T/lib/lib $A/other/lib && echo more >>$A/other/lib",
+        &["a:other: created lib", "a:tool: changed lib/lib"],
+    ),
+    ("mv $T/lib/lib $A/other/lib", &["a:other: created lib", "a:tool: deleted lib/lib"]),
+    ("mv $T/lib/sub $A/other/sub", &["a:other: created sub, created sub/sub", "a:tool: deleted lib/sub"]),
+    ("mkdir $layers/own; mv $T/lib $layers/own/lib", &["a:tool: deleted lib"]),
+    ("printf '[types]\\nlaunch = true\\n' >$T.toml", &["a:tool: changed tool.toml"]),
+    ("cat $T.toml >toml; cat toml >$T.toml; rm toml", &[]),
+    (
+        "mkdir $A/new; printf '[types]\\nlaunch = true\\n' >$A/new.toml",
+        &["a:new: created new.toml, created "],
+    ),
+    ("echo {} >$T.sbom.cdx.json", &["a:tool: changed tool.sbom.cdx.json"]),
+    ("rm $T.sbom.cdx.json", &["a:tool: deleted tool.sbom.cdx.json"]),
+    ("echo {} >$T.sbom.spdx.json", &["a:tool: created tool.sbom.spdx.json"]),
+    ("echo '[[processes]]' >$A/launch.toml", &["a:launch: created launch.toml"]),
+    (
+        "touch -r $T/lib/lib t; echo bil >$T/lib/lib; touch -r t $T/lib/lib; rm t",
+        &["a:tool: touched lib/lib"],
+    ),
+    ("(while :; do echo x >>$T/late; sleep 0.01; done) & sleep 0.1", &["a:tool: created late"]),
+];
+
+/// What only who has what was written can tell from a change: the same bytes, times and permissions again.
+const UNDONE: &str = "chmod 600 $T/bin/tool; chmod 644 $T/bin/tool; mv $T/bin/tool $T/x; mv $T/x $T/bin/tool";
+
+/// Nothing is left of the layer.
+const GONE: &str = "rm -r $T";
+
+/// What nobody can export, unless it is sealed.
+const FATAL: &[&str] = &[GONE, "rm -r $A", "rm $T.sbom"];
+
+/// For each deed a buildpack `a` with layers and a buildpack `b` that does it to them, in one build.
+fn doing(bench: &Bench, deeds: &[&str]) -> Vec<PathBuf> {
+    let toml = "sbom-formats = [\"application/vnd.cyclonedx+json\", \"application/spdx+json\"]\n";
+    let make = |number| bench.add(&Buildpack::new(&format!("a{number}")).toml(toml).build(MAKE));
+    let deed = |(number, deed): (usize, &&str)| {
+        let script = format!("A=/layers/a{number} T=$A/tool\n{deed}");
+        bench.add(&Buildpack::new(&format!("b{number}")).build(&script))
+    };
+    (0..deeds.len())
+        .map(make)
+        .collect::<Vec<_>>()
+        .into_iter()
+        .chain(deeds.iter().enumerate().map(deed))
+        .collect()
+}
+
+/// What is told of layers: `by of outcome: kind path, …`.
+fn told(events: &[Value]) -> Vec<String> {
+    let changed = events.iter().filter(|event| event["event"] == "changed").map(|event| &event["changes"]);
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let line = |changes: &Value| {
+        let files = changes["files"].as_array().unwrap().iter();
+        let files: Vec<_> =
+            files.map(|file| format!("{} {}", text(&file["kind"]), text(&file["path"]))).collect();
+        let [by, of, outcome] = ["by", "of", "outcome"].map(|key| text(&changes[key]));
+        format!("{by} {of} {outcome}: {}", files.join(", "))
+    };
+    changed.filter(|changes| changes["of"] != "app").map(line).collect()
+}
+
+/// What should be told of the deeds.
+fn expected(deeds: &[(&str, &[&str])], outcome: &str) -> Vec<String> {
+    let of_deed = |(number, (_, lines)): (usize, &(&str, &[&str]))| {
+        let line = |line: &&str| {
+            let (layer, files) = line.split_once(": ").unwrap();
+            format!("b{number}@1.0.0 {} {outcome}: {files}", layer.replacen('a', &format!("a{number}"), 1))
+        };
+        lines.iter().map(line).collect::<Vec<_>>()
+    };
+    deeds.iter().enumerate().flat_map(of_deed).collect()
+}
+
+/// The layers that the first buildpacks have in the image, and the one with the SBOM files.
+fn sealed(events: &[Value]) -> Vec<(String, String)> {
+    let text = |event: &Value, key: &str| event[key].as_str().unwrap().to_owned();
+    let layers = events.iter().filter(|event| event["event"] == "layer");
+    let layers = layers.map(|event| (text(event, "id"), text(event, "diff_id")));
+    layers.filter(|(id, _)| id.starts_with('a') || id.contains("sbom")).collect()
+}
+
+fn deeds_are_told(by: By) {
+    let mut deeds: Vec<(&str, &[&str])> = DEEDS.to_vec();
+    if by == By::Uppers {
+        deeds.push((UNDONE, &[]));
+    }
+    let scripts: Vec<&str> = deeds.iter().map(|(script, _)| *script).collect();
+    let run = |policy: &str, scripts: &[&str]| {
+        let bench = Bench::new();
+        let all = doing(&bench, scripts);
+        let done = build_by(by, &bench, &["--sealed-layers", policy], &all);
+        let apart = done.stdout.contains("cannot be set apart");
+        assert_eq!(apart, by == By::Comparing && ["discard", "error"].contains(&policy), "{done:#?}");
+        bench.is_clean_soon();
+        done
+    };
+    let untouched = sealed(&events(&run("discard", &vec![""; deeds.len()]).ok()));
+    assert_eq!(untouched.len(), 2 * deeds.len() + 1, "{untouched:?}");
+    let done = events(&run("discard", &scripts).ok());
+    assert_eq!(told(&done), expected(&deeds, "discarded"), "{by:?}");
+    assert_eq!(sealed(&done), untouched, "{by:?}");
+    for (deed, words) in [
+        (GONE, "'a0:tool': deleted its folder"),
+        ("echo x >$A/new; printf '[types]\nlaunch = true\n' >$T.toml", "'a0:tool': changed tool.toml"),
+        ("mv $T/lib/lib $A/other/lib", "'a0:other': created lib"),
+    ] {
+        let done = run("error", &[deed]);
+        assert_eq!(done.code, 52, "{done:#?}");
+        assert!(done.stdout.contains("\"refused\""), "{done:#?}");
+        assert!(done.stderr.contains(&format!("buildpack b0@1.0.0 changed layer {words}")), "{done:#?}");
+    }
+    run("error", &["cat $T/bin/tool; echo x >>$T/x; rm $T/x; echo x >own"]).ok();
+    if by == By::Uppers {
+        return;
+    }
+    // Nothing is set apart that is to be kept.
+    let kept: Vec<_> = deeds
+        .into_iter()
+        .filter(|(script, _)| !FATAL.iter().any(|fatal| script.starts_with(fatal)))
+        .collect();
+    let scripts: Vec<&str> = kept.iter().map(|(script, _)| *script).collect();
+    let done = events(&run("warn", &scripts).ok());
+    assert_eq!(told(&done), expected(&kept, "kept"));
+    assert!(told(&events(&run("off", &scripts).ok())).is_empty());
+}
+
+#[test]
+fn what_is_written_to_layers_that_are_set_apart_is_told() {
+    deeds_are_told(By::Uppers);
+}
+
+#[test]
+fn what_is_written_is_told_where_layers_cannot_be_set_apart() {
+    deeds_are_told(By::Comparing);
 }

@@ -9,6 +9,7 @@ use strata_oci::Compression;
 use strata_phases::build;
 use strata_phases::detect::Detected;
 use strata_phases::export::Trees;
+use strata_phases::ground::Bare;
 use strata_phases::origins::{self, Given};
 use strata_phases::seal::{self, Sealing};
 use strata_phases::{Failure, Observer};
@@ -46,7 +47,7 @@ pub(super) fn build(context: &Context<'_>, detected: &Detected, analyzed: &Analy
     let _timer = context.log.timer("Builder");
     // A buildpack may count on what an earlier one left running; the image must not.
     let given = given(context)?;
-    let outcome = build::run(detected, &around, &choice, &sealing, given.as_ref(), &|| 0, context.log);
+    let outcome = build::run(detected, &around, &choice, &sealing, given.as_ref(), &Bare, context.log);
     let left_over = leftovers::end().map_err(|error| {
         Failure::caused(Exit::Build, "failed to build: cannot end leftover processes", &error)
     })?;

@@ -1,8 +1,9 @@
 //! The bytes of sealed layers: packed while the next buildpack runs, left in `<layers>/@exported` for those that export.
 //!
-//! Of a layer with the policy `discard` the archive is copied before the next buildpack starts, to a file without a name,
-//! which no buildpack can reach; it is compressed from there. Of other layers the tree itself is compressed in the
-//! background, and the outcome counts as long as the tree is [unchanged](strata_layer::unchanged).
+//! A layer that is set apart stays what it is, and its tree is compressed in the background. Else, of a layer with the
+//! policy `discard` the archive is copied before the next buildpack starts, to a file without a name, which no buildpack
+//! can reach; it is compressed from there. Of other layers the tree itself is compressed in the background, and the outcome
+//! counts as long as the tree is [unchanged](strata_layer::unchanged).
 //!
 //! A layer that is what the previous image and the cache have is not copied: its record names the diffID alone, under
 //! which both have it.
@@ -103,8 +104,8 @@ pub struct Sealing<'a> {
 enum Bytes {
     /// The archive, for a layer whose tree may change.
     Spool(File),
-    /// The tree, as it was seen.
-    Tree(Sight),
+    /// The tree, as it was seen; of one that is set apart nobody has to have seen how it was.
+    Tree(Option<Sight>),
     /// Nothing: they are where they are known to be.
     Recorded(Known),
 }
@@ -144,6 +145,7 @@ impl Sealing<'_> {
         &self,
         policy: Policy,
         (buildpack, layer): (&GroupElement, &FoundLayer),
+        is_apart: bool,
         index: &Index,
     ) -> Result<Option<Job>, BytesError> {
         let tail = Path::new(&escape_id(&buildpack.id)).join(&layer.name);
@@ -154,8 +156,9 @@ impl Sealing<'_> {
             (Policy::Discard, _, Some(known)) if self.is_kept(buildpack, layer, &known) => {
                 Bytes::Recorded(known)
             }
+            (Policy::Discard, sight, _) if is_apart => Bytes::Tree(sight),
             (Policy::Discard, ..) => Bytes::Spool(self.spool(&source)?),
-            (_, Some(sight), None) => Bytes::Tree(sight),
+            (_, sight @ Some(_), None) => Bytes::Tree(sight),
             // Without a sight nobody can tell later whether the bytes are still those of the tree.
             _ => return Ok(None),
         };
@@ -190,7 +193,7 @@ impl Sealing<'_> {
         let make = |mut job: Job| {
             let outcome = self.pack(&mut job, &packer, stop);
             if let (Ok((known, _)), Bytes::Tree(sight)) = (&outcome, &job.bytes) {
-                index.record(Some(sight), *known);
+                index.record(sight.as_ref(), *known);
             }
             Made { policy: job.policy, tail: job.tail, source: job.source, outcome }
         };
