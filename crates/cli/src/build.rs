@@ -40,7 +40,7 @@ use strata_spec::cache::CacheMetadata;
 use strata_spec::exit::Exit;
 use strata_spec::metadata::Metadata;
 use strata_store::source::Surroundings;
-use strata_store::{Layout, Store, StoreError, Unpacked};
+use strata_store::{Layout, Store, StoreError};
 
 /// Runs the command.
 pub(crate) fn run(args: args::Build, places: &Places) -> Outcome {
@@ -88,7 +88,6 @@ fn build(
     let created = created(args, places)?;
     args.notices().into_iter().for_each(|notice| show.info(notice));
     let surroundings = surroundings(places, &args.store);
-    let unpacked = Unpacked::new(places.unpacked_layers());
     let seen = Seen::new(places.seen_images(), args.pull_policy);
     let sandbox_failure = |error: SandboxError| sandbox_failure(&error);
     let parent = Path::new(WorkDir::DEFAULT_PARENT);
@@ -100,7 +99,7 @@ fn build(
     let app = given::find(args, places, work_dir.path(), &surroundings)?;
     let app_dir = app::folder(&app.dir)?;
     let wanted = Wanted::find(args, &app, &args.exec_env, places, show)?;
-    let kit = builder::load(args, &wanted, work_dir.path(), &surroundings, &unpacked, &seen, show)?;
+    let kit = builder::load(args, &wanted, work_dir.path(), places, &surroundings, &seen, show)?;
     let work = Work::prepare(work_dir.path(), &wanted.variables)?;
     work.make_places(&args.volume)?;
     let run_images =
@@ -600,7 +599,7 @@ fn spec(
             writable: volume.is_writable,
         });
     }
-    let payload = serde_json::to_value(task)
+    let payload = serde_json::to_value(inside::Asked::Build(Box::new(task)))
         .map_err(|error| Failure::caused(Exit::Other, "cannot describe the task", &error))?;
     // The scratch base has a user of its own; root in the image would be powerless inside all the same.
     let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != 0).unwrap_or(SCRATCH_USER);
@@ -615,6 +614,7 @@ fn spec(
     Ok(Spec {
         uid: id(base.owner.uid),
         gid: id(base.owner.gid),
+        ids: kit.build_image.as_ref().and_then(|image| image.ids.clone()),
         hostname: "strata".into(),
         network: match args.network {
             NetworkArg::Host => Network::Host,

@@ -1,6 +1,7 @@
 //! What runs inside the sandbox: detection and build, exactly where the buildpacks are. What happens goes to the
 //! program outside, one JSON event a line.
 
+use crate::hands::{self, Unpack};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::File;
@@ -36,6 +37,15 @@ pub(crate) const BUILDPACKS: &str = "/cnb/buildpacks";
 
 /// Where programs are looked for in an image that does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What a process is asked to do that this program started as another user.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Asked {
+    /// In a sandbox.
+    Build(Box<Task>),
+    /// Outside, with the ids of others.
+    Unpack(Unpack),
+}
 
 /// What the program outside asks for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -90,13 +100,20 @@ impl Observer for Pipe {
     }
 }
 
-/// Process 1 of the sandbox.
+/// What this program does as another user: process 1 of the sandbox, or the unpacking of a layer.
 pub(crate) fn run(call: Call) -> i32 {
-    let Some(events) = call.events else { return 1 };
+    match (serde_json::from_value(call.payload), call.events) {
+        (Ok(Asked::Build(task)), Some(events)) => build_here(&task, events),
+        (Ok(Asked::Unpack(asked)), _) => hands::unpack_here(&asked),
+        // Only this program itself asks.
+        _ => 1,
+    }
+}
+
+/// Process 1 of the sandbox.
+fn build_here(task: &Task, events: File) -> i32 {
     let pipe = Pipe(Mutex::new(events));
-    let outcome = serde_json::from_value(call.payload)
-        .map_err(|error| Failure::caused(Exit::Other, "the sandbox got a task that it does not know", &error))
-        .and_then(|task| phases(&task, &pipe));
+    let outcome = phases(task, &pipe);
     match outcome {
         Ok(()) => 0,
         Err(failure) => {

@@ -17,6 +17,7 @@ mod copy;
 mod diff;
 mod earlier;
 mod given;
+mod hands;
 mod help;
 mod images;
 mod inside;

@@ -8,6 +8,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+/// What the names of folders start with whose layers have files of several users.
+const MAPPED: &str = "layers-of-";
+
 /// What the environment says.
 #[derive(Debug)]
 pub(crate) struct Places {
@@ -56,6 +59,24 @@ impl Places {
     /// Unpacked layers, to run images from.
     pub(crate) fn unpacked_layers(&self) -> PathBuf {
         self.cache.join("layers")
+    }
+
+    /// The same, where files belong to several users: those of ranges that start with these ids.
+    pub(crate) fn mapped_layers(&self, (uid, gid): (u32, u32)) -> PathBuf {
+        self.cache.join(format!("{MAPPED}{uid}-{gid}"))
+    }
+
+    /// All such folders that there are.
+    pub(crate) fn all_mapped_layers(&self) -> std::io::Result<Vec<PathBuf>> {
+        let entries = match std::fs::read_dir(&self.cache) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let paths: std::io::Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
+        let is_one = |path: &PathBuf| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(MAPPED))
+        };
+        Ok(paths?.into_iter().filter(is_one).collect())
     }
 
     /// Documents of images in registries that builds were made in or on.

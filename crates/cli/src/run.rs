@@ -3,7 +3,7 @@
 use crate::args;
 use crate::images::{self, Names, surroundings};
 use crate::places::Places;
-use crate::{Outcome, user};
+use crate::{Outcome, hands, user};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -13,14 +13,16 @@ use std::thread::available_parallelism;
 use strata_phases::Failure;
 use strata_sandbox::{Io, Job, Network, Root, Sandbox, SandboxError, Spec, WorkDir};
 use strata_spec::exit::Exit;
-use strata_store::{StoredImage, Unpacked};
+use strata_store::StoredImage;
 
 /// Runs the command.
 pub(crate) fn run(args: &args::Run, places: &Places) -> Outcome {
     let surroundings = surroundings(places, &args.store);
     let (store, stored) = images::open(&args.name, &surroundings, None, Names::Kept)?;
     let threads = available_parallelism().map_or(1, usize::from);
-    let held = Unpacked::new(places.unpacked_layers())
+    let owner = user::of(stored.image.config())?;
+    let (unpacked, ids) = hands::layers(places, owner);
+    let held = unpacked
         .hold(&*store, &stored.image, threads.min(4))
         .map_err(|error| images::failure(Exit::Launch, "cannot unpack the image", &error))?;
     let parent = Path::new(WorkDir::DEFAULT_PARENT);
@@ -30,11 +32,11 @@ pub(crate) fn run(args: &args::Run, places: &Places) -> Outcome {
     fs::create_dir(&scratch)
         .map_err(|error| Failure::caused(Exit::Launch, "cannot prepare the sandbox", &error))?;
     let job = job(args, places, &stored)?;
-    let owner = user::of(stored.image.config())?;
     let id = |id: u64| u32::try_from(id).unwrap_or(0);
     let spec = Spec {
         uid: id(owner.uid),
         gid: id(owner.gid),
+        ids: ids.ok(),
         hostname: "strata".into(),
         network: Network::Host,
         root: Root::Layers { lowers: held.dirs().to_vec(), scratch },

@@ -64,9 +64,15 @@ pub enum Times {
 pub enum Ownership {
     /// The owners in the archive. Needs the privilege to change owners.
     Keep,
+    /// The owners in the archive, and nobody where this user namespace has not got one of them. Needs the privilege to
+    /// change owners.
+    Here,
     /// The user who extracts.
     Caller,
 }
+
+/// Stands for users and groups that a user namespace has not got.
+const NOBODY: u32 = 65_534;
 
 /// What is made of entries that can do more than hold data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +150,7 @@ pub fn unpack_and_sum(
         size: Rc::clone(&size),
     };
     let mut archive = tar::Archive::new(Budget { inner: tar, left: Rc::clone(&left) });
-    let root = Root::open(dir)?;
+    let root = Root::open(dir, options.ownership)?;
     let mut job = Job {
         modes: Modes::in_new(&root.fd()),
         root,
@@ -253,10 +259,7 @@ impl Job<'_> {
             return Err(item.refused("the root is not a directory"));
         }
         let root = self.root.fd();
-        if self.options.ownership == Ownership::Keep {
-            let (uid, gid) = item.owner()?;
-            fs::fchown(&*root, Some(uid), Some(gid)).map_err(self.failed("change the owner of", item))?;
-        }
+        self.give(item, |uid, gid| fs::fchown(&*root, uid, gid))?;
         self.root.set_mode(Vec::new(), item.mode);
         self.times.insert(Vec::new(), item.mtime);
         Ok(())
@@ -306,10 +309,7 @@ impl Job<'_> {
             return Err(item.refused("the archive ends within it"));
         }
         self.stats.bytes += written;
-        if self.options.ownership == Ownership::Keep {
-            let (uid, gid) = item.owner()?;
-            fs::fchown(&file, Some(uid), Some(gid)).map_err(self.failed("change the owner of", item))?;
-        }
+        self.give(item, |uid, gid| fs::fchown(&file, uid, gid))?;
         // After the owner, whose change takes setuid away.
         if !is_done {
             let mode = Mode::from_raw_mode(item.mode);
@@ -470,12 +470,39 @@ impl Job<'_> {
     }
 
     fn chown(&self, item: &Item, place: &Place) -> Result<(), LayerError> {
-        if self.options.ownership == Ownership::Caller {
-            return Ok(());
-        }
-        let (uid, gid) = item.owner()?;
-        fs::chownat(&*place.dir, place.name(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(self.failed("change the owner of", item))
+        self.give(item, |uid, gid| {
+            fs::chownat(&*place.dir, place.name(), uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        })
+    }
+
+    /// Changes the owner, if that is asked for.
+    fn give(
+        &self,
+        item: &Item,
+        chown: impl Fn(Option<Uid>, Option<Gid>) -> rustix::io::Result<()>,
+    ) -> Result<(), LayerError> {
+        let given = match self.options.ownership {
+            Ownership::Caller => return Ok(()),
+            Ownership::Keep => {
+                let (uid, gid) = item.owner()?;
+                chown(Some(uid), Some(gid))
+            }
+            Ownership::Here => {
+                let (uid, gid) = item.owner()?;
+                match chown(Some(uid), Some(gid)) {
+                    // "Not mapped", of either.
+                    Err(Errno::INVAL) => {
+                        let uid =
+                            chown(Some(uid), None).or_else(|_| chown(Some(Uid::from_raw(NOBODY)), None));
+                        uid.and_then(|()| {
+                            chown(None, Some(gid)).or_else(|_| chown(None, Some(Gid::from_raw(NOBODY))))
+                        })
+                    }
+                    given => given,
+                }
+            }
+        };
+        given.map_err(self.failed("change the owner of", item))
     }
 
     fn touch(&self, item: &Item, place: &Place) -> Result<(), LayerError> {

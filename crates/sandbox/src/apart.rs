@@ -13,7 +13,7 @@ use rustix::thread::UnshareFlags;
 
 use crate::SandboxError;
 use crate::error::{Doing, Failure};
-use crate::mounts::{Upper, overlay};
+use crate::mounts::{Maker, Upper, overlay};
 
 /// Where it is kept what is written, inside. Nobody can rename a folder of `/dev` that something is mounted on.
 pub(crate) const PLACE: &str = "/dev/.strata";
@@ -76,7 +76,7 @@ impl Apart {
         self.count += 1;
         fs::create_dir(&home).doing_to("create", &home)?;
         let mode = fs::metadata(&self.folder).doing_to("look at", &self.folder)?.mode();
-        overlay(&home, &self.lowers(), &self.folder, Upper::Mode(mode))?;
+        overlay(&home, &self.lowers(), &self.folder, Upper::Mode(mode, Maker::Caller))?;
         let now = self.now.insert(Now { home, is_covered: false, has_before: false });
         for path in but {
             let Ok(tail) = path.strip_prefix(&self.folder) else { continue };

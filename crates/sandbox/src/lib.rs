@@ -10,6 +10,7 @@
 mod apart;
 mod error;
 mod hint;
+mod ids;
 mod mounts;
 mod network;
 mod parent;
@@ -21,8 +22,9 @@ mod workdir;
 
 pub use apart::{Apart, Written, see_below};
 pub use error::SandboxError;
-pub use parent::{Child, Exit, Sandbox, probe};
+pub use ids::Ids;
+pub use parent::{Child, Exit, Sandbox, call_with, probe};
 pub use reap::kill_leftovers;
 pub use spec::{Call, Io, Job, Mount, Network, Root, Spec};
 pub use stage::{SANDBOX_ARG, enter_if_asked};
-pub use workdir::WorkDir;
+pub use workdir::{WorkDir, remove_all};

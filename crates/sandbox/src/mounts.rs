@@ -2,12 +2,14 @@
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatVfsMountFlags, mkdirat, openat, openat2};
+use rustix::fs::{
+    AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, StatVfsMountFlags, Uid, chownat, mkdirat, openat, openat2,
+};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind_recursive, mount_remount, unmount};
 
@@ -105,6 +107,35 @@ fn restrict(target: &Path, access: Access) -> Result<(), Errno> {
     mount_remount(target, flags, c"")
 }
 
+/// Who owns what a sandbox makes for itself, where it makes the system's directories.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Maker {
+    /// The one user that there is.
+    Caller,
+    /// Root, as in an image.
+    Root,
+}
+
+impl Maker {
+    /// Gives away what was just made.
+    pub(crate) fn own(self, made: impl AsFd, path: &Path) -> Result<(), Failure> {
+        match self {
+            Self::Caller => Ok(()),
+            Self::Root => chownat(made, c"", Some(Uid::ROOT), Some(Gid::ROOT), AtFlags::EMPTY_PATH)
+                .doing_to("give to root", path),
+        }
+    }
+
+    /// The same for what has a path.
+    pub(crate) fn own_path(self, path: &Path) -> Result<(), Failure> {
+        match self {
+            Self::Caller => Ok(()),
+            Self::Root => chownat(CWD, path, Some(Uid::ROOT), Some(Gid::ROOT), AtFlags::SYMLINK_NOFOLLOW)
+                .doing_to("give to root", path),
+        }
+    }
+}
+
 /// Mounts an empty tmpfs.
 pub(crate) fn tmpfs(target: &Path, options: &CStr) -> Result<(), Failure> {
     mount("tmpfs", target, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options)
@@ -113,6 +144,7 @@ pub(crate) fn tmpfs(target: &Path, options: &CStr) -> Result<(), Failure> {
 
 /// Makes overlays whose changes go to a directory of their own, in the scratch directory or in memory.
 pub(crate) struct Overlays {
+    maker: Maker,
     base: PathBuf,
     count: usize,
     state: Uppers,
@@ -129,13 +161,13 @@ enum Uppers {
 
 impl Overlays {
     /// Finds out, with an overlay of nothing, where the upper directories can be.
-    pub(crate) fn new(scratch: &Path) -> Result<Self, Failure> {
+    pub(crate) fn new(scratch: &Path, maker: Maker) -> Result<Self, Failure> {
         let base = scratch.join("overlays");
         let trial = scratch.join("trial");
         for directory in [&base, &trial] {
             fs::create_dir(directory).doing_to("create", directory)?;
         }
-        let mut overlays = Self { base, count: 0, state: Uppers::OnDisk };
+        let mut overlays = Self { maker, base, count: 0, state: Uppers::OnDisk };
         if overlays.attempt(&[&trial], &trial, 0o755).is_err() {
             tmpfs(&overlays.base, c"mode=700")?;
             overlays.state = Uppers::InMemory;
@@ -160,7 +192,7 @@ impl Overlays {
         let home = self.base.join(self.count.to_string());
         self.count += 1;
         fs::create_dir(&home).doing_to("create", &home)?;
-        overlay(&home, lowers, target, Upper::Mode(mode))
+        overlay(&home, lowers, target, Upper::Mode(mode, self.maker))
     }
 }
 
@@ -169,8 +201,8 @@ impl Overlays {
 pub(crate) enum Upper {
     /// Nowhere: it is read-only.
     None,
-    /// To `u` in its home. The root of the overlay has this mode.
-    Mode(u32),
+    /// To `u` in its home. The root of the overlay has this mode and this owner.
+    Mode(u32, Maker),
 }
 
 /// Overlays `lowers`, the topmost first, on `target`. `home` is a folder of this overlay, or of two with the same lowers.
@@ -178,13 +210,14 @@ pub(crate) fn overlay(home: &Path, lowers: &[&Path], target: &Path, upper: Upper
     // Short relative names: the options must fit on a page, and need no escapes. Volatile: nobody needs what was written
     // after a crash, and the end of the overlay would wait for all that its file system has yet to write.
     let mut options = String::from("userxattr");
-    if let Upper::Mode(mode) = upper {
+    if let Upper::Mode(mode, maker) = upper {
         let (upper, work) = (home.join("u"), home.join("w"));
         for directory in [&upper, &work] {
             fs::create_dir(directory).doing_to("create", directory)?;
         }
         fs::set_permissions(&upper, fs::Permissions::from_mode(mode & 0o7777))
             .doing_to("change the mode of", &upper)?;
+        maker.own_path(&upper)?;
         options.push_str(",volatile,upperdir=u,workdir=w");
     }
     options.push_str(",lowerdir=");
@@ -208,15 +241,16 @@ pub(crate) fn overlay(home: &Path, lowers: &[&Path], target: &Path, upper: Upper
 /// The new root before it is `/`: paths in it are resolved as they will be from inside.
 pub(crate) struct NewRoot {
     root: OwnedFd,
+    pub(crate) maker: Maker,
 }
 
 const RESOLVE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
 impl NewRoot {
-    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn open(path: &Path, maker: Maker) -> Result<Self, Failure> {
         let root =
             openat(rustix::fs::CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        Ok(Self { root: root.doing_to("open", path)? })
+        Ok(Self { root: root.doing_to("open", path)?, maker })
     }
 
     /// Binds `source`, with all that is mounted below it, at a path that is made where missing.
@@ -263,13 +297,17 @@ impl NewRoot {
                 Component::RootDir | Component::CurDir => continue,
                 Component::Normal(name) => {
                     prefix.push(name);
-                    match mkdirat(&current, name, Mode::from(0o755)) {
+                    let made = mkdirat(&current, name, Mode::from(0o755));
+                    match made {
                         Ok(()) | Err(Errno::EXIST) => {}
                         // Those that exist are told from those that cannot be made by opening them.
                         Err(Errno::ACCESS | Errno::ROFS | Errno::PERM) if self.walk(&prefix).is_ok() => {}
                         Err(errno) => return Err(errno).doing_to("create, inside the sandbox,", &prefix),
                     }
                     current = self.walk(&prefix)?;
+                    if made.is_ok() {
+                        self.maker.own(&current, &prefix)?;
+                    }
                 }
                 Component::ParentDir | Component::Prefix(_) => {
                     return Err(Failure::new(format!(
@@ -296,9 +334,10 @@ impl NewRoot {
             Err(errno) => return Err(errno).doing_to("replace, inside the sandbox,", inside),
         }
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-        openat(&directory, name, flags, Mode::from(0o644))
-            .map(Place)
-            .doing_to("create, inside the sandbox,", inside)
+        let file = openat(&directory, name, flags, Mode::from(0o644))
+            .doing_to("create, inside the sandbox,", inside)?;
+        self.maker.own(&file, inside)?;
+        Ok(Place(file))
     }
 
     /// Opens what is at a path, if anything.
@@ -317,7 +356,7 @@ impl NewRoot {
 }
 
 /// An open file or directory of the new root, to mount on.
-pub(crate) struct Place(OwnedFd);
+pub(crate) struct Place(pub(crate) OwnedFd);
 
 impl Place {
     /// A path that leads there until this value is dropped.

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -17,18 +18,30 @@ use crate::error::Failure;
 use crate::reap::code_of;
 use crate::spec::{Io, Spec};
 use crate::stage::SANDBOX_ARG;
-use crate::{SandboxError, hint};
+use crate::{Ids, SandboxError, hint};
 
 /// What a process of the sandbox is told by the one that started it. The numbers are open files of the latter.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Envelope {
-    /// Absent when only the namespaces are tried.
-    pub(crate) spec: Option<Spec>,
+    pub(crate) errand: Errand,
     /// A pipe to write one [`Report`] to.
     pub(crate) report: RawFd,
     /// A pipe to read, which ends when the sandbox shall.
     pub(crate) life: RawFd,
     pub(crate) events: Option<RawFd>,
+}
+
+/// What the processes are started for.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) enum Errand {
+    /// Only the namespaces are tried.
+    Probe(Option<Ids>),
+    /// A sandbox.
+    Run(Box<Spec>),
+    /// A function that has these ids, and all power over what belongs to them, but is in no sandbox.
+    Call { ids: Ids, payload: serde_json::Value },
+    /// The removal of what belongs to all ids that the caller may have.
+    Remove { ids: Ids, path: PathBuf },
 }
 
 /// What came of the setup.
@@ -45,23 +58,42 @@ pub struct Sandbox;
 impl Sandbox {
     /// Builds a sandbox and starts its job. It returns when the job runs; what fails before is the error.
     pub fn spawn(spec: &Spec, io: Io) -> Result<Child, SandboxError> {
-        start(Some(spec), io)
+        start(Errand::Run(Box::new(spec.clone())), io)
     }
 }
 
 /// Tries to make the namespaces of a sandbox, and says what stands in the way.
 pub fn probe() -> Result<(), SandboxError> {
-    let io = Io { stdin: Stdio::null(), stdout: Stdio::null(), stderr: Stdio::null(), events: None };
-    start(None, io)?.wait().map(|_| ())
+    start(Errand::Probe(None), silent())?.wait().map(|_| ())
 }
 
-fn start(spec: Option<&Spec>, io: Io) -> Result<Child, SandboxError> {
+/// The same with these ids.
+pub(crate) fn probe_with(ids: &Ids) -> Result<(), SandboxError> {
+    start(Errand::Probe(Some(ids.clone())), silent())?.wait().map(|_| ())
+}
+
+/// Runs the function given to [`enter_if_asked`](crate::enter_if_asked) as the caller among these ids, with all power
+/// over files that belong to them, and outside of any sandbox: what it is given must be trusted.
+pub fn call_with(ids: &Ids, payload: serde_json::Value, io: Io) -> Result<Child, SandboxError> {
+    start(Errand::Call { ids: ids.clone(), payload }, io)
+}
+
+/// Removes a directory with all that belongs to any of the caller's ids.
+pub(crate) fn remove_with(ids: Ids, path: &Path) -> Result<Exit, SandboxError> {
+    start(Errand::Remove { ids, path: path.to_owned() }, silent())?.wait()
+}
+
+fn silent() -> Io {
+    Io { stdin: Stdio::null(), stdout: Stdio::null(), stderr: Stdio::null(), events: None }
+}
+
+fn start(errand: Errand, io: Io) -> Result<Child, SandboxError> {
     let failed = |action| move |source: io::Error| SandboxError::Start { action, source };
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed("make a pipe")(errno.into()));
     let (report_reader, report_writer) = pipe()?;
     let (life_reader, life_writer) = pipe()?;
     let envelope = Envelope {
-        spec: spec.cloned(),
+        errand,
         report: report_writer.as_raw_fd(),
         life: life_reader.as_raw_fd(),
         events: io.events.as_ref().map(AsRawFd::as_raw_fd),

@@ -14,7 +14,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::apart;
 use crate::error::{Doing, Failure};
-use crate::mounts::{Access, MountTable, NewRoot, Overlays, bind, tmpfs};
+use crate::mounts::{Access, Maker, MountTable, NewRoot, Overlays, bind, tmpfs};
 use crate::spec::{Mount, Root, Spec};
 
 /// Directories of the host that are not projected but made by [`system_directories`].
@@ -35,7 +35,8 @@ pub(crate) fn build_and_enter(spec: &Spec) -> Result<(), Failure> {
     let scratch = fs::canonicalize(scratch).doing_to("find the scratch directory", scratch)?;
     let path = scratch.join("root");
     fs::create_dir(&path).doing_to("create", &path)?;
-    let mut overlays = Overlays::new(&scratch)?;
+    let maker = if spec.ids.is_some() { Maker::Root } else { Maker::Caller };
+    let mut overlays = Overlays::new(&scratch, maker)?;
     match &spec.root {
         Root::Host { hide, .. } => {
             tmpfs(&path, c"mode=755")?;
@@ -57,7 +58,7 @@ pub(crate) fn build_and_enter(spec: &Spec) -> Result<(), Failure> {
             overlays.mount(&lowers, &path, 0o755)?;
         }
     }
-    let root = NewRoot::open(&path)?;
+    let root = NewRoot::open(&path, maker)?;
     system_directories(&root, &table, &scratch)?;
     match &spec.root {
         Root::Host { .. } => run_of_host(&root, &table)?,
@@ -185,6 +186,7 @@ fn system_directories(root: &NewRoot, table: &MountTable, scratch: &Path) -> Res
         fs::create_dir(&source).doing_to("create", &source)?;
         fs::set_permissions(&source, fs::Permissions::from_mode(0o1777))
             .doing_to("change the mode of", &source)?;
+        root.maker.own_path(&source)?;
         root.bind(table, &source, Path::new(inside), Access::Writable)?;
     }
     Ok(())
@@ -231,7 +233,8 @@ fn devices(root: &NewRoot, table: &MountTable) -> Result<(), Failure> {
             root.bind(table, host, host, Access::Writable)?;
         }
     }
-    tmpfs(&root.directory(&dev.join("shm"))?.path(), c"mode=1777")?;
+    let place = root.directory(&dev.join("shm"))?;
+    tmpfs(&place.path(), c"mode=1777")?;
     let links = [
         ("fd", "/proc/self/fd"),
         ("stdin", "/proc/self/fd/0"),
@@ -244,7 +247,7 @@ fn devices(root: &NewRoot, table: &MountTable) -> Result<(), Failure> {
         let link = place.path().join(name);
         symlink(to, &link).doing_to("create", &dev.join(name))?;
     }
-    Ok(())
+    root.maker.own(&place.0, dev)
 }
 
 /// An empty /run, but for the symlinks in it and the file that /etc/resolv.conf leads to.

@@ -7,6 +7,8 @@ use std::process::Stdio;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Ids;
+
 /// A sandbox before it runs. All paths are absolute; they must be UTF-8.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Spec {
@@ -14,6 +16,8 @@ pub struct Spec {
     pub uid: u32,
     /// The group id seen inside. Outside it is the caller's.
     pub gid: u32,
+    /// Who else there is. Without it everything belongs to the one user that there is.
+    pub ids: Option<Ids>,
     /// The host name seen inside; by convention `strata`.
     pub hostname: String,
     /// Where the files come from.

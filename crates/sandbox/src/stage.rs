@@ -14,10 +14,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 
 use crate::error::{Doing, Failure};
+use crate::ids::{MAPPER_ARG, Mapper};
 use crate::network::start_loopback;
-use crate::parent::{Envelope, Report, in_memory, itself, open_of, read_letter};
-use crate::spec::{Call, Job, Network, Spec};
-use crate::{hint, reap, root};
+use crate::parent::{Envelope, Errand, Report, in_memory, itself, open_of, read_letter};
+use crate::spec::{Call, Job, Network};
+use crate::workdir::remove_tree;
+use crate::{Ids, hint, ids, reap, root};
 
 /// The hidden argument with which a program starts itself to make a sandbox.
 pub const SANDBOX_ARG: &str = "__strata-sandbox";
@@ -34,7 +36,10 @@ pub fn enter_if_asked(run_call: fn(Call) -> i32) {
     let stage = args.next();
     let (Some(process), Some(letter)) = (args.next(), args.next()) else { return };
     let code = match stage.as_deref() {
-        Some(SANDBOX_ARG) => run(&process, &letter, outer),
+        Some(MAPPER_ARG) => ids::mapper(&process),
+        Some(SANDBOX_ARG) => {
+            run(&process, &letter, |envelope, process, report| outer(envelope, process, report, run_call))
+        }
         Some(INIT_ARG) => {
             run(&process, &letter, |envelope, process, report| init(envelope, process, report, run_call))
         }
@@ -104,13 +109,26 @@ fn close_on_exec() -> Result<(), Failure> {
 }
 
 /// The first process: makes the namespaces, starts process 1 and outlives it.
-fn outer(envelope: Envelope, process: &str, reporter: Reporter) -> Stage<i32> {
+fn outer(envelope: Envelope, process: &str, reporter: Reporter, run_call: fn(Call) -> i32) -> Stage<i32> {
     match try_outer(&envelope, process, &reporter) {
         Ok(Some(running)) => Ok(watch(running)),
-        Ok(None) => {
-            reporter.send(&Report::Ready);
-            Ok(0)
-        }
+        Ok(None) => match envelope.errand {
+            Errand::Call { payload, .. } => {
+                reporter.send(&Report::Ready);
+                Ok(run_call(Call { payload, events: None }))
+            }
+            Errand::Remove { path, .. } => match remove_tree(&path).doing_to("remove", &path) {
+                Ok(()) => {
+                    reporter.send(&Report::Ready);
+                    Ok(0)
+                }
+                Err(failure) => Err((reporter, failure)),
+            },
+            Errand::Probe(_) | Errand::Run(_) => {
+                reporter.send(&Report::Ready);
+                Ok(0)
+            }
+        },
         Err(failure) => Err((reporter, failure)),
     }
 }
@@ -120,13 +138,23 @@ fn try_outer(envelope: &Envelope, process: &str, reporter: &Reporter) -> Result<
         open_of(process, envelope.life, File::options().read(true)).doing("open the pipe from the parent")?;
     let events = envelope.events.map(|fd| open_of(process, fd, File::options().write(true)));
     let events = events.transpose().doing("open the pipe for events")?;
-    let (uid, gid) = envelope.spec.as_ref().map_or((0, 0), |spec| (spec.uid, spec.gid));
-    let network = envelope.spec.as_ref().map_or(Network::Host, |spec| spec.network);
-    namespaces(uid, gid, network).map_err(|failure| failure.with_hint(hint::for_namespaces()))?;
-    let Some(spec) = &envelope.spec else { return Ok(None) };
+    let spec = match &envelope.errand {
+        Errand::Run(spec) => spec,
+        Errand::Probe(ids) => {
+            return namespaces((0, 0), ids.as_ref(), ALL)
+                .map(|()| None)
+                .map_err(|failure| failure.with_hint(hint::for_namespaces()));
+        }
+        Errand::Call { ids, .. } | Errand::Remove { ids, .. } => {
+            return namespaces((0, 0), Some(ids), UnshareFlags::NEWUSER).map(|()| None);
+        }
+    };
+    let flags = if spec.network == Network::None { ALL | UnshareFlags::NEWNET } else { ALL };
+    namespaces((spec.uid, spec.gid), spec.ids.as_ref(), flags)
+        .map_err(|failure| failure.with_hint(hint::for_namespaces()))?;
     keep_capabilities().doing("keep the capabilities of the new user namespace")?;
     let inner = Envelope {
-        spec: Some(spec.clone()),
+        errand: Errand::Run(spec.clone()),
         report: reporter.0.as_raw_fd(),
         life: life.as_raw_fd(),
         events: events.as_ref().map(AsRawFd::as_raw_fd),
@@ -147,8 +175,15 @@ struct Running {
     _open: (File, Option<File>),
 }
 
-/// Enters new namespaces in which the caller is `uid` and nobody else exists.
-fn namespaces(uid: u32, gid: u32, network: Network) -> Result<(), Failure> {
+/// The namespaces that every sandbox has.
+const ALL: UnshareFlags = UnshareFlags::NEWUSER
+    .union(UnshareFlags::NEWNS)
+    .union(UnshareFlags::NEWPID)
+    .union(UnshareFlags::NEWIPC)
+    .union(UnshareFlags::NEWUTS);
+
+/// Enters new namespaces. Without `ids`, the caller is the user given and nobody else exists.
+fn namespaces(user: (u32, u32), ids: Option<&Ids>, flags: UnshareFlags) -> Result<(), Failure> {
     let (outer_uid, outer_gid) = (rustix::process::geteuid(), rustix::process::getegid());
     if outer_uid.is_root() {
         // Root's other groups are power over this machine too. In a container without CAP_SETGID they stay.
@@ -157,30 +192,30 @@ fn namespaces(uid: u32, gid: u32, network: Network) -> Result<(), Failure> {
             Err(errno) => return Err(errno).doing("drop the supplementary groups"),
         }
     }
-    let mut flags = UnshareFlags::NEWUSER
-        | UnshareFlags::NEWNS
-        | UnshareFlags::NEWPID
-        | UnshareFlags::NEWIPC
-        | UnshareFlags::NEWUTS;
-    if network == Network::None {
-        flags |= UnshareFlags::NEWNET;
-    }
+    let mapper = ids.map(|_| Mapper::start()).transpose()?;
     #[expect(unsafe_code, reason = "rustix has no safe form of unshare")]
     // SAFETY: the flags leave the table of open files alone.
     unsafe { rustix::thread::unshare_unsafe(flags) }.doing("create a user namespace")?;
-    let lines = [
-        ("/proc/self/setgroups", "deny".to_owned()),
-        ("/proc/self/uid_map", format!("{uid} {} 1", outer_uid.as_raw())),
-        ("/proc/self/gid_map", format!("{gid} {} 1", outer_gid.as_raw())),
-    ];
-    for (path, line) in lines {
-        fs::write(path, line).doing_to("write", Path::new(path))?;
+    if let (Some(mapper), Some(ids)) = (mapper, ids) {
+        mapper.map(ids)?;
+    } else {
+        let lines = [
+            ("/proc/self/setgroups", "deny".to_owned()),
+            ("/proc/self/uid_map", format!("{} {} 1", user.0, outer_uid.as_raw())),
+            ("/proc/self/gid_map", format!("{} {} 1", user.1, outer_gid.as_raw())),
+        ];
+        for (path, line) in lines {
+            fs::write(path, line).doing_to("write", Path::new(path))?;
+        }
     }
-    if network == Network::None {
+    if flags.contains(UnshareFlags::NEWNET) {
         start_loopback().doing("start the loopback of the new network")?;
     }
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
-        .doing("make the mounts private")
+    if flags.contains(UnshareFlags::NEWNS) {
+        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
+            .doing("make the mounts private")?;
+    }
+    Ok(())
 }
 
 /// Makes the capabilities of this process survive the start of process 1 under an ordinary user id.
@@ -234,12 +269,15 @@ enum Started {
 fn try_init(envelope: Envelope, process: &str) -> Result<Started, Failure> {
     let events = envelope.events.map(|fd| open_of(process, fd, File::options().write(true)));
     let events = events.transpose().doing("open the pipe for events")?;
-    let Some(spec) = envelope.spec else { return Err(Failure::new("there is no job")) };
-    let Spec { hostname, .. } = &spec;
-    rustix::system::sethostname(hostname.as_bytes()).doing("set the host name")?;
+    let Errand::Run(spec) = envelope.errand else { return Err(Failure::new("there is no job")) };
+    rustix::system::sethostname(spec.hostname.as_bytes()).doing("set the host name")?;
     rustix::process::umask(Mode::empty());
     root::build_and_enter(&spec).map_err(|failure| failure.with_hint(hint::for_namespaces()))?;
     rustix::process::umask(Mode::from(0o022));
+    if spec.ids.is_some() {
+        // They were of use to find the files of the caller.
+        rustix::thread::set_thread_groups(&[]).doing("drop the supplementary groups")?;
+    }
     give_up_power().doing("give up capabilities")?;
     match spec.job {
         Job::Exec { argv, env, cwd } => {

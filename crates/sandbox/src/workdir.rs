@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, flock, openat, unlinkat};
 use rustix::io::Errno;
 
-use crate::SandboxError;
+use crate::parent::remove_with;
+use crate::{Ids, SandboxError};
 
 /// The temporary directory of one build. It is removed when dropped, whatever the modes of what it holds.
 #[derive(Debug)]
@@ -91,7 +92,7 @@ impl WorkDir {
                 continue;
             }
             if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                remove_tree(&entry.path()).map_err(failed)?;
+                remove_all(&entry.path())?;
                 removed += 1;
             }
         }
@@ -101,11 +102,7 @@ impl WorkDir {
     fn remove(&mut self) -> Result<(), SandboxError> {
         // The lock is dropped after the removal, so that no sweep meets a half-removed directory.
         let Some(_lock) = self.lock.take() else { return Ok(()) };
-        remove_tree(&self.path).map_err(|source| SandboxError::WorkDir {
-            action: "remove",
-            path: self.path.clone(),
-            source,
-        })
+        remove_all(&self.path)
     }
 }
 
@@ -129,8 +126,23 @@ fn is_same(path: &Path, open: &File) -> io::Result<bool> {
     }
 }
 
+/// Removes a directory and all below it, also what belongs to other ids of the caller's ranges: sandboxes leave such files.
+pub fn remove_all(path: &Path) -> Result<(), SandboxError> {
+    let failed = |source| SandboxError::WorkDir { action: "remove", path: path.to_owned(), source };
+    match remove_tree(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            // Without ranges there is nothing that others own, and the first reason is the whole one.
+            let Ok(ids) = Ids::everybody() else { return Err(failed(error)) };
+            let ended = remove_with(ids, path)?;
+            debug_assert!(ended.is_success(), "a removal that fails is an error of the setup");
+            Ok(())
+        }
+        other => other.map_err(failed),
+    }
+}
+
 /// Removes a directory and all below it, without following symlinks, giving itself the right to where it lacks it.
-fn remove_tree(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     Ok(remove_at(rustix::fs::CWD, &name)?)
 }

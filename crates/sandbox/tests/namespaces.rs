@@ -13,14 +13,13 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use strata_sandbox::{
-    Call, Child, Exit, Io, Job, Mount, Network, Root, Sandbox, SandboxError, Spec, WorkDir, enter_if_asked,
-    kill_leftovers, probe,
+    Call, Child, Exit, Ids, Io, Job, Mount, Network, Root, Sandbox, SandboxError, Spec, WorkDir, call_with,
+    enter_if_asked, kill_leftovers, probe,
 };
 
 type Case = (&'static str, fn(&Path));
@@ -48,6 +47,8 @@ const CASES: &[Case] = &[
     ("a sweep removes the dead only", a_sweep_removes_the_dead_only),
     ("a sandbox can hold another", a_sandbox_can_hold_another),
     ("changes are kept in memory where the disk is an overlay", an_overlay_is_no_disk),
+    ("others are who the image says, and have what is theirs", others_have_what_is_theirs),
+    ("what others own is removed, also after a kill", what_others_own_is_removed),
     ("nothing is left mounted", nothing_is_left_mounted),
     ("starting is cheap", starting_is_cheap),
 ];
@@ -75,12 +76,22 @@ fn main() {
         failed += usize::from(!ok);
     }
     println!("uid {user}: {} passed, {failed} failed", cases.len() - failed);
-    let ordinary = user != 0 || run_as_ordinary_user(base.path(), &filter);
+    let ordinary = user != 0 || {
+        let modes = [Ranges::None, Ranges::Some];
+        modes.into_iter().all(|ranges| run_as_ordinary_user(base.path(), &filter, ranges))
+    };
     base.close().unwrap();
     std::process::exit(i32::from(failed > 0 || !ordinary));
 }
 
-fn run_as_ordinary_user(base: &Path, filter: &str) -> bool {
+/// Whether a user may have the ids of others.
+#[derive(Clone, Copy, PartialEq)]
+enum Ranges {
+    None,
+    Some,
+}
+
+fn run_as_ordinary_user(base: &Path, filter: &str, ranges: Ranges) -> bool {
     fs::set_permissions(base, fs::Permissions::from_mode(0o755)).unwrap();
     let copy = base.join("copy");
     fs::copy("/proc/self/exe", &copy).unwrap();
@@ -88,8 +99,27 @@ fn run_as_ordinary_user(base: &Path, filter: &str) -> bool {
     // Not in /var/tmp, which a sandbox does not show.
     let home = tempfile::Builder::new().prefix("strata-test-").tempdir_in("/home").unwrap();
     std::os::unix::fs::chown(home.path(), Some(4242), Some(4242)).unwrap();
-    let mut command = Command::new(copy);
-    command.uid(4242).gid(4242).env("HOME", home.path()).current_dir("/");
+    // Of the machine's own files nothing changes: the user exists in a mount namespace only.
+    let mut script = "set -e\n".to_owned();
+    if ranges == Ranges::Some {
+        println!("with ranges of ids:");
+        let passwd = fs::read_to_string("/etc/passwd").unwrap();
+        for (name, text) in [
+            (
+                "passwd",
+                format!("{}\nstrata-test:x:4242:4242::{}:/bin/sh\n", passwd.trim(), home.path().display()),
+            ),
+            ("subuid", "strata-test:500000:65536\n".to_owned()),
+            ("subgid", "4242:700000:65536\n".to_owned()),
+        ] {
+            let file = base.join(name);
+            fs::write(&file, text).unwrap();
+            script.push_str(&format!("mount --bind {} /etc/{name}\n", file.display()));
+        }
+    }
+    script.push_str("exec setpriv --reuid 4242 --regid 4242 --clear-groups \"$@\"");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &script, "sh"]).arg(copy).env("HOME", home.path()).current_dir("/");
     if !filter.is_empty() {
         command.arg(filter);
     }
@@ -98,6 +128,13 @@ fn run_as_ordinary_user(base: &Path, filter: &str) -> bool {
 
 /// What process 1 does for a call.
 fn run_call(call: Call) -> i32 {
+    if let Some(owned) = call.payload.get("own").and_then(|own| own.as_array()) {
+        for one in owned {
+            let id = |name: &str| Some(u32::try_from(one[name].as_u64().unwrap()).unwrap());
+            std::os::unix::fs::lchown(one["path"].as_str().unwrap(), id("uid"), id("gid")).unwrap();
+        }
+        return 0;
+    }
     assert_eq!(std::process::id(), 1);
     for _ in 0..3 {
         drop(Command::new("/bin/sleep").arg("1000").spawn().unwrap());
@@ -126,6 +163,7 @@ fn spec(root: Root, script: &str) -> Spec {
     Spec {
         uid: 1000,
         gid: 1001,
+        ids: None,
         network: Network::Host,
         hostname: "strata".to_owned(),
         root,
@@ -372,6 +410,111 @@ fn layers_are_stacked(dir: &Path) {
     assert_eq!(run(&spec), (format!("both\ntopnew\n{size}"), 0));
     assert_eq!(fs::read_to_string(bottom.join("data/both")).unwrap(), "bottom");
     assert!(!bottom.join("etc/new").exists());
+}
+
+/// The ids of a caller who may have those of others. Otherwise the reason is in words.
+fn ids() -> Option<Ids> {
+    let may = rustix::process::geteuid().is_root()
+        || fs::read_to_string("/etc/subuid").is_ok_and(|text| text.contains("strata-test"));
+    match Ids::with_ranges(1000, 1001) {
+        Ok(ids) => {
+            assert!(may, "there is no range");
+            Some(ids)
+        }
+        Err(why) => {
+            assert!(!may && why.contains("/etc/subuid gives user"), "{why}");
+            None
+        }
+    }
+}
+
+/// Gives files to users as they are inside.
+fn give(ids: &Ids, all: &[(PathBuf, u32, u32)]) {
+    let own: Vec<_> = all
+        .iter()
+        .map(|(path, uid, gid)| serde_json::json!({"path": path, "uid": uid, "gid": gid}))
+        .collect();
+    let mut child = call_with(ids, serde_json::json!({ "own": own }), Io::inherit()).unwrap();
+    assert!(child.wait().unwrap().is_success());
+}
+
+/// A sandbox over an image of which most belongs to root.
+fn owned(dir: &Path, ids: &Ids, scratch: PathBuf, script: &str) -> Spec {
+    let (top, bottom, mounts) = layers(dir);
+    fs::create_dir_all(bottom.join("home/cnb")).unwrap();
+    for (name, mode) in
+        [("etc/conf", 0o644), ("etc/secret", 0o600), ("etc/shared", 0o660), ("data/of-33", 0o755)]
+    {
+        fs::write(bottom.join(name), "text\n").unwrap();
+        fs::set_permissions(bottom.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let root = ["", "etc", "etc/conf", "etc/secret", "home", "data"].map(|name| (bottom.join(name), 0, 0));
+    let others = [
+        (top.clone(), 0, 0),
+        (top.join("data"), 0, 0),
+        (bottom.join("home/cnb"), 1000, 1001),
+        (bottom.join("etc/shared"), 0, 1001),
+        (bottom.join("data/of-33"), 33, 34),
+    ];
+    give(ids, &root.into_iter().chain(others).collect::<Vec<_>>());
+    let mut spec = spec(Root::Layers { lowers: vec![top, bottom], scratch }, script);
+    spec.mounts = mounts;
+    spec.ids = Some(ids.clone());
+    spec
+}
+
+fn others_have_what_is_theirs(dir: &Path) {
+    let Some(ids) = ids() else { return };
+    let script = "id -u; id -g; id -G
+        stat -c '%n %u:%g %a' / /etc /etc/conf /home/cnb /data/of-33 /tmp /dev /workspace
+        exec 2>/dev/null
+        (echo x >> /etc/conf) || echo 'not written'; rm -f /etc/conf || echo 'not removed'
+        mv /etc /etc2 || echo 'not renamed'; cat /etc/secret || echo 'not read'; mkdir /new || echo 'not made'
+        chmod 777 /etc/conf || echo 'mode kept'; ln /etc/conf /home/cnb/link || echo 'not linked'
+        echo y >> /etc/shared && cat /etc/shared
+        echo z > /home/cnb/file && stat -c %u:%g /home/cnb/file; chown 33 /home/cnb/file || echo 'not given away'
+        echo w > /workspace/file && stat -c %u:%g /workspace/file
+        setpriv --reuid 0 id -u || echo 'not root'; setpriv --clear-groups true || echo 'groups kept'
+        unshare -Ur id -u; unshare -U --map-root-user sh -c 'echo x >> /etc/conf' || echo 'not written from below'
+        unshare -U --map-auto --map-root-user true || echo 'no ranges below'";
+    let workspace = dir.join("workspace");
+    fs::create_dir(&workspace).unwrap();
+    let mut spec = owned(dir, &ids, scratch(dir), script);
+    spec.mounts.push(Mount { source: workspace.clone(), target: "/workspace".into(), writable: true });
+    let expected = "1000\n1001\n1001\n/ 0:0 755\n/etc 0:0 755\n/etc/conf 0:0 644\n/home/cnb 1000:1001 755\n\
+        /data/of-33 33:34 755\n/tmp 0:0 1777\n/dev 0:0 755\n/workspace 1000:1001 755\nnot written\nnot removed\n\
+        not renamed\nnot read\nnot made\nmode kept\nnot linked\ntext\ny\n1000:1001\nnot given away\n1000:1001\n\
+        not root\ngroups kept\n0\nnot written from below\nno ranges below";
+    let (text, _) = run(&spec);
+    for (found, expected) in text.lines().zip(expected.lines()) {
+        assert_eq!(found, expected, "{text}");
+    }
+    assert_eq!(text.lines().count(), expected.lines().count(), "{text}");
+    // What the job made is the caller's.
+    fs::read(workspace.join("file")).unwrap();
+    let metadata = fs::metadata(workspace.join("file")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&metadata), rustix::process::geteuid().as_raw());
+}
+
+fn what_others_own_is_removed(dir: &Path) {
+    let Some(ids) = ids() else { return };
+    let work = WorkDir::new(dir).unwrap();
+    let script = "mkdir -p /home/cnb/x/y; echo x > /home/cnb/x/y/z; chmod 0 /home/cnb/x; touch /tmp/x";
+    let home = work.path().join("image");
+    fs::create_dir(&home).unwrap();
+    assert_eq!(run(&owned(&home, &ids, scratch(work.path()), script)).1, 0);
+    let path = work.path().to_owned();
+    if !rustix::process::geteuid().is_root() {
+        assert!(fs::remove_dir_all(&path).is_err(), "others own nothing");
+    }
+    work.close().unwrap();
+    assert!(!path.exists());
+    // As a build that was killed leaves it.
+    let dead = dir.join(format!("strata-{}-abcdef", rustix::process::geteuid().as_raw()));
+    fs::create_dir_all(&dead).unwrap();
+    assert_eq!(run(&owned(&dead, &ids, scratch(&dead), script)).1, 0);
+    assert_eq!(WorkDir::sweep(dir).unwrap(), 1);
+    assert!(!dead.exists());
 }
 
 fn symlinks_stay_inside(dir: &Path) {

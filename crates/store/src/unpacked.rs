@@ -4,20 +4,21 @@
 //! name of a layer is whole. Whoever uses layers holds shared locks on their directories; the kernel gives them up
 //! however the process ends.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, lgetxattr, utimensat};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use strata_layer::{
-    HashReader, Ownership, UnpackOptions, VerifiedReader, Whiteouts, digest_of, open_layer, remove_tree,
-    unpack,
+    HashReader, LayerError, Ownership, UnpackOptions, VerifiedReader, Whiteouts, digest_of, open_layer,
+    remove_tree, unpack,
 };
 use strata_oci::{Digest, Image, Layer};
 
@@ -26,6 +27,8 @@ use crate::{Store, StoreError};
 
 /// The directory of one layer's files, in the directory of the layer.
 const TREE: &str = "tree";
+/// Whose files a layer has, beside them.
+const OWNERS: &str = "owners.json";
 /// What the names of layers in the making start with.
 const PART: &str = ".part-";
 /// What the names of layers that are being removed start with.
@@ -35,6 +38,80 @@ const GONE: &str = ".gone-";
 #[derive(Clone, Debug)]
 pub struct Unpacked {
     root: PathBuf,
+    mapped: Option<Mapped>,
+}
+
+/// Does for a user what only those can who have the ids of others too.
+pub trait Hands: core::fmt::Debug + Send + Sync {
+    /// Unpacks an archive, which is read to its end, into an empty directory. Everything belongs to whom the archive names.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read or unpacked; `tree` may then hold a part of it.
+    fn unpack(&self, tar: &mut dyn Read, tree: &Path) -> Result<Owners, LayerError>;
+
+    /// Removes a directory with all that belongs to any of the ids; that it is gone already is no error.
+    ///
+    /// # Errors
+    ///
+    /// When something of it stays.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The users and groups to whom files of a layer belong.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owners {
+    /// Users, as they are seen in the image.
+    pub uids: BTreeSet<u32>,
+    /// Groups, likewise.
+    pub gids: BTreeSet<u32>,
+}
+
+impl Owners {
+    /// Of everything in a directory, as this process sees it. Links are not followed.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be looked at.
+    pub fn of(tree: &Path) -> io::Result<Self> {
+        let mut owners = Self::default();
+        let mut open = vec![tree.to_owned()];
+        owners.add(&tree.symlink_metadata()?);
+        while let Some(dir) = open.pop() {
+            for entry in fs::read_dir(&dir)? {
+                let entry = entry?;
+                let metadata = entry.metadata()?;
+                owners.add(&metadata);
+                if metadata.is_dir() {
+                    open.push(entry.path());
+                }
+            }
+        }
+        Ok(owners)
+    }
+
+    fn add(&mut self, metadata: &fs::Metadata) {
+        self.uids.insert(metadata.uid());
+        self.gids.insert(metadata.gid());
+    }
+}
+
+/// Layers whose files belong to several users.
+///
+/// Who uses a layer is one of its users, and the same user outside; all others are of a range and the same for everybody.
+/// A layer that has files of its user is therefore kept for this user alone.
+#[derive(Clone, Debug)]
+struct Mapped {
+    uid: u32,
+    gid: u32,
+    hands: Arc<dyn Hands>,
+}
+
+impl Mapped {
+    /// Whether a layer with files of these is one for this user alone.
+    fn is_among(&self, owners: &Owners) -> bool {
+        owners.uids.contains(&self.uid) || owners.gids.contains(&self.gid)
+    }
 }
 
 /// What was removed.
@@ -49,7 +126,12 @@ pub struct Swept {
 impl Unpacked {
     /// Nothing is made yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), mapped: None }
+    }
+
+    /// Layers in which files belong to whom the image names, where the one who builds is `uid` and `gid`.
+    pub fn mapped(root: impl Into<PathBuf>, (uid, gid): (u32, u32), hands: Arc<dyn Hands>) -> Self {
+        Self { root: root.into(), mapped: Some(Mapped { uid, gid, hands }) }
     }
 
     /// The layers of an image that are not unpacked yet, the lowest first, each once.
@@ -116,7 +198,7 @@ impl Unpacked {
             let open = fs::File::open(file).map_err(StoreError::io("open", file))?;
             Ok(Box::new(VerifiedReader::new(open, digest, size)) as Box<dyn Read + Send>)
         };
-        let lock = self.take(&digest, &|tree| extract(&open, &digest, tree).map(drop))?;
+        let lock = self.take(&digest, &|tree| Ok(self.extract(&open, &digest, tree)?.1))?;
         Ok(Held { dirs: vec![self.dir(&digest).join(TREE)], locks: vec![lock] })
     }
 
@@ -132,16 +214,16 @@ impl Unpacked {
             store.open_blob(&layer.descriptor)?.ok_or_else(missing)
         };
         self.take(&layer.diff_id, &|tree| {
-            let found = extract(&open, &layer.diff_id, tree)?;
+            let (found, owners) = self.extract(&open, &layer.diff_id, tree)?;
             let expected = layer.diff_id;
-            if found == expected { Ok(()) } else { Err(StoreError::DiffId { expected, found }) }
+            if found == expected { Ok(owners) } else { Err(StoreError::DiffId { expected, found }) }
         })
     }
 
     /// Makes sure that a layer is here, and keeps it from being removed.
     fn take(&self, name: &Digest, fill: &Fill<'_>) -> Result<Lock, StoreError> {
-        let dir = self.dir(name);
         loop {
+            let dir = self.dir(name);
             if let Some(lock) = lock(&dir, Lock::shared)? {
                 // When it was used last; a layer of somebody else's is one all the same.
                 let now = Timestamps {
@@ -151,12 +233,12 @@ impl Unpacked {
                 utimensat(CWD, &dir, &now, AtFlags::empty()).unwrap_or_default();
                 return Ok(lock);
             }
-            self.make(name, fill, &dir)?;
+            self.make(name, fill)?;
         }
     }
 
     /// Unpacks a layer, unless another process is faster.
-    fn make(&self, name: &Digest, fill: &Fill<'_>, dir: &Path) -> Result<(), StoreError> {
+    fn make(&self, name: &Digest, fill: &Fill<'_>) -> Result<(), StoreError> {
         let part = self.root.join(format!("{PART}{}", name.hex()));
         match fs::DirBuilder::new().mode(0o700).create(&part) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -165,16 +247,60 @@ impl Unpacked {
             _ => {}
         }
         let Some(_lock) = lock(&part, Lock::exclusive)? else { return Ok(()) };
+        if self.dir(name).is_dir() {
+            // Another process was faster, and this is a new one of the same name.
+            return self.remove(&part);
+        }
         let tree = part.join(TREE);
         // A process that was killed may have left some of it.
-        remove(&tree)?;
+        self.remove(&tree)?;
         fs::create_dir(&tree).map_err(StoreError::io("create", &tree))?;
-        if let Err(error) = fill(&tree) {
-            // Why it cannot be unpacked counts more; what stays is used or removed later.
-            remove(&part).unwrap_or_default();
-            return Err(error);
+        let made = fill(&tree).and_then(|owners| {
+            self.note(&part, owners.as_ref())?;
+            // A layer with its name is whole, after a power cut too.
+            sync(&part)?;
+            Ok(self.name_for(name, owners.as_ref()))
+        });
+        match made {
+            Ok(dir) => fs::rename(&part, dir).map_err(StoreError::io("rename", &part)),
+            Err(error) => {
+                // Why it cannot be unpacked counts more; what stays is used or removed later.
+                self.remove(&part).unwrap_or_default();
+                Err(error)
+            }
         }
-        fs::rename(&part, dir).map_err(StoreError::io("rename", &part))
+    }
+
+    /// Writes down whose files a layer has.
+    fn note(&self, part: &Path, owners: Option<&Owners>) -> Result<(), StoreError> {
+        let Some(owners) = owners else { return Ok(()) };
+        let path = part.join(OWNERS);
+        let json =
+            serde_json::to_vec(owners).map_err(io::Error::from).map_err(StoreError::io("write", &path))?;
+        fs::write(&path, json).map_err(StoreError::io("write", &path))
+    }
+
+    /// Unpacks a blob; the digest of the archive in it, and whose files they are if that is kept.
+    fn extract(
+        &self,
+        open: &OpenBlob<'_>,
+        name: &Digest,
+        tree: &Path,
+    ) -> Result<(Digest, Option<Owners>), StoreError> {
+        let unclear = |source| StoreError::Unpack { layer: *name, source };
+        let mut tar = HashReader::new(open_layer(open()?).map_err(unclear)?);
+        let owners = match &self.mapped {
+            Some(mapped) => Some(mapped.hands.unpack(&mut tar, tree).map_err(unclear)?),
+            None => unpack(&mut tar, tree, &lower(Ownership::Caller)).map(|_| None).map_err(unclear)?,
+        };
+        Ok((tar.finish(), owners))
+    }
+
+    fn remove(&self, path: &Path) -> Result<(), StoreError> {
+        match &self.mapped {
+            Some(mapped) => mapped.hands.remove(path).map_err(StoreError::io("remove", path)),
+            None => remove(path),
+        }
     }
 
     /// Removes layers that nobody has used for this long and nobody uses now, and what was left half done.
@@ -196,18 +322,18 @@ impl Unpacked {
             let name = name.to_string_lossy();
             let dir = self.root.join(&*name);
             if name.starts_with(GONE) {
-                remove(&dir)?;
+                self.remove(&dir)?;
             } else if name.starts_with(PART) {
                 if is_free(&dir)?.is_some() {
-                    remove(&dir)?;
+                    self.remove(&dir)?;
                 }
-            } else if Digest::from_hex(&name).is_ok() && is_old(&dir, unused_for) {
+            } else if is_layer(&name) && is_old(&dir, unused_for) {
                 match is_free(&dir)? {
                     Some(_lock) => {
                         let gone = self.root.join(format!("{GONE}{name}"));
-                        remove(&gone)?;
+                        self.remove(&gone)?;
                         fs::rename(&dir, &gone).map_err(StoreError::io("rename", &dir))?;
-                        remove(&gone)?;
+                        self.remove(&gone)?;
                         swept.layers += 1;
                     }
                     None => swept.in_use += 1,
@@ -217,8 +343,28 @@ impl Unpacked {
         Ok(swept)
     }
 
+    /// Where a layer is, or would be.
     fn dir(&self, diff_id: &Digest) -> PathBuf {
-        self.root.join(diff_id.hex())
+        let plain = self.root.join(diff_id.hex());
+        let Some(mapped) = &self.mapped else { return plain };
+        let own = self.root.join(format!("{}.{}.{}", diff_id.hex(), mapped.uid, mapped.gid));
+        // One that does not say whose files it has is not used; it is unpacked again.
+        let owners = fs::read(plain.join(OWNERS)).ok().and_then(|json| serde_json::from_slice(&json).ok());
+        match owners {
+            Some(owners) if !own.is_dir() && !mapped.is_among(&owners) => plain,
+            _ => own,
+        }
+    }
+
+    /// What a layer that was just unpacked is called.
+    fn name_for(&self, diff_id: &Digest, owners: Option<&Owners>) -> PathBuf {
+        let plain = self.root.join(diff_id.hex());
+        match (&self.mapped, owners) {
+            (Some(mapped), Some(owners)) if mapped.is_among(owners) => {
+                self.root.join(format!("{}.{}.{}", diff_id.hex(), mapped.uid, mapped.gid))
+            }
+            _ => plain,
+        }
     }
 }
 
@@ -303,22 +449,27 @@ fn is_opaque(dir: &Path) -> bool {
     lgetxattr(dir, "user.overlay.opaque", &mut value[..]).is_ok_and(|length| length == 1) && value == *b"y"
 }
 
-/// Fills an empty directory with the files of a layer.
-type Fill<'a> = dyn Fn(&Path) -> Result<(), StoreError> + 'a;
+/// Fills an empty directory with the files of a layer; says whose they are if that is kept.
+type Fill<'a> = dyn Fn(&Path) -> Result<Option<Owners>, StoreError> + 'a;
 
 type OpenBlob<'a> = dyn Fn() -> Result<Box<dyn Read + Send>, StoreError> + 'a;
 
-/// Unpacks a blob; the digest of the archive in it.
-fn extract(open: &OpenBlob<'_>, name: &Digest, tree: &Path) -> Result<Digest, StoreError> {
-    let unclear = |source| StoreError::Unpack { layer: *name, source };
-    let mut tar = HashReader::new(open_layer(open()?).map_err(unclear)?);
-    let options = UnpackOptions {
-        whiteouts: Whiteouts::Overlay,
-        ownership: Ownership::Caller,
-        ..UnpackOptions::default()
-    };
-    unpack(&mut tar, tree, &options).map_err(unclear)?;
-    Ok(tar.finish())
+/// How layers are unpacked that become lower directories of an overlay.
+#[must_use]
+pub fn lower(ownership: Ownership) -> UnpackOptions {
+    UnpackOptions { whiteouts: Whiteouts::Overlay, ownership, ..UnpackOptions::default() }
+}
+
+/// Whether the name is that of a layer, for everybody or for one user.
+fn is_layer(name: &str) -> bool {
+    let (hex, user) = name.split_once('.').unwrap_or((name, ""));
+    Digest::from_hex(hex).is_ok() && user.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
+/// Waits until all of the disk that holds `dir` is written.
+fn sync(dir: &Path) -> Result<(), StoreError> {
+    let open = fs::File::open(dir).map_err(StoreError::io("open", dir))?;
+    rustix::fs::syncfs(&open).map_err(|error| StoreError::io("write to the disk", dir)(error.into()))
 }
 
 /// Locks a directory; `None` when it is not there, or another one came into its place meanwhile.

@@ -9,7 +9,7 @@ use crate::earlier::threads;
 use crate::images::{self, Names, failure, surroundings};
 use crate::places::Places;
 use crate::show::{Drawn, Show, Stream, print, print_err};
-use crate::{Outcome, args, user};
+use crate::{Outcome, args, hands, user};
 use std::path::Path;
 use std::time::Duration;
 use strata_decide::package::{self, Module, OrderError};
@@ -210,11 +210,16 @@ fn add(
 /// Runs `strata builder prune`.
 pub(crate) fn prune(args: &args::BuilderPrune, places: &Places) -> Outcome {
     let unused_for = Duration::from_secs(args.unused_for.saturating_mul(24 * 60 * 60));
-    let swept = Unpacked::new(places.unpacked_layers()).sweep(unused_for);
-    let swept = swept.map_err(|error| failure(Exit::Other, "cannot remove unpacked layers", &error))?;
-    print(&format!("Removed {} unpacked layers", swept.layers));
-    if swept.in_use > 0 {
-        print(&format!("  in use   {}", swept.in_use));
+    let what = "cannot remove unpacked layers";
+    let all = hands::all_layers(places).map_err(|error| Failure::caused(Exit::Other, what, &error))?;
+    let (mut layers, mut in_use) = (0, 0);
+    for unpacked in all {
+        let swept = unpacked.sweep(unused_for).map_err(|error| failure(Exit::Other, what, &error))?;
+        (layers, in_use) = (layers + swept.layers, in_use + swept.in_use);
+    }
+    print(&format!("Removed {layers} unpacked layers"));
+    if in_use > 0 {
+        print(&format!("  in use   {in_use}"));
     }
     Ok(0)
 }

@@ -1,7 +1,9 @@
 //! A builder that is an image: its files become the root of the build.
 
 use super::Kit;
+use crate::hands;
 use crate::images;
+use crate::places::Places;
 use crate::seen::Seen;
 use crate::show::Show;
 use crate::transfer::hold;
@@ -13,6 +15,7 @@ use strata_decide::detect::add_system;
 use strata_layer::Owner;
 use strata_oci::{Digest, ImageConfig};
 use strata_phases::{Failure, Observer};
+use strata_sandbox::Ids;
 use strata_spec::DocError;
 use strata_spec::builder::{BuilderMetadata, parse_order_label};
 use strata_spec::exit::Exit;
@@ -22,7 +25,7 @@ use strata_spec::run::{RunFile, RunImage, StackFile};
 use strata_spec::system::SystemToml;
 use strata_store::source::Surroundings;
 use strata_store::unpacked::Held;
-use strata_store::{StoreError, Unpacked, host_architecture};
+use strata_store::{StoreError, host_architecture};
 
 /// The largest document of a builder in bytes.
 const MAX_DOCUMENT: u64 = 4 << 20;
@@ -38,14 +41,16 @@ pub(crate) struct BuildImage {
     pub(crate) config: ImageConfig,
     /// Who builds, and owns what is built.
     pub(crate) owner: Owner,
+    /// Who else there is, where this machine lets the caller have others.
+    pub(crate) ids: Option<Ids>,
 }
 
 impl BuildImage {
     /// Opens the image and unpacks the layers that are not unpacked yet.
     pub(crate) fn open(
         name: &str,
+        places: &Places,
         surroundings: &Surroundings<'_>,
-        unpacked: &Unpacked,
         seen: &Seen,
         show: &Show,
     ) -> Result<Self, Failure> {
@@ -64,10 +69,21 @@ impl BuildImage {
                 "an image to build in names its user in CNB_USER_ID and CNB_GROUP_ID; is it a run image?",
             )
         })?;
+        let (unpacked, ids) = hands::layers(places, owner);
+        if let Err(why) = &ids {
+            show.detail(format!("All files of the builder belong to its user inside: {why}"));
+        }
         let threads = available_parallelism().map_or(1, usize::from);
-        let layers = hold(show, name, unpacked, &*store, &stored.image, threads.min(4))
+        let layers = hold(show, name, &unpacked, &*store, &stored.image, threads.min(4))
             .map_err(|error| images::failure(Exit::Other, &what, &error))?;
-        Ok(Self { name: name.to_owned(), digest: stored.manifest_digest, layers, config, owner })
+        Ok(Self {
+            name: name.to_owned(),
+            digest: stored.manifest_digest,
+            layers,
+            config,
+            owner,
+            ids: ids.ok(),
+        })
     }
 }
 

@@ -9,6 +9,7 @@ mod shelf;
 
 use crate::args;
 use crate::earlier::threads;
+use crate::places::Places;
 use crate::project::{Named, Wanted};
 use crate::seen::Seen;
 use crate::show::Show;
@@ -52,8 +53,8 @@ pub(crate) fn load(
     args: &args::Build,
     wanted: &Wanted,
     scratch: &Path,
+    places: &Places,
     surroundings: &Surroundings<'_>,
-    unpacked: &Unpacked,
     seen: &Seen,
     show: &Show,
 ) -> Result<Kit, Failure> {
@@ -63,7 +64,8 @@ pub(crate) fn load(
             "name a builder with --builder, or in the app's project.toml, or buildpacks with --buildpack",
         ));
     }
-    let open = |name: &str| BuildImage::open(name, surroundings, unpacked, seen, show);
+    let unpacked = &Unpacked::new(places.unpacked_layers());
+    let open = |name: &str| BuildImage::open(name, places, surroundings, seen, show);
     let mut kit = match &wanted.builder {
         None => Kit::default(),
         Some(builder) if is_folder(builder) => {

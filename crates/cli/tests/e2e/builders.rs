@@ -7,15 +7,17 @@ use crate::registry::Registry;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 use strata_layer::{Compression, Content, GeneratedEntry, Owner, Source};
 use strata_oci::{Descriptor, Image, Layer};
 use strata_store::{Layout, Store, host_architecture, scratch};
 
 /// Programs that the buildpacks of these tests use.
-const PROGRAMS: &[&str] = &["bash", "cat", "cp", "env", "id", "ls", "mkdir", "printenv", "sleep", "touch"];
+const PROGRAMS: &[&str] =
+    &["bash", "cat", "cp", "env", "id", "ls", "mkdir", "printenv", "rm", "sleep", "stat", "touch"];
 
 /// A builder image in the making.
 pub(crate) struct Builder {
@@ -183,7 +185,7 @@ fn a_builder_is_unpacked_once() {
     let first = build(&bench, "oci:builder", &[]).ok();
     assert!(first.stderr.contains("Fetching 4 layers, "), "{first:#?}");
     let inodes = || -> BTreeSet<u64> {
-        let layers = fs::read_dir(bench.path("home/.cache/strata/layers")).unwrap();
+        let layers = fs::read_dir(unpacked(&bench)).unwrap();
         layers.map(|entry| entry.unwrap().metadata().unwrap().ino()).collect()
     };
     let before = inodes();
@@ -389,8 +391,10 @@ fn a_build_that_is_killed_while_it_unpacks_harms_nothing() {
     run_image(&bench);
     let command =
         || bench.build_command(&["-t", "web", "--builder", "oci:builder", "--run-image", "oci:run"], &[]);
-    let layers = bench.path("home/.cache/strata/layers");
     let mut killer = Killer::new(command());
+    // The folder is there when a build has been.
+    ends_well(command());
+    let layers = unpacked(&bench);
     for _ in 0..killer.rounds() {
         // Layers are read-only to nobody but those who forget to ask.
         drop(std::process::Command::new("rm").arg("-rf").arg(&layers).output());
@@ -441,8 +445,8 @@ fn a_buildpack_does_not_get_out_of_the_builder() {
         while read -r name value; do case $name in Cap*|NoNewPrivs:) echo "$name $value"; esac; done </proc/self/status
         kill -0 {pid} 2>/dev/null && echo "SEES {pid}"
         (echo 1 >/proc/sys/kernel/core_pattern) 2>/dev/null && echo "WROTE a setting"
-        (echo evil >/usr/bin/cat) && echo "changed its own copy"
-        echo evil >/etc/passwd
+        (echo evil >/usr/bin/cat) || echo "system files are not its own"
+        rm -f /etc/passwd || echo "nor can they be removed"
         sleep 600 & disown
         "#,
         home = bench.path("home").display(),
@@ -460,7 +464,8 @@ fn a_buildpack_does_not_get_out_of_the_builder() {
         "CapEff: 0000000000000000",
         "CapBnd: 0000000000000000",
         "NoNewPrivs: 1",
-        "changed its own copy",
+        "system files are not its own",
+        "nor can they be removed",
         "left 1 process",
     ] {
         assert!(format!("{}{}", done.stdout, done.stderr).contains(expected), "{expected}: {done:#?}");
@@ -470,6 +475,121 @@ fn a_buildpack_does_not_get_out_of_the_builder() {
     tells.write();
     build(&bench, "oci:other", &[]).ok().says("at /home/builder");
     bench.is_clean_soon();
+}
+
+/// Where layers of builders are unpacked.
+fn unpacked(bench: &Bench) -> PathBuf {
+    let cache = bench.path("home/.cache/strata");
+    let folders = fs::read_dir(cache).unwrap().map(|entry| entry.unwrap());
+    let is_one = |name: &str| name.starts_with("layers");
+    let mut paths =
+        folders.filter(|entry| is_one(entry.file_name().to_str().unwrap())).map(|entry| entry.path());
+    let path = paths.next().unwrap();
+    assert_eq!(paths.next(), None);
+    path
+}
+
+/// Runs the program as a user of no name, or as one who has ranges of ids. Nothing of this machine changes.
+fn as_user(bench: &Bench, has_ranges: bool) -> Command {
+    assert!(is_root(), "only root can build as another user: run this test as root");
+    let home = bench.path("home");
+    for tail in ["", "app", "buildpacks", "builder", "run"] {
+        fs::set_permissions(bench.path(tail), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let program = bench.path("strata");
+    fs::copy(env!("CARGO_BIN_EXE_strata"), &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    chown(&home, Some(4242), Some(4242)).unwrap();
+    let mut script = "set -e\n".to_owned();
+    if has_ranges {
+        let passwd = fs::read_to_string("/etc/passwd").unwrap();
+        for (name, text) in [
+            ("passwd", format!("{}\nstrata-test:x:4242:4242::/nowhere:/bin/sh\n", passwd.trim())),
+            ("subuid", "strata-test:500000:65536\n".to_owned()),
+            ("subgid", "strata-test:700000:65536\n".to_owned()),
+        ] {
+            bench.write(name, &text);
+            script.push_str(&format!("mount --bind {} /etc/{name}\n", bench.path(name).display()));
+        }
+    }
+    script.push_str("exec setpriv --reuid 4242 --regid 4242 --clear-groups \"$@\"");
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &script, "sh"]).arg(program).current_dir(bench.path(""));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", &home);
+    command
+}
+
+#[test]
+fn files_of_a_builder_belong_to_whom_it_says() {
+    let script = r#"echo "is $(id -u):$(id -g), groups $(id -G), called $(id -un)"
+        stat -c '%n is of %u:%g' / /etc/passwd /home/builder /home/builder/file /opt/of-33 /workspace /layers /tmp
+        (echo x >>/etc/passwd) 2>/dev/null || echo "system files are not its own"
+        (echo x >>/home/builder/file) && echo "its home is"
+        mkdir -p "$1/tool"; echo x >"$1/tool/file"; printf '[types]\nlaunch = true\n' >"$1/tool.toml"; echo x >/workspace/new"#;
+    let build = |mut command: Command, tag: &str| {
+        command.args(["build", "app", "-t", tag, "--layout-dir", "home/images", "--verbose", "--builder"]);
+        Done::of({
+            command.args(["oci:builder", "--run-image", "oci:run"]);
+            command
+        })
+        .ok()
+    };
+    let bench = Bench::new();
+    let mut builder =
+        Builder::new(&bench, "builder", &[bench.add(&Buildpack::new("e2e/owner").build(script))]);
+    let entry = |name: &str, uid: u64, gid: u64| GeneratedEntry {
+        name: name.to_owned(),
+        mode: 0o644,
+        owner: Owner { uid, gid },
+        content: Content::Bytes(b"text\n".to_vec()),
+    };
+    let home = GeneratedEntry { mode: 0o755, content: Content::Dir, ..entry("/home/builder", 1234, 1235) };
+    let files = vec![home, entry("/home/builder/file", 1234, 1235), entry("/opt/of-33", 33, 34)];
+    builder.add(&Source::Generated(files));
+    builder.write();
+    run_image(&bench);
+    let mut digests = BTreeSet::new();
+    for user in ["root", "with ranges", "alone"] {
+        fs::remove_dir_all(bench.path("home")).unwrap();
+        fs::create_dir(bench.path("home")).unwrap();
+        let command = || match user {
+            "root" => bench.strata::<&str>([]),
+            _ => as_user(&bench, user == "with ranges"),
+        };
+        let done = build(command(), "web");
+        done.says("is 1234:1235, groups 1235");
+        done.says("called cnb");
+        done.says("its home is");
+        let is_alone = user == "alone";
+        assert_eq!(done.stdout.contains("system files are not its own"), !is_alone, "{done:#?}");
+        let why = "All files of the builder belong to its user inside: /etc/subuid gives user";
+        assert_eq!(done.stdout.contains(why), is_alone, "{done:#?}");
+        for (file, owner) in [
+            ("/", "0:0"),
+            ("/etc/passwd", "0:0"),
+            ("/home/builder", "1234:1235"),
+            ("/home/builder/file", "1234:1235"),
+            ("/opt/of-33", "33:34"),
+            ("/workspace", "1234:1235"),
+            ("/layers", "1234:1235"),
+            ("/tmp", "0:0"),
+        ] {
+            let owner = if is_alone { "1234:1235" } else { owner };
+            done.says(&format!("{file} is of {owner}"));
+        }
+        digests.insert(done.digest());
+        // The layer with files of the builder's user is one for this user; all others are for everybody.
+        let layers = fs::read_dir(unpacked(&bench)).unwrap().map(|entry| entry.unwrap().file_name());
+        let own = layers.filter(|name| name.to_str().unwrap().ends_with(".1234.1235")).count();
+        assert_eq!(own, usize::from(!is_alone));
+        assert!(!build(command(), "web").stdout.contains("Unpacking"));
+        let mut prune = command();
+        prune.args(["builder", "prune"]);
+        Done::of(prune).ok().says("Removed 5 unpacked layers");
+        assert_eq!(fs::read_dir(unpacked(&bench)).unwrap().count(), 0);
+    }
+    bench.is_clean_soon();
+    assert_eq!(digests.len(), 1);
 }
 
 /// A base to build in, in the layout `base`.

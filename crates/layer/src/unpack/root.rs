@@ -10,6 +10,7 @@ use std::rc::Rc;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::{Errno, Result};
 
+use super::Ownership;
 use crate::error::LayerError;
 
 /// As many as the kernel follows.
@@ -58,14 +59,26 @@ pub(super) struct Root {
     /// Modes that directories get at the end, by resolved path.
     modes: BTreeMap<Vec<u8>, u32>,
     is_privileged: bool,
+    ownership: Ownership,
 }
 
 impl Root {
-    pub(super) fn open(dir: &Path) -> std::result::Result<Self, LayerError> {
+    pub(super) fn open(dir: &Path, ownership: Ownership) -> std::result::Result<Self, LayerError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = fs::open(dir, flags, Mode::empty()).map_err(LayerError::io("open", dir))?;
+        if ownership == Ownership::Here {
+            fs::fchown(&fd, Some(fs::Uid::ROOT), Some(fs::Gid::ROOT))
+                .map_err(LayerError::io("give to root", dir))?;
+        }
         let is_privileged = rustix::process::geteuid().is_root();
-        Ok(Self { fd: Rc::new(fd), last: None, way: Vec::new(), modes: BTreeMap::new(), is_privileged })
+        Ok(Self {
+            fd: Rc::new(fd),
+            last: None,
+            way: Vec::new(),
+            modes: BTreeMap::new(),
+            is_privileged,
+            ownership,
+        })
     }
 
     pub(super) fn fd(&self) -> Rc<OwnedFd> {
@@ -201,6 +214,11 @@ impl Root {
             Err(Errno::NOENT) if make => {
                 fs::mkdirat(&*place.dir, place.name(), Mode::RWXU)?;
                 self.modes.entry(place.path.clone()).or_insert(0o755);
+                if self.ownership == Ownership::Here {
+                    // As root would have made it.
+                    let root = (Some(fs::Uid::ROOT), Some(fs::Gid::ROOT));
+                    fs::chownat(&*place.dir, place.name(), root.0, root.1, AtFlags::SYMLINK_NOFOLLOW)?;
+                }
                 open_dir(place.dir.as_fd(), name)
             }
             Err(Errno::ACCESS) if !self.is_privileged => {
