@@ -92,8 +92,8 @@ pub fn not_started(program: &Path, error: &io::Error) -> Option<(String, String)
     };
     let interpreter = || {
         let line = first_line();
-        let name = line.strip_prefix("#!")?.split_ascii_whitespace().next()?.to_owned();
-        Some((name, line.ends_with('\r')))
+        let name = line.strip_prefix("#!")?.split([' ', '\t']).find(|word| !word.is_empty())?.to_owned();
+        Some((name.trim_end_matches('\r').to_owned(), name.ends_with('\r')))
     };
     let hint = |text: &str| text.to_owned();
     match error.raw_os_error()? {
@@ -101,7 +101,7 @@ pub fn not_started(program: &Path, error: &io::Error) -> Option<(String, String)
             Some((hint("there is no such file"), hint("a buildpack has programs bin/detect and bin/build")))
         }
         NOT_FOUND => Some(match interpreter() {
-            Some((name, _)) if Path::new(&name).exists() => (
+            Some((name, false)) if Path::new(&name).exists() => (
                 format!("its interpreter {name} needs what is not there"),
                 hint("is it for another machine, or another C library?"),
             ),

@@ -6,7 +6,6 @@
 use crate::printed::width;
 use anstream::adapter::strip_str;
 use rustix::termios::tcgetwinsize;
-use std::fmt::Write as _;
 use std::io::Write;
 use std::os::fd::AsFd;
 
@@ -79,25 +78,27 @@ impl Screen {
 }
 
 /// What a terminal has to be told. The cursor is at the beginning of the line below `drawn`, and comes to be below `frame`.
+///
+/// Lines are erased one by one: some terminals keep what was on the screen, as something that scrolled away, when all of
+/// it is erased at once.
 pub(super) fn redraw(drawn: &[String], stay: &[String], frame: &[String], columns: usize) -> String {
+    const ERASE: &str = "\u{1b}[K";
+    const NEXT: &str = "\r\n";
+    let up = |rows: usize| if rows == 0 { String::new() } else { format!("\u{1b}[{rows}A") };
     // A terminal that became narrower has broken lines by now.
-    let rows: usize = drawn.iter().map(|line| width(line).div_ceil(columns.max(1)).max(1)).sum();
-    let mut text = String::from("\r");
-    if rows > 0 {
-        // Writing to a text cannot fail.
-        write!(text, "\u{1b}[{rows}A").unwrap_or_default();
-    }
+    let mut rows: usize = drawn.iter().map(|line| width(line).div_ceil(columns.max(1)).max(1)).sum();
+    let mut text = format!("\r{}", up(rows));
     if !stay.is_empty() {
-        text.push_str("\u{1b}[J");
+        // Lines that stay may be longer than the terminal is wide.
+        text.push_str(&format!("{ERASE}{NEXT}").repeat(rows));
+        text.push_str(&format!("{ERASE}{}", up(rows)));
+        rows = 0;
     }
-    for line in stay {
-        text.push_str(line);
-        text.push_str("\r\n");
-    }
-    for line in frame {
-        text.push_str(line);
-        text.push_str("\u{1b}[K\r\n");
-    }
-    text.push_str("\u{1b}[J");
+    stay.iter().for_each(|line| text.extend([line, NEXT]));
+    frame.iter().for_each(|line| text.extend([line, ERASE, NEXT]));
+    let left = rows.saturating_sub(frame.len());
+    text.push_str(&format!("{ERASE}{NEXT}").repeat(left));
+    // On the last line, a person may have typed something.
+    text.push_str(&format!("{ERASE}{}", up(left)));
     text
 }

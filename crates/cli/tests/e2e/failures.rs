@@ -1,6 +1,7 @@
 //! What goes wrong is said, has its exit code, and leaves nothing behind.
 
 use crate::bench::{Bench, Buildpack, Done};
+use std::os::unix::fs::PermissionsExt as _;
 
 /// Builds, and checks everything that holds for each failure.
 #[track_caller]
@@ -59,6 +60,70 @@ fn a_buildpack_lacks_its_programs() {
     let dir = bench.add(&Buildpack::new("e2e/lacking"));
     std::fs::remove_file(dir.join("bin/build")).unwrap();
     fails(&bench, &bench.build(&[], &[dir]), 51, &["e2e/lacking@1.0.0", "bin/build"]);
+}
+
+#[test]
+fn why_a_program_cannot_be_run_is_said_with_what_to_do() {
+    for (program, code) in [("build", 51), ("detect", 21)] {
+        for (script, mode, texts) in [
+            ("#!/bin/sh", 0o644, ["it is not executable", "chmod +x"]),
+            (
+                "#!/no/such/shell",
+                0o755,
+                ["its interpreter /no/such/shell is not there", "use a builder image"],
+            ),
+            ("#!/bin/sh\r", 0o755, ["a carriage return", "line ends of Unix"]),
+            ("no script", 0o755, ["neither a script", "#!/usr/bin/env bash"]),
+        ] {
+            let bench = Bench::new();
+            let dir = bench.add(&Buildpack::new("e2e/odd"));
+            let file = dir.join("bin").join(program);
+            std::fs::write(&file, format!("{script}\nexit 0\n")).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            let done = bench.build(&[], &[dir]);
+            fails(&bench, &done, code, &[]);
+            let all = format!("{}{}", done.stdout, done.stderr);
+            for text in texts.iter().chain(&["e2e/odd@1.0.0"]) {
+                assert!(all.contains(text), "no '{text}' in {done:#?}");
+            }
+        }
+    }
+    build_fails(
+        &Buildpack::new("e2e/lost").build("no-such-program"),
+        51,
+        &["exit status 127", "no-such-program", "Hint: a program that it calls is not there"],
+    );
+}
+
+#[test]
+fn the_log_of_a_failed_build_has_all_of_it_and_no_values() {
+    let bench = Bench::new();
+    let script = "for i in $(seq 2000); do echo \"line $i\"; done; printf '\\033[31mred\\033[0m\\n'; exit 1";
+    let dir = bench.add(&Buildpack::new("e2e/loud").build(script));
+    let done = bench.build(&["--env", "SECRET=hidden", "--quiet"], std::slice::from_ref(&dir));
+    fails(&bench, &done, 51, &["e2e/loud@1.0.0", "line 2000"]);
+    let log = done.stderr.lines().find_map(|line| line.strip_prefix("Log: ")).unwrap();
+    assert!(log.starts_with(bench.path("home/.local/state/strata/logs").to_str().unwrap()), "{log}");
+    let text = std::fs::read_to_string(log).unwrap();
+    for expected in
+        ["] [e2e/loud@1.0.0] line 1\n", "] [e2e/loud@1.0.0] red\n", "===> DETECTING", "exit status 1"]
+    {
+        assert!(text.contains(expected), "no '{expected}' in {text}");
+    }
+    assert!(!text.contains("hidden"), "{text}");
+    let state = bench.path("state");
+    let mut command = bench.build_command(&["-t", "web"], &[dir]);
+    let done = Done::of({
+        command.env("XDG_STATE_HOME", &state);
+        command
+    });
+    assert!(done.stderr.contains(&format!("Log: {}/strata/logs/", state.display())), "{done:#?}");
+    // What fails before it begins leaves none.
+    let logs = || std::fs::read_dir(bench.path("home/.local/state/strata/logs")).unwrap().count();
+    let before = logs();
+    let done = bench.build(&["--builder", "./nowhere"], &[]);
+    assert!(!done.stderr.contains("Log: "), "{done:#?}");
+    assert_eq!(logs(), before);
 }
 
 #[test]

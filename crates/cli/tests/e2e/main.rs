@@ -20,6 +20,7 @@ mod interrupt;
 #[path = "../../../store/tests/support/kill.rs"]
 mod kill;
 mod killed;
+mod live;
 mod names;
 mod output;
 mod project;

@@ -24,6 +24,20 @@ fn events_are_json_lines() {
     let lines: Vec<&Value> = events.iter().filter(|e| e["event"] == "output").map(|e| &e["line"]).collect();
     assert_eq!(lines, ["a \"quoted\" line", "\u{fffd}", "no end"]);
     assert_eq!(images[0]["digest"], bench.inspect()["digest"]);
+    let (summary, phases) = (events.last().unwrap(), ["detect", "restore", "build", "export", "cache"]);
+    assert_eq!((&summary["event"], &summary["digest"]), (&"summary".into(), &images[0]["digest"]));
+    let named: Vec<_> = summary["phases"].as_array().unwrap().iter().map(|phase| &phase["phase"]).collect();
+    assert_eq!(named, phases);
+    let buildpack = &summary["buildpacks"][0];
+    assert_eq!(buildpack["layers"]["built"]["count"], 1, "{summary}");
+    assert!(buildpack["millis"].as_u64().unwrap() > 0, "{summary}");
+    assert_eq!(summary["next"][0], "strata run web --layout-dir images");
+    let again =
+        self::events(&bench.build(&["--json"], &[bench.path("buildpacks/e2e_probe@1.0.0")]).ok().stdout);
+    let again = again.last().unwrap();
+    assert_eq!(again["layers"]["built"]["count"], 0, "{again}");
+    assert_eq!(again["layers"]["reused"], summary["layers"]["built"], "{again}");
+    assert!(summary["phases"].as_array().unwrap().len() < again["phases"].as_array().unwrap().len());
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn a_terminal_shows_bytes_and_rate_on_one_line_that_goes_away() {
     let rest: Vec<String> = said.iter().collect();
     // Erased before the result is said.
     let result = rest.iter().position(|line| line.contains("is now")).unwrap();
-    assert!(rest[..=result].iter().any(|line| line.contains("\u{1b}[J")), "{rest:#?}");
+    assert!(rest[..=result].iter().any(|line| line.contains("\u{1b}[K")), "{rest:#?}");
     let done = Done::of(bench.strata(["validate", "oci-archive:web.tar"]));
     done.ok().says("0 errors");
 }
