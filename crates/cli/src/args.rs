@@ -25,6 +25,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Build an image from application source
     Build(Box<Build>),
+    /// Say which buildpacks would take part in a build, and why, without building
+    Plan(Box<Plan>),
     /// Make builder images, and tidy up after them
     #[command(subcommand)]
     Builder(BuilderCommand),
@@ -176,6 +178,22 @@ pub(crate) struct Build {
     pub(crate) show: ShowArgs,
     #[command(flatten)]
     pub(crate) of_pack: PackArgs,
+    /// Say which buildpacks would take part, and why, as `strata plan` does, and build nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Say which buildpacks would take part in a build, and why, without building
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  \
+    strata plan ./app --builder builders/rust\n  \
+    strata plan ./app --builder builders/rust --json | jq '.group[].id'\n\n\
+Flags are those of `strata build`, which does the same with --dry-run; what is only about the image changes nothing.\n\
+Detection runs in the sandbox as in a build. Nothing is kept but the unpacked layers of a builder.\n\
+Exit codes: 0 a group passes, 20 none does, 21 none does and a buildpack erred.")]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) build: Build,
 }
 
 /// Print what a shell needs to complete commands

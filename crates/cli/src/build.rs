@@ -15,7 +15,7 @@ use crate::project::Wanted;
 use crate::seen::Seen;
 use crate::show::{Drawn, Show, Stream};
 use crate::target::Target;
-use crate::{Outcome, beside, given, launcher, report, sbom, source};
+use crate::{Outcome, beside, given, launcher, plan, report, sbom, source};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -29,6 +29,7 @@ use strata_decide::export as decide;
 use strata_layer::{Owner, Packer};
 use strata_oci::Reference;
 use strata_phases::cache::Keep;
+use strata_phases::detect::Explained;
 use strata_phases::export::{Export, Exported, Place, Trees};
 use strata_phases::fresh::Fresh;
 use strata_phases::index::Index;
@@ -44,6 +45,9 @@ use strata_store::{Layout, Store, StoreError};
 
 /// Runs the command.
 pub(crate) fn run(args: args::Build, places: &Places) -> Outcome {
+    if args.dry_run {
+        return plan::run(args, places);
+    }
     let args = &args.settled()?;
     let output = Output::of(args, places)?;
     let show = Show::new(&args.show, Output::stream(output.as_ref()), Drawn::Build, places);
@@ -372,7 +376,7 @@ fn store_failure(what: &str, error: &StoreError) -> Failure {
     Failure::caused(Exit::Export, what, error)
 }
 
-fn sandbox_failure(error: &SandboxError) -> Failure {
+pub(crate) fn sandbox_failure(error: &SandboxError) -> Failure {
     let failure = Failure::caused(Exit::Other, "cannot make the build's sandbox", error);
     match error.hint() {
         Some(hint) => failure.hint(hint),
@@ -399,16 +403,19 @@ pub(crate) fn check_writable(dir: &Path) -> Result<(), Failure> {
 }
 
 /// The folders of one build.
-struct Work {
-    app: PathBuf,
+pub(crate) struct Work {
+    pub(crate) app: PathBuf,
     layers: PathBuf,
     platform: PathBuf,
     scratch: PathBuf,
-    base: PathBuf,
+    pub(crate) base: PathBuf,
 }
 
 impl Work {
-    fn prepare(root: &Path, variables: &std::collections::BTreeMap<String, String>) -> Result<Self, Failure> {
+    pub(crate) fn prepare(
+        root: &Path,
+        variables: &std::collections::BTreeMap<String, String>,
+    ) -> Result<Self, Failure> {
         let work = Self {
             app: root.join("app"),
             layers: root.join("layers"),
@@ -432,7 +439,7 @@ impl Work {
 
 impl Work {
     /// Makes the places of volumes below the platform directory, which is read-only inside.
-    fn make_places(&self, volumes: &[Volume]) -> Result<(), Failure> {
+    pub(crate) fn make_places(&self, volumes: &[Volume]) -> Result<(), Failure> {
         for volume in volumes {
             let Ok(place) = volume.to.strip_prefix(inside::PLATFORM) else { continue };
             let place = self.platform.join(place);
@@ -458,7 +465,7 @@ impl Work {
 
 /// Runs detection and build in a sandbox, and shows what happens. In between, what earlier builds left is brought in.
 #[expect(clippy::too_many_arguments, reason = "each is one input of the build, none belongs to another")]
-fn in_sandbox(
+pub(crate) fn in_sandbox(
     args: &args::Build,
     kit: &Kit,
     work: &Work,
@@ -468,7 +475,7 @@ fn in_sandbox(
     earlier: &Earlier<'_>,
     show: &Show,
     interrupt: &Interrupt,
-) -> Result<(), Failure> {
+) -> Result<Option<Explained>, Failure> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
         .map_err(|error| Failure::caused(Exit::Other, "cannot make a pipe", &std::io::Error::from(error)))?;
     let spec = spec(args, kit, work, base, places, target, earlier)?;
@@ -486,12 +493,13 @@ fn in_sandbox(
             }
         }
     });
-    let mut failure = None;
+    let (mut failure, mut explained) = (None, None);
     loop {
         match events.recv_timeout(Duration::from_millis(30)) {
             Ok(line) => match serde_json::from_str(&line) {
                 Ok(Said::Event(Event::Failed(value))) => failure = Some(value),
                 Ok(Said::Event(event)) => show.event(event),
+                Ok(Said::Explained(found)) => explained = Some(*found),
                 Ok(Said::Waiting(group)) => {
                     earlier.restore(&group, work.trees(base.owner), show)?;
                     // One that died meanwhile is found out below.
@@ -512,7 +520,7 @@ fn in_sandbox(
     let exit = child.wait().map_err(|error| sandbox_failure(&error))?;
     match failure {
         Some(failure) => Err(failure),
-        None if exit.is_success() => Ok(()),
+        None if exit.is_success() => Ok(explained),
         None => {
             Err(Failure::new(Exit::Other, format!("the sandbox ended unexpectedly with code {}", exit.code))
                 .hint("was it killed, or was the machine out of memory?"))
@@ -560,6 +568,7 @@ fn spec(
         }
     };
     let task = Task {
+        is_plan: args.dry_run,
         order: kit
             .order
             .iter()

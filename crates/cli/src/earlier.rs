@@ -173,6 +173,20 @@ impl<'a> Finder<'a> {
     }
 }
 
+impl<'a> Earlier<'a> {
+    /// Nothing, for a build that makes no image.
+    pub(crate) fn nothing(surroundings: &'a Surroundings<'a>) -> Self {
+        Self {
+            place: None,
+            surroundings,
+            is_cleared: false,
+            previous: None,
+            metadata: LifecycleMetadata::default(),
+            require: Require::Nothing,
+        }
+    }
+}
+
 impl Earlier<'_> {
     /// What buildpacks must not see, and what is no part of the app.
     pub(crate) fn folder(&self) -> Option<&Path> {

@@ -12,7 +12,7 @@ use strata_decide::detect::{BuildTarget, home_of, os_release};
 use strata_decide::seal::Choice;
 use strata_layer::Owner;
 use strata_oci::{BadCompression, Compression};
-use strata_phases::detect::Surroundings;
+use strata_phases::detect::{Explained, Surroundings};
 use strata_phases::export::{Parents, Place, Trees};
 use strata_phases::ground::{Apart, Ground, GroundError, Written};
 use strata_phases::origins::Given;
@@ -50,6 +50,8 @@ pub(crate) enum Asked {
 /// What the program outside asks for.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Task {
+    /// Whether nothing is built, and what detection found is told instead.
+    pub(crate) is_plan: bool,
     /// Groups of `id`, `version`, `optional`.
     pub(crate) order: Vec<Vec<(String, String, bool)>>,
     pub(crate) os: String,
@@ -80,6 +82,8 @@ pub(crate) enum Said {
     /// This group builds; no process of detection is left. The layers of earlier builds are to be brought now, and a
     /// byte on standard input says that they are there.
     Waiting(Vec<GroupElement>),
+    /// What detection found, where that is all that was asked for.
+    Explained(Box<Explained>),
 }
 
 struct Pipe(Mutex<File>);
@@ -189,6 +193,12 @@ fn phases(task: &Task, observer: &Pipe) -> Result<(), Failure> {
         api: PlatformApi::NEWEST,
     };
     let catalog = detect::catalog(around.buildpacks_dir)?;
+    if task.is_plan {
+        let explained = detect::explain(&order, &catalog, &around)?;
+        strata_sandbox::kill_leftovers();
+        observer.say(&Said::Explained(Box::new(explained)));
+        return Ok(());
+    }
     let detected = detect::run(&order, &catalog, &around, observer)?;
     let left_over = strata_sandbox::kill_leftovers();
     if left_over > 0 {

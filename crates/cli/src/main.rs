@@ -28,6 +28,7 @@ mod launcher;
 mod output;
 mod places;
 mod plain;
+mod plan;
 mod printed;
 mod project;
 mod report;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
     let places = places::Places::from_environment();
     let outcome = match args.command {
         args::Command::Build(build) => build::run(*build, &places),
+        args::Command::Plan(plan) => build::run(args::Build { dry_run: true, ..plan.build }, &places),
         args::Command::Builder(args::BuilderCommand::Create(create)) => builder::create(&create, &places),
         args::Command::Builder(args::BuilderCommand::Prune(prune)) => builder::prune(&prune, &places),
         args::Command::Buildpack(args::BuildpackCommand::Package(package)) => {

@@ -78,6 +78,14 @@ impl Target {
         Ok(Self { images, layout: Layout::open(dir), name: names.into_iter().next(), is_kept, outputs, own })
     }
 
+    /// Of a build that makes no image.
+    pub(crate) fn nowhere(args: &args::Build, places: &Places, work: &Path) -> Self {
+        let images = places.images(args.store.layout_dir.as_deref());
+        let own = images.canonicalize().into_iter().collect();
+        let layout = Layout::open(work.join("image"));
+        Self { images, layout, name: None, is_kept: false, outputs: Vec::new(), own }
+    }
+
     /// The name that it is kept under.
     pub(crate) fn kept(&self) -> Option<&Reference> {
         self.name.as_ref().filter(|_| self.is_kept)

@@ -2,7 +2,7 @@
 //! (platform specification, "detector").
 
 use crate::plan::{self, Candidate};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use strata_spec::buildpack::{Descriptor, Distro, Stack, Target, escape_id};
 use strata_spec::group::{Group, GroupElement};
 use strata_spec::order::{Order, OrderElement, OrderGroup};
@@ -310,8 +310,13 @@ pub enum Level {
 /// A line of the detector's log.
 pub type Line = (Level, String);
 
-/// Judges one group by what its buildpacks said.
-pub fn judge(elements: &[Element], runs: &[DetectRun], log: &mut Vec<Line>) -> Trial<(Group, Plan)> {
+/// Judges one group by what its buildpacks said. `complaints` get what is wrong with their plans.
+pub fn judge(
+    elements: &[Element],
+    runs: &[DetectRun],
+    log: &mut Vec<Line>,
+    complaints: &mut BTreeSet<plan::Complaint>,
+) -> Trial<(Group, Plan)> {
     let mut erred = false;
     let mut failed = false;
     for (element, run) in elements.iter().zip(runs) {
@@ -347,7 +352,7 @@ pub fn judge(elements: &[Element], runs: &[DetectRun], log: &mut Vec<Line>) -> T
         log.push((Level::Debug, "fail: no viable buildpacks in group".into()));
         return Trial::Failed;
     }
-    match plan::resolve(&passing, log) {
+    match plan::resolve(&passing, log, complaints) {
         Some((chosen, plan)) => Trial::Passed((Group { group: chosen, ..Group::default() }, plan)),
         None => Trial::Failed,
     }
@@ -534,7 +539,7 @@ mod tests {
                 .collect();
             let runs: Vec<DetectRun> =
                 codes.iter().map(|(code, _)| DetectRun { code: *code, ..Default::default() }).collect();
-            let verdict = match judge(&elements, &runs, &mut Vec::new()) {
+            let verdict = match judge(&elements, &runs, &mut Vec::new(), &mut BTreeSet::new()) {
                 Trial::Passed(_) => "pass",
                 Trial::Failed => "fail",
                 Trial::Errored => "err",

@@ -1,7 +1,8 @@
 //! Resolving build plans: who provides what for whom (buildpack specification, "Phase #1: Detection").
 
 use crate::detect::{Element, Level, Line};
-use std::collections::HashMap;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashMap};
 use strata_spec::group::GroupElement;
 use strata_spec::plan::{BuildPlan, BuildpackPlan, Plan, PlanEntry, Provider, Require};
 
@@ -37,17 +38,48 @@ struct Dependency<'a> {
     unused: Vec<&'a GroupElement>,
 }
 
-/// Finds the first combination of alternatives in which every requirement is met and every offer is used.
-pub fn resolve(candidates: &[Candidate], log: &mut Vec<Line>) -> Option<(Vec<GroupElement>, Plan)> {
+/// Why a buildpack cannot take part in a plan.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Complaint {
+    /// `id@version`.
+    pub buildpack: String,
+    /// What is wrong with the dependency.
+    pub kind: Unsettled,
+    /// The dependency's name.
+    pub name: String,
+    /// Whether the group goes on without the buildpack.
+    pub optional: bool,
+}
+
+/// What is wrong with a dependency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unsettled {
+    /// Nobody provides it before it is required.
+    Unmet,
+    /// Nobody requires it after it is provided.
+    Unused,
+}
+
+/// Finds the first combination of alternatives in which every requirement is met and every offer is used. `complaints` get
+/// what is wrong with it, if it passes without a buildpack, or else with all that were tried.
+pub fn resolve(
+    candidates: &[Candidate],
+    log: &mut Vec<Line>,
+    complaints: &mut BTreeSet<Complaint>,
+) -> Option<(Vec<GroupElement>, Plan)> {
     let alternatives: Vec<Vec<Choice<'_>>> = candidates.iter().map(choices).collect();
     let mut picked = vec![0; alternatives.len()];
     for number in 1..=MAX_TRIALS {
         log.push((Level::Debug, format!("Resolving plan... (try #{number})")));
         let trial: Vec<Choice<'_>> =
             alternatives.iter().zip(&picked).filter_map(|(all, i)| all.get(*i).cloned()).collect();
-        if let Some(resolved) = try_choices(trial, log) {
+        let mut own = BTreeSet::new();
+        if let Some(resolved) = try_choices(trial, log, &mut own) {
+            *complaints = own;
             return Some(resolved);
         }
+        complaints.append(&mut own);
         if !advance(&mut picked, &alternatives) {
             return None;
         }
@@ -89,17 +121,23 @@ fn choices(candidate: &Candidate) -> Vec<Choice<'_>> {
     all
 }
 
-fn try_choices(mut trial: Vec<Choice<'_>>, log: &mut Vec<Line>) -> Option<(Vec<GroupElement>, Plan)> {
+fn try_choices(
+    mut trial: Vec<Choice<'_>>,
+    log: &mut Vec<Line>,
+    told: &mut BTreeSet<Complaint>,
+) -> Option<(Vec<GroupElement>, Plan)> {
     loop {
         let dependencies = gather(&trial);
         let mut dropped: Vec<String> = Vec::new();
         for dependency in &dependencies {
-            let complaints = dependency.unmet.iter().map(|b| (*b, "requires"));
-            let complaints = complaints.chain(dependency.unused.iter().map(|b| (*b, "provides unused")));
-            for (buildpack, verb) in complaints {
+            let complaints = dependency.unmet.iter().map(|b| (*b, "requires", Unsettled::Unmet));
+            let unused = dependency.unused.iter().map(|b| (*b, "provides unused", Unsettled::Unused));
+            for (buildpack, verb, kind) in complaints.chain(unused) {
                 let optional = trial.iter().any(|c| c.buildpack.id == buildpack.id && c.optional);
                 let word = if optional { "skip" } else { "fail" };
                 log.push((Level::Debug, format!("{word}: {} {verb} {}", buildpack.label(), dependency.name)));
+                let (buildpack_label, name) = (buildpack.label(), dependency.name.to_owned());
+                told.insert(Complaint { buildpack: buildpack_label, kind, name, optional });
                 if !optional {
                     return None;
                 }
@@ -194,7 +232,8 @@ mod tests {
     }
 
     fn ids(candidates: &[Candidate]) -> Option<Vec<String>> {
-        resolve(candidates, &mut Vec::new()).map(|(group, _)| group.into_iter().map(|b| b.id).collect())
+        resolve(candidates, &mut Vec::new(), &mut BTreeSet::new())
+            .map(|(group, _)| group.into_iter().map(|b| b.id).collect())
     }
 
     const P: &str = "[[provides]]\nname=\"x\"\n";
@@ -248,7 +287,7 @@ mod tests {
             candidate("b", false, "[[provides]]\nname=\"x\"\n"),
             candidate("c", false, "[[requires]]\nname=\"x\"\n[[requires]]\nname=\"y\"\n"),
         ];
-        let (_, plan) = resolve(&candidates, &mut Vec::new()).unwrap();
+        let (_, plan) = resolve(&candidates, &mut Vec::new(), &mut BTreeSet::new()).unwrap();
         let given = for_buildpack(&plan, "a");
         assert_eq!(given.entries.len(), 2);
         assert!(after(&plan, &given, &[]).unwrap().entries.is_empty());

@@ -1,17 +1,20 @@
 //! The detect phase: runs `bin/detect` of each group's buildpacks until a group passes.
 
+mod explain;
+
 use crate::environment::{self, Own};
 use crate::event::{Event, Level, Observer};
 use crate::failure::Failure;
 use crate::files;
 use crate::process::{self, Ended, Invocation};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 use strata_decide::detect::{BuildTarget, Catalog, DetectRun, Element, Line, Trial, WalkError, judge, walk};
+use strata_decide::plan::Complaint;
 use strata_launch::env::Env;
 use strata_spec::buildpack::{Descriptor, escape_id};
 use strata_spec::exit::Exit;
@@ -19,6 +22,8 @@ use strata_spec::group::Group;
 use strata_spec::order::Order;
 use strata_spec::plan::{BuildPlan, Plan};
 use strata_spec::{BuildpackApi, PlatformApi, api::ApiError};
+
+pub use explain::{Explained, Told, Tried, explain};
 
 /// The most that is kept of what one `bin/detect` says, in bytes.
 const MAX_OUTPUT: usize = 1 << 20;
@@ -142,19 +147,12 @@ pub fn run(
 ) -> Result<Detected, Failure> {
     let started = Instant::now();
     observer.event(Event::PhaseStarted { phase: "detect".into() });
-    let known: Mutex<HashMap<String, DetectRun>> = Mutex::default();
     let mut log: Vec<Line> = Vec::new();
     let mut tried = 0;
-    let mut attempt = |elements: &[Element]| -> Result<_, Failure> {
-        tried = elements.len();
-        let runs = run_group(elements, around, &known)?;
-        Ok(judge(elements, &runs, &mut log))
-    };
-    let trial =
-        walk(order, catalog, around.target, around.api, &mut attempt).map_err(|error| match error {
-            WalkError::Try(failure) => failure,
-            other => Failure::new(Exit::Detect, format!("failed to detect: {other}")),
-        })?;
+    let trial = try_order(order, catalog, around, &mut |mut attempt| {
+        tried = attempt.elements.len();
+        log.append(&mut attempt.log);
+    })?;
     let (passed, exit, cause) = match trial {
         Trial::Passed(passed) => (Some(passed), Exit::Other, ""),
         Trial::Failed => (None, Exit::DetectFailed, "no buildpacks participating"),
@@ -173,6 +171,37 @@ pub fn run(
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "detect".into(), millis });
     Ok(Detected { group, plan })
+}
+
+/// A group that was tried.
+struct Attempt<'a> {
+    elements: &'a [Element],
+    runs: &'a [DetectRun],
+    has_passed: bool,
+    complaints: BTreeSet<Complaint>,
+    log: Vec<Line>,
+}
+
+/// Tries one group after the other until one passes, and tells of each.
+fn try_order(
+    order: &Order,
+    catalog: &Catalog,
+    around: &Surroundings<'_>,
+    tell: &mut dyn FnMut(Attempt<'_>),
+) -> Result<Trial<(Group, Plan)>, Failure> {
+    let known: Mutex<HashMap<String, DetectRun>> = Mutex::default();
+    let mut attempt = |elements: &[Element]| -> Result<_, Failure> {
+        let runs = &run_group(elements, around, &known)?;
+        let (mut log, mut complaints) = (Vec::new(), BTreeSet::new());
+        let trial = judge(elements, runs, &mut log, &mut complaints);
+        let has_passed = matches!(trial, Trial::Passed(_));
+        tell(Attempt { elements, runs, has_passed, complaints, log });
+        Ok(trial)
+    };
+    walk(order, catalog, around.target, around.api, &mut attempt).map_err(|error| match error {
+        WalkError::Try(failure) => failure,
+        other => Failure::new(Exit::Detect, format!("failed to detect: {other}")),
+    })
 }
 
 /// When nothing passed, everything is of interest.

@@ -23,6 +23,7 @@ mod killed;
 mod live;
 mod names;
 mod output;
+mod plan;
 mod project;
 mod registry;
 mod run;

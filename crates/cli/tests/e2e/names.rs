@@ -30,7 +30,7 @@ fn an_image_gets_all_names_and_its_bytes_are_there_once() {
     let bench = Bench::new();
     let done = bench.build(&["-t", "web:1.0,example.com/team/web:1.0", "-t", "web"], &[maker(&bench)]).ok();
     done.says(
-        "Image index.docker.io/library/web:latest, index.docker.io/library/web:1.0, example.com/team/web:1.0",
+        "Image   index.docker.io/library/web:latest, index.docker.io/library/web:1.0, example.com/team/web:1.0",
     );
     let dirs =
         ["index.docker.io/library/web/latest", "index.docker.io/library/web/1.0", "example.com/team/web/1.0"];
@@ -156,7 +156,7 @@ fn packs_words_are_understood() {
     let done = Done::of(command).ok();
     done.says("--trust-builder changes nothing here");
     done.says("--lifecycle-image changes nothing here");
-    done.says("starts   other");
+    done.says("starts  other");
     let config = bench.config();
     assert_eq!(config["created"], "2023-11-14T22:13:20Z");
     assert!(
