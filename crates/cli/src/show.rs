@@ -200,10 +200,6 @@ impl State {
         if matches!(event, Event::Message { .. } | Event::Summary(_)) {
             stay.extend(said().into_iter().filter(|said| said.least <= self.detail).map(|said| said.text));
         }
-        if matches!(event, Event::Summary(_)) {
-            // Nothing is going on any more.
-            self.view = View::default();
-        }
         let is_seen_at_once =
             !stay.is_empty() || !matches!(event, Event::Output { .. } | Event::OutputSoFar { .. });
         if let (Some(screen), true) = (&mut self.screen, is_seen_at_once) {

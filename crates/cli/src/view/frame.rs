@@ -18,6 +18,9 @@ const EXPECTED: [&str; 4] = ["detect", "restore", "build", "export"];
 impl View {
     /// The lines of now, none wider than the terminal, and never so many that it has to scroll.
     pub(crate) fn frame(&self, now: Duration, size: Size) -> Vec<String> {
+        if self.is_over {
+            return Vec::new();
+        }
         let columns = size.columns.saturating_sub(1);
         let rows = size.rows.saturating_sub(1);
         let phases = self.phases_line(now, columns);
@@ -28,12 +31,24 @@ impl View {
             (None, None, Some(phase)) if phase.took.is_none() => {
                 vec![busy(&phase.name, phase.started, now, "")]
             }
-            _ => Vec::new(),
+            (None, None, _) => {
+                self.between().map(|what| busy(what, self.idle, now, "")).into_iter().collect()
+            }
         };
         lines.truncate(room);
         lines.extend(phases);
         lines.truncate(rows);
         lines.into_iter().map(|line| fit(&line, columns)).collect()
+    }
+
+    /// What goes on besides phases and transfers.
+    fn between(&self) -> Option<&'static str> {
+        let has = |name: &str| self.phases.iter().any(|phase| phase.name == name);
+        match (has("detect"), has("export")) {
+            (false, _) => Some("prepare"),
+            (true, true) => Some("finish"),
+            (true, false) => None,
+        }
     }
 
     /// The lines of a transfer alone.

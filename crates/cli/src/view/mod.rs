@@ -38,6 +38,10 @@ pub(crate) struct View {
     restored_size: u64,
     /// Layers of the image so far: all, and those that are reused.
     layers: (usize, usize),
+    /// When the last phase was over.
+    idle: Duration,
+    /// Whether nothing follows.
+    is_over: bool,
 }
 
 #[derive(Debug)]
@@ -77,6 +81,7 @@ impl View {
                 Vec::new()
             }
             Event::PhaseFinished { phase, millis } => {
+                self.idle = now;
                 let found = self.phases.iter_mut().rev().find(|one| one.name == *phase);
                 found.into_iter().for_each(|one| one.took = Some(*millis));
                 let note = self.note(phase);
@@ -123,6 +128,10 @@ impl View {
                 Vec::new()
             }
             Event::Failed(failure) => self.failed(failure, now, columns),
+            Event::Summary(_) => {
+                self.is_over = true;
+                Vec::new()
+            }
             event => self.take_transfer(event, now, columns),
         }
     }
@@ -200,8 +209,7 @@ impl View {
             }
             lines.extend(running.lines.into_iter().chain(running.so_far).map(|line| format!("  {line}")));
         }
-        // Nothing is going on any more.
-        self.phases.clear();
+        self.is_over = true;
         lines
     }
 }

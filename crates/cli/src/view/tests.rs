@@ -177,7 +177,26 @@ fn a_transfer_has_bytes_and_rate() {
     let over = Event::TransferFinished { moved: 40_000_000, millis: 4000 };
     let stay = view.take(&over, seconds(5), 80);
     assert_eq!(plain(&stay), ["✓ fetch acme/base                               4.0 s  40.0 MB, 10.0 MB/s"]);
-    assert!(view.frame(seconds(5), Size::USUAL).is_empty());
+    assert_eq!(plain(&view.frame(seconds(5), Size::USUAL)), ["⠋ prepare  5.0 s"]);
+    assert!(view.transfer(seconds(5), Size::USUAL).is_empty());
+}
+
+#[test]
+fn what_goes_on_besides_phases_is_drawn_until_all_is_over() {
+    let mut view = View::default();
+    let drawn = |view: &View| plain(&view.frame(seconds(4), Size::USUAL));
+    assert_eq!(drawn(&view), ["⠋ prepare  4.0 s"]);
+    view.take(&phase("analyze"), seconds(1), 80);
+    view.take(&over("analyze", 2), seconds(2), 80);
+    let coming = " · detect · restore · build · export";
+    assert_eq!(drawn(&view), ["⠋ prepare  2.0 s", &format!("analyze 2 ms{coming}")]);
+    view.take(&phase("export"), seconds(2), 80);
+    view.take(&phase("detect"), seconds(2), 80);
+    view.take(&over("export", 2), seconds(3), 80);
+    view.take(&over("detect", 2), seconds(3), 80);
+    assert_eq!(drawn(&view)[0], "⠋ finish  1.0 s");
+    view.take(&Event::Summary(Box::default()), seconds(3), 80);
+    assert!(drawn(&view).is_empty());
 }
 
 #[test]

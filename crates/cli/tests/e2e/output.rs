@@ -19,6 +19,19 @@ fn events_are_json_lines() {
     for kind in ["phase-started", "detected", "buildpack-started", "output", "buildpack-finished", "layer"] {
         assert!(kinds.contains(&kind), "{kind}: {kinds:?}");
     }
+    // Each is explained.
+    let explained = include_str!("../../../../docs/events.md");
+    for event in &events {
+        let fields: Vec<&String> = event.as_object().unwrap().keys().collect();
+        let kind = event["event"].as_str().unwrap();
+        let row = explained.lines().find(|line| line.starts_with(&format!("| `{kind}` |")));
+        let row = row.unwrap_or_else(|| panic!("{kind} is not explained"));
+        let is_explained = |field: &&String| {
+            row.contains(&format!("`{field}`")) || explained.contains(&format!("\"{field}\":"))
+        };
+        let missing: Vec<_> = fields.into_iter().filter(|field| !is_explained(field)).collect();
+        assert!(missing.is_empty(), "{kind}: {missing:?} are not explained");
+    }
     let images: Vec<&Value> = events.iter().filter(|event| event["event"] == "image").collect();
     assert_eq!(images.len(), 1, "{kinds:?}");
     let lines: Vec<&Value> = events.iter().filter(|e| e["event"] == "output").map(|e| &e["line"]).collect();
