@@ -14,6 +14,7 @@ pub(crate) use bytes::{Contents, contents_of};
 use bytes::{Job, Made};
 use left::{Sealed, Told, tell};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -28,6 +29,10 @@ use strata_spec::sealed::{self, Changes, FileChange, Outcome, Policy, SHARED, Se
 
 /// How many changes of one layer by one buildpack are told one by one.
 const MAX_TOLD: usize = 100;
+/// How many changes of the app, where a new folder is one.
+const MAX_TOLD_OF_APP: usize = 1000;
+/// What the app is called beside layers.
+const APP: &str = "app";
 /// The largest record of changes that is read, in bytes.
 const MAX_RECORD: usize = 16 * 1024 * 1024;
 /// Records of other versions are passed over.
@@ -164,7 +169,7 @@ impl<'a> Watch<'a> {
         }
         self.apart.map_or(Ok(()), |apart| apart.lift()).map_err(|error| failed("layers", &error.into()))?;
         let app = Listing::of(self.app_dir).map_err(|error| failed("the app", &error.into()))?;
-        found.extend(changes(&by, "app", Policy::Off, tell(&self.app.changes(&app))));
+        found.extend(changes(&by, APP, Policy::Off, whole(tell(&self.app.changes(&app)))));
         self.app = app;
         found.iter().for_each(|changes| announce(changes, observer));
         refuse(&found)?;
@@ -307,6 +312,21 @@ fn failed(what: &str, error: &SealError) -> Failure {
     Failure::caused(Exit::Build, format!("failed to build: cannot tell whether {what} changed"), error)
 }
 
+/// Leaves out what is in new folders: buildpacks may fill the app with as much as they like.
+fn whole(mut files: Vec<FileChange>) -> Vec<FileChange> {
+    let created = ChangeKind::Created.to_string();
+    let mut new = HashSet::new();
+    let is_told = |file: &FileChange| {
+        let is_within = Path::new(&file.path).ancestors().skip(1).any(|above| new.contains(above));
+        if !is_within && file.kind == created {
+            new.insert(PathBuf::from(&file.path));
+        }
+        !is_within
+    };
+    files.retain(is_told);
+    files
+}
+
 /// Counts changes and keeps the first of them; `None` when there are none.
 fn changes(by: &str, of: &str, policy: Policy, mut files: Vec<FileChange>) -> Option<Changes> {
     let count = |kinds: &[ChangeKind]| {
@@ -323,7 +343,7 @@ fn changes(by: &str, of: &str, policy: Policy, mut files: Vec<FileChange>) -> Op
         chmod: count(&[ChangeKind::Mode]),
         files: Vec::new(),
     };
-    files.truncate(MAX_TOLD);
+    files.truncate(if of == APP { MAX_TOLD_OF_APP } else { MAX_TOLD });
     changes.files = files;
     Some(changes).filter(|changes| !changes.files.is_empty())
 }
@@ -332,7 +352,7 @@ fn announce(changes: &Changes, observer: &dyn Observer) {
     observer.event(Event::Changed { changes: changes.clone() });
     match (changes.of.as_str(), changes.outcome) {
         // A buildpack may well change the app.
-        ("app", _) => observer.debug(changes.to_string()),
+        (APP, _) => observer.debug(changes.to_string()),
         (_, Outcome::Kept) => observer.warn(format!("{changes}; the image will have it so")),
         (_, Outcome::Discarded) => observer.info(format!("{changes}; the image will not have it so")),
         // The failure says it.

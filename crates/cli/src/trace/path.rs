@@ -9,7 +9,9 @@ use serde::Serialize;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use strata_decide::trace::path::{Entry, Event, Meaning, Seen, Verdict, Wanted, What, judge, link_above};
+use strata_decide::trace::path::{
+    Deed, Entry, Event, Meaning, Seen, Verdict, Wanted, What, deeds, judge, link_above,
+};
 use strata_decide::trace::{Row, words};
 use strata_layer::EntryKind;
 use strata_phases::Failure;
@@ -28,6 +30,8 @@ struct Found<'a> {
     verdict: Verdict,
     /// Layers that have to do with it, from the bottom up.
     layers: Vec<Layer<'a>>,
+    /// What buildpacks did to it that others, or the app's source, had.
+    changes: Vec<Deed>,
     /// What could not be looked at.
     notes: Vec<String>,
 }
@@ -84,8 +88,18 @@ fn look<'a>(traced: &'a Traced, path: &Path) -> Result<Found<'a>, Failure> {
         let rows = traced.trace.layers.iter().filter(|row| row.position.is_some());
         let layers = rows.zip(events).enumerate().filter(|(_, (_, events))| !events.is_empty());
         let layers = layers.map(|(index, (layer, events))| Layer { index, layer, events }).collect();
-        return Ok(Found { paths, verdict, layers, notes });
+        let path = paths.last().map(String::as_str).unwrap_or_default();
+        let changes = changed(traced, path);
+        return Ok(Found { paths, verdict, layers, changes, notes });
     }
+}
+
+/// What buildpacks did to a path, as far as the report says.
+fn changed(traced: &Traced, path: &str) -> Vec<Deed> {
+    let config = traced.image.image.config();
+    let app = config.env_var("CNB_APP_DIR").unwrap_or("/workspace");
+    let layers = config.env_var("CNB_LAYERS_DIR").unwrap_or("/layers");
+    deeds(&traced.trace.layers, app, layers, path)
 }
 
 /// Takes down what an entry means for the path.
@@ -175,6 +189,7 @@ fn people(found: &Found<'_>) {
         }
         None => field("is", "not there"),
     }
+    found.changes.iter().for_each(|deed| field("buildpack", &words::deed(deed)));
     for index in found.verdict.merged.iter().rev() {
         field("also in", &name(*index));
     }

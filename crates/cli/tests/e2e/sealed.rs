@@ -395,3 +395,38 @@ fn what_is_written_to_layers_that_are_set_apart_is_told() {
 fn what_is_written_is_told_where_layers_cannot_be_set_apart() {
     deeds_are_told(By::Comparing);
 }
+
+#[test]
+fn a_trace_tells_who_made_a_file_of_the_app() {
+    let bench = Bench::new();
+    bench.write("app/src/main", "main");
+    bench.write("app/old", "old");
+    let all = [
+        bench.add(&Buildpack::new("e2e/install").build(
+            "mkdir -p modules/a; echo a >modules/a/a; echo more >>src/main; rm old; layer deps launch; echo x >$layers/deps/x",
+        )),
+        bench.add(&Buildpack::new("e2e/compile").build(
+            r#"
+            echo b >modules/a/b; chmod 600 src/main; echo y >/layers/e2e_install/deps/y
+            printf '[[slices]]\npaths = ["modules/**"]\n' >$layers/launch.toml
+            "#,
+        )),
+    ];
+    bench.build(&[], &all).ok();
+    let trace = |path: &str| Done::of(bench.strata(["trace", "web", path, "--layout-dir", "images"])).stdout;
+    let said = |path: &str| -> Vec<String> {
+        let trace = trace(path);
+        trace.lines().filter_map(|line| Some(line.strip_prefix("  buildpack")?.trim().to_owned())).collect()
+    };
+    for (path, expected) in [
+        ("/workspace/modules/a/a", &["e2e/install@1.0.0 created it with modules"][..]),
+        ("/workspace/modules/a/b", &["e2e/compile@1.0.0 created it"]),
+        ("/workspace/src/main", &["e2e/install@1.0.0 changed it", "e2e/compile@1.0.0 changed its mode"]),
+        ("/workspace/old", &["e2e/install@1.0.0 deleted it"]),
+        ("/workspace/marker", &[]),
+        ("/layers/e2e_install/deps/x", &[]),
+        ("/layers/e2e_install/deps/y", &["e2e/compile@1.0.0 created it (discarded)"]),
+    ] {
+        assert_eq!(said(path), expected, "{path}: {}", trace(path));
+    }
+}

@@ -3,8 +3,12 @@
 //! Layers are stacked: a later one hides what earlier ones have of the same name, a whiteout removes it, and an
 //! opaque folder removes what was in it (OCI image specification, "Image Layer Filesystem Changeset").
 
+use super::Row;
 use serde::Serialize;
 use std::collections::BTreeSet;
+use strata_spec::buildpack::escape_id;
+use strata_spec::origins::Kind;
+use strata_spec::sealed::{Changes, FileChange, Outcome};
 
 /// Starts the name of what removes a file.
 const WHITEOUT: &[u8] = b".wh.";
@@ -239,4 +243,69 @@ pub fn link_above(layers: &[Seen]) -> Option<(usize, Vec<u8>)> {
         let (_, what, target, _) = of_depth.next()?;
         (*what == What::Link).then(|| target.clone().map(|target| (depth, target)))?
     })
+}
+
+/// What a buildpack did to a path of the app, or of another buildpack's layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deed {
+    /// The buildpack: `id@version`.
+    pub by: String,
+    /// `created`, `changed`, `deleted`, `chmod` or `touched`; absent when the report names no more of what it did, and this
+    /// may be one of those.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The folder that it came or went with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What buildpacks did to a path, the first one first. `app_dir` and `layers_dir` are those of the image.
+pub fn deeds(layers: &[Row], app_dir: &str, layers_dir: &str, path: &str) -> Vec<Deed> {
+    let tail = |folder: &str| {
+        let rest = path.strip_prefix(folder.trim_end_matches('/'))?;
+        if rest.is_empty() { Some("") } else { rest.strip_prefix('/') }
+    };
+    let of = |row: &Row| match row.kind {
+        Some(Kind::App) => tail(app_dir),
+        Some(Kind::Buildpack) => {
+            let name = row.id.strip_prefix(&row.buildpack)?.strip_prefix(':')?;
+            tail(&format!("{}/{}/{name}", layers_dir.trim_end_matches('/'), escape_id(&row.buildpack)))
+        }
+        _ => None,
+    };
+    // All slices of the app have the same changes.
+    let Some((tail, changes)) = layers.iter().find_map(|row| Some((of(row)?, &row.changes))) else {
+        return Vec::new();
+    };
+    let mut deeds: Vec<Deed> = Vec::new();
+    for deed in changes.iter().filter_map(|changes| deed(changes, tail)) {
+        // Of a new folder what is in it is not named: who created the path itself created it later.
+        if deed.kind.as_deref() == Some("created") {
+            while deeds.last().is_some_and(|last| last.folder.is_some() && last.kind == deed.kind) {
+                deeds.pop();
+            }
+        }
+        deeds.push(deed);
+    }
+    deeds
+}
+
+fn deed(changes: &Changes, tail: &str) -> Option<Deed> {
+    let is_folder = |file: &&FileChange| {
+        let is_all = ["created", "deleted"].contains(&file.kind.as_str());
+        is_all
+            && tail.strip_prefix(&file.path).is_some_and(|rest| rest.starts_with('/') || file.path.is_empty())
+    };
+    let Changes { by, files, outcome, .. } = changes.clone();
+    let itself = files.iter().find(|file| file.path == tail);
+    let (kind, folder) = match (itself, files.iter().find(is_folder)) {
+        (Some(file), _) => (Some(file.kind.clone()), None),
+        (None, Some(folder)) => (Some(folder.kind.clone()), Some(folder.path.clone())),
+        (None, None) if changes.count() > files.len() as u64 => (None, None),
+        (None, None) => return None,
+    };
+    Some(Deed { by, kind, folder, outcome })
 }

@@ -413,3 +413,61 @@ fn two_images_differ_from_inputs_to_layers() {
     let found = configs(image(&LAYERS, None).config(), changed.config());
     assert_eq!((found.len(), found[0].what.as_str(), found[0].new.as_str()), (1, "variable A", "1"));
 }
+
+#[test]
+fn what_buildpacks_did_to_a_path_is_told() {
+    let changes = |by: &str, of: &str, outcome, created, files: &[(&str, &str)]| Changes {
+        by: by.into(),
+        of: of.into(),
+        outcome,
+        created,
+        files: files
+            .iter()
+            .map(|(kind, path)| FileChange { kind: (*kind).into(), path: (*path).into() })
+            .collect(),
+        ..Changes::default()
+    };
+    let of_app = vec![
+        changes(
+            "a@1",
+            "app",
+            Outcome::Kept,
+            2,
+            &[("created", "lib"), ("changed", "main"), ("deleted", "old")],
+        ),
+        changes("b@1", "app", Outcome::Kept, 1, &[("created", "lib/b"), ("chmod", "main")]),
+        changes("c@1", "app", Outcome::Kept, 9, &[("created", "c")]),
+    ];
+    let of_layer =
+        vec![changes("b@1", "a/x:deps", Outcome::Discarded, 1, &[("created", "cache"), ("deleted", "")])];
+    let app = Row { kind: Some(Kind::App), id: "slice-1".into(), changes: of_app, ..Row::default() };
+    let layer = Row {
+        kind: Some(Kind::Buildpack),
+        id: "a/x:deps".into(),
+        buildpack: "a/x".into(),
+        changes: of_layer,
+        ..Row::default()
+    };
+    let rows = [Row { kind: Some(Kind::RunImage), ..Row::default() }, layer, app.clone(), app];
+    let perhaps = "perhaps c@1, which changed more than the report names";
+    for (path, expected) in [
+        ("/workspace/main", vec!["a@1 changed it", "b@1 changed its mode", perhaps]),
+        ("/workspace/lib", vec!["a@1 created it", perhaps]),
+        ("/workspace/lib/a/b", vec!["a@1 created it with lib", perhaps]),
+        ("/workspace/lib/b", vec!["b@1 created it", perhaps]),
+        ("/workspace/lib/b/c", vec!["b@1 created it with lib/b", perhaps]),
+        ("/workspace/old/x", vec!["a@1 deleted it with old", perhaps]),
+        ("/workspace/library", vec![perhaps]),
+        ("/workspace/c", vec!["c@1 created it"]),
+        ("/workspaces/main", vec![]),
+        ("/usr/main", vec![]),
+        ("/layers/a_x/deps/cache/x", vec!["b@1 created it with cache (discarded)"]),
+        ("/layers/a_x/deps", vec!["b@1 deleted it (discarded)"]),
+        ("/layers/a_x/deps/lib", vec!["b@1 deleted it with its layer (discarded)"]),
+        ("/layers/a_x/other", vec![]),
+    ] {
+        let deeds = path::deeds(&rows, "/workspace", "/layers/", path);
+        let found: Vec<_> = deeds.iter().map(words::deed).collect();
+        assert_eq!(found, expected, "{path}");
+    }
+}

@@ -1,6 +1,7 @@
 //! What is known of layers, in words.
 
 use super::Row;
+use super::path::Deed;
 use strata_spec::origins::{Cause, Evidence, Kind, OnExport, Origin, Reason, ReasonCode, Source};
 use strata_spec::sealed::{Changes, Outcome};
 use toml::Value;
@@ -88,6 +89,27 @@ pub fn changed(changes: &Changes) -> String {
         Outcome::Refused => "refused",
     };
     format!("{changes} ({became})")
+}
+
+/// What a buildpack did to a path: a sentence without its end.
+pub fn deed(deed: &Deed) -> String {
+    let Deed { by, kind, folder, outcome } = deed;
+    let became = match outcome {
+        Outcome::Kept => "",
+        Outcome::Discarded => " (discarded)",
+        Outcome::Refused => " (refused)",
+    };
+    let kind = match kind.as_deref() {
+        None => return format!("perhaps {by}, which changed more than the report names"),
+        Some("chmod") => "changed its mode",
+        Some(kind) => kind,
+    };
+    let with = match folder.as_deref() {
+        None => String::new(),
+        Some("") => " with its layer".to_owned(),
+        Some(folder) => format!(" with {folder}"),
+    };
+    format!("{by} {kind}{}{became}", if kind.contains(' ') { String::new() } else { format!(" it{with}") })
 }
 
 /// Why a layer was made again, or was not: a sentence.
