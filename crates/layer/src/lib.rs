@@ -20,6 +20,7 @@ mod pool;
 mod read;
 mod slices;
 mod source;
+mod spare;
 mod tar_writer;
 pub mod unchanged;
 mod unpack;
@@ -37,6 +38,7 @@ pub use read::{
 };
 pub use slices::slices;
 pub use source::{Content, GeneratedEntry, Owner, Parent, Skeleton, SliceItem, Source, skeleton, write_tar};
+pub use spare::Spare;
 pub use strata_oci::Compression;
 pub use tar_writer::{MTIME, TarWriter};
 pub use unpack::{

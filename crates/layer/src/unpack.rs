@@ -4,6 +4,7 @@
 //! the root, and `..` in an entry's name is refused. What two readers of the archive could understand differently is
 //! refused as well.
 
+mod behind;
 mod entries;
 mod examine;
 mod header;
@@ -27,6 +28,7 @@ use rustix::io::Errno;
 use strata_oci::Hasher;
 
 use crate::error::LayerError;
+use behind::{Behind, Finish};
 pub use entries::{Entry, EntryKind, Walked, layer_entries};
 pub use examine::examine;
 use header::{Item, Kind, MAX_ENTRY_HEADERS, split};
@@ -38,6 +40,7 @@ use root::{Place, Root};
 pub use walk::layer_files;
 
 use crate::source::Skeleton;
+use crate::spare::Spare;
 
 /// How deletions of lower layers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +101,8 @@ pub struct UnpackOptions {
     pub max_entries: u64,
     /// How many bytes of file contents, and of anything after the archive's end, are accepted.
     pub max_bytes: u64,
+    /// Threads that may help: files are then filled by another thread than the one that creates them.
+    pub spare: Spare,
 }
 
 impl Default for UnpackOptions {
@@ -109,6 +114,7 @@ impl Default for UnpackOptions {
             trust: Trust::Full,
             max_entries: 2_000_000,
             max_bytes: 64 << 30,
+            spare: Spare::default(),
         }
     }
 }
@@ -152,6 +158,7 @@ pub fn unpack_and_sum(
     let mut archive = tar::Archive::new(Budget { inner: tar, left: Rc::clone(&left) });
     let root = Root::open(dir, options.ownership)?;
     let mut job = Job {
+        behind: Behind::new(dir, options.spare.clone()),
         modes: Modes::in_new(&root.fd()),
         root,
         dir,
@@ -179,6 +186,7 @@ pub fn unpack_and_sum(
         left.set(MAX_ENTRY_HEADERS);
     }
     left.set(u64::MAX);
+    job.behind.finish()?;
     job.finish_dirs()?;
     // Whoever verifies the blob does so at its end, which lies behind the end of the archive.
     let rest = archive.into_inner();
@@ -210,6 +218,7 @@ impl<R: Read> Read for Bones<R> {
 
 /// An extraction under way.
 struct Job<'a> {
+    behind: Behind,
     /// Which modes entries have from the start.
     modes: Modes,
     root: Root,
@@ -300,8 +309,19 @@ impl Job<'_> {
         let mode = if is_done { Mode::from_raw_mode(item.mode) } else { Mode::RUSR | Mode::WUSR };
         let fd = self.replacing(item, place, || fs::openat(&*place.dir, place.name(), flags, mode))?;
         let mut file = File::from(fd);
+        self.give(item, |uid, gid| fs::fchown(&file, uid, gid))?;
+        let finish = Finish {
+            mode: (!is_done).then(|| Mode::from_raw_mode(item.mode)),
+            times: (self.options.times == Times::Keep).then(|| timestamps(item.mtime)),
+        };
         let limit = self.options.max_bytes - self.stats.bytes;
-        let written = copy(data, &mut file, item.size, limit, self.failed("write", item))?;
+        let written = if item.size <= limit && self.behind.takes(item.size) {
+            self.behind.add(file, data, finish, place.path.clone())?
+        } else {
+            let written = copy(data, &mut file, item.size, limit, self.failed("write", item))?;
+            finish.apply(&file).map_err(|(action, error)| self.failed(action, item)(error))?;
+            written
+        };
         if written > limit {
             return Err(LayerError::TooLarge { limit: self.options.max_bytes, unit: "bytes" });
         }
@@ -309,16 +329,7 @@ impl Job<'_> {
             return Err(item.refused("the archive ends within it"));
         }
         self.stats.bytes += written;
-        self.give(item, |uid, gid| fs::fchown(&file, uid, gid))?;
-        // After the owner, whose change takes setuid away.
-        if !is_done {
-            let mode = Mode::from_raw_mode(item.mode);
-            fs::fchmod(&file, mode).map_err(self.failed("change the mode of", item))?;
-        }
-        if self.options.times == Times::Now {
-            return Ok(());
-        }
-        fs::futimens(&file, &timestamps(item.mtime)).map_err(self.failed("change the time of", item))
+        Ok(())
     }
 
     fn make_hard_link(&mut self, item: &Item, place: &Place, target: &[u8]) -> Result<(), LayerError> {

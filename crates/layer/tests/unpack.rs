@@ -8,12 +8,39 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use strata_layer::{
-    LayerError, Owner, Parent, Source, UnpackOptions, UnpackStats, Whiteouts, skeleton, unpack,
+    LayerError, Owner, Parent, Source, Spare, UnpackOptions, UnpackStats, Whiteouts, skeleton, unpack,
     unpack_and_sum, write_tar,
 };
 use tar::{EntryType, Header};
 
 const OWNER: Owner = Owner { uid: 1000, gid: 1000 };
+
+#[test]
+fn who_helps_does_not_show() {
+    let text = |n: usize| format!("{n} ").repeat(n % 7 * 3000).into_bytes();
+    let mut archive = vec![dir("d"), dir("e")];
+    for n in 0..300 {
+        let (to, other) = (format!("d/{}", n % 100), format!("e/{}", n % 30));
+        // Later entries replace earlier ones, of any kind, and links are made to what is not filled yet.
+        archive.push(entry(EntryType::Regular, &to, "", &text(n)));
+        match n % 5 {
+            0 => archive.push(hard(&other, &to)),
+            1 => archive.push(link(&other, "../d/1")),
+            2 => archive.push(dir(&other)),
+            _ => archive.push(entry(EntryType::Regular, &other, "", &text(n + 1))),
+        }
+    }
+    archive.push(vec![0; 1024]);
+    let bytes = archive.concat();
+    let extracted = [Spare::default(), Spare::new(1)].map(|spare| {
+        let dir = tempfile::tempdir().unwrap();
+        let options = UnpackOptions { whiteouts: Whiteouts::Literal, spare, ..UnpackOptions::default() };
+        let stats = unpack(&mut bytes.as_slice(), dir.path(), &options).unwrap();
+        (stats, snapshot(dir.path()))
+    });
+    assert!(extracted[0].1.len() > 100);
+    assert_eq!(extracted[0], extracted[1]);
+}
 
 /// An entry of a hostile archive, written without any check.
 fn entry(kind: EntryType, name: &str, link: &str, data: &[u8]) -> Vec<u8> {
@@ -75,7 +102,7 @@ impl Fixture {
     fn unpack(&self, entries: &[Vec<u8>], whiteouts: Whiteouts) -> Result<UnpackStats, LayerError> {
         let mut bytes = entries.concat();
         bytes.extend_from_slice(&[0; 1024]);
-        let options = UnpackOptions { whiteouts, ..UnpackOptions::default() };
+        let options = UnpackOptions { whiteouts, spare: Spare::new(1), ..UnpackOptions::default() };
         unpack(&mut bytes.as_slice(), &self.root(), &options)
     }
 

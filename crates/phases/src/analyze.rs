@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use std::path::Path;
 use std::time::Instant;
 use strata_decide::analyze as decide;
+use strata_layer::Spare;
 use strata_oci::{Digest, Layer};
 use strata_spec::PlatformApi;
 use strata_spec::analyzed::{Analyzed, ImageIdentifier, RunImage};
@@ -184,7 +185,12 @@ fn restore_sbom(
             return Ok(());
         }
     };
-    match extract(&mut tar, input.layers_dir, Path::new("sbom/launch"), Limits::Documents) {
+    match extract(
+        (&mut tar, &Spare::default()),
+        input.layers_dir,
+        Path::new("sbom/launch"),
+        Limits::Documents,
+    ) {
         Ok(_) => Ok(()),
         Err(error) if error.is_harmless() => {
             lost(Failure::caused(Exit::Analyze, "", &error).causes.join(": "));
@@ -206,7 +212,12 @@ fn from_launch_cache(
     let cause = match cache.open_layer(diff_id) {
         Ok(None) => return false,
         Ok(Some(mut tar)) => {
-            match extract(&mut tar, layers_dir, Path::new("sbom/launch"), Limits::Documents) {
+            match extract(
+                (&mut tar, &Spare::default()),
+                layers_dir,
+                Path::new("sbom/launch"),
+                Limits::Documents,
+            ) {
                 Ok(_) => return true,
                 Err(error) => Failure::caused(Exit::Analyze, "its SBOM layer cannot be used", &error),
             }

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-use strata_layer::{LayerError, Skeleton, Times, Trust, UnpackOptions, Whiteouts, unpack_and_sum};
+use strata_layer::{LayerError, Skeleton, Spare, Times, Trust, UnpackOptions, Whiteouts, unpack_and_sum};
 use strata_oci::Digest;
 
 /// How the names of layers on their way begin.
@@ -45,7 +45,7 @@ impl ExtractError {
 /// extracted aside, where it can do no harm before its last byte is verified, and the folder is moved into its place.
 /// Links in the archive are not followed on the way to the folder: they lead to this machine's own files by now.
 pub(crate) fn extract(
-    tar: &mut dyn Read,
+    (tar, spare): (&mut dyn Read, &Spare),
     layers_dir: &Path,
     tail: &Path,
     limits: Limits,
@@ -53,7 +53,7 @@ pub(crate) fn extract(
     let aside = files::below(layers_dir, Path::new(FOLDER).join(aside_name(tail)))?;
     files::remove(&aside)?;
     std::fs::create_dir_all(&aside).map_err(io_error("create", &aside))?;
-    let moved = extract_aside(tar, &aside, layers_dir, tail, limits);
+    let moved = extract_aside((tar, spare), &aside, layers_dir, tail, limits);
     let removed = files::remove(&aside);
     let skeleton = moved?;
     removed?;
@@ -94,7 +94,7 @@ pub(crate) enum Limits {
 }
 
 fn extract_aside(
-    tar: &mut dyn Read,
+    (tar, spare): (&mut dyn Read, &Spare),
     aside: &Path,
     layers_dir: &Path,
     tail: &Path,
@@ -104,6 +104,7 @@ fn extract_aside(
         whiteouts: Whiteouts::Literal,
         times: Times::Now,
         trust: Trust::Data,
+        spare: spare.clone(),
         ..UnpackOptions::default()
     };
     if let Limits::Documents = limits {
@@ -225,7 +226,8 @@ mod tests {
         let mut tar = TarWriter::new(Vec::new());
         write(&mut tar);
         let bytes = tar.finish().unwrap();
-        extract(&mut bytes.as_slice(), layers_dir, Path::new("a_b/x"), Limits::Layer).map(drop)
+        extract((&mut bytes.as_slice(), &Spare::new(1)), layers_dir, Path::new("a_b/x"), Limits::Layer)
+            .map(drop)
     }
 
     fn names(dir: &Path) -> Vec<String> {

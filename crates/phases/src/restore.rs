@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 use strata_decide::restore::{self as decide, Contents, From, LayerPlan};
-use strata_layer::Skeleton;
+use strata_layer::{Skeleton, Spare};
 use strata_oci::Digest;
 use strata_spec::PlatformApi;
 use strata_spec::buildpack::escape_id;
@@ -29,7 +29,7 @@ use strata_spec::origins::ReasonCode;
 use strata_spec::sealed::SHARED;
 use strata_spec::values;
 use strata_store::StoreError;
-use strata_store::cache::{Cache, Spare};
+use strata_store::cache::Cache;
 
 /// Everything that the phase needs.
 pub struct Restore<'a> {
@@ -240,7 +240,8 @@ fn contents(
     let lost = Mutex::new(Vec::new());
     let next = Mutex::new(jobs.iter());
     let count = input.threads.min(jobs.len());
-    let spare = Spare::new(input.threads - count);
+    // One that reads ahead and one that fills files for each core without a layer: neither has always something to do.
+    let spare = Spare::new(2 * (input.threads - count));
     let work = || -> Result<(), Failure> {
         loop {
             let job = next.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -314,7 +315,7 @@ fn restore_one(
         Ok(None) => return Ok(Err(format!("the cache does not have {sha}"))),
         Err(error) => return Ok(Err(chain(&error as &StoreError))),
     };
-    match extract(&mut tar, layers_dir, tail, limits) {
+    match extract((&mut tar, spare), layers_dir, tail, limits) {
         Ok(skeleton) => Ok(Ok(Restored { diff_id, skeleton })),
         Err(error) if error.is_harmless() => Ok(Err(chain(&error))),
         Err(error) => Err(Failure::caused(Exit::Restore, "failed to restore", &error)),

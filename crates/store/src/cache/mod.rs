@@ -12,14 +12,13 @@ mod volume;
 
 use std::io::Read;
 
-use strata_layer::{Packed, Packer, Source};
+use strata_layer::{Packed, Packer, Source, Spare};
 use strata_oci::{Descriptor, Digest};
 
 use crate::{Store, StoreError};
 pub use draft::Draft;
 pub use image::ImageCache;
 pub use shelf::{Kept, Removal, Shelf};
-pub use verified::Spare;
 use verified::Verified;
 pub use volume::VolumeCache;
 

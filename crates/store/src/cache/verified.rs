@@ -1,39 +1,15 @@
 //! The archive of a layer, verified while it is read.
 
 use std::io::{self, Read};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use strata_layer::VerifyError;
+use strata_layer::{Spare, VerifyError};
 use strata_oci::{Digest, Hasher};
 
 /// Bytes of a piece.
 const PIECE: usize = 256 * 1024;
 /// How many pieces are read ahead.
 const AHEAD: usize = 4;
-
-/// Threads that may read ahead, of all layers together. Where all cores have layers of their own to do, a layer is done
-/// faster by one thread, in whose cache its bytes stay.
-#[derive(Clone, Debug, Default)]
-pub struct Spare(Arc<AtomicUsize>);
-
-impl Spare {
-    /// So many threads.
-    pub fn new(count: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(count)))
-    }
-
-    /// One more, from somebody who has nothing more to do.
-    pub fn give(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn take(&self) -> bool {
-        let less = |count: usize| count.checked_sub(1);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
-    }
-}
 
 /// Passes an archive on and fails at its end if it is not the layer that was asked for. As soon as a thread can be had
 /// for it, that reads, decompresses and hashes ahead of whoever writes the files.

@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use strata_layer::{Compression, Packed, Packer, Source, digest_of};
+use strata_layer::{Compression, Packed, Packer, Source, Spare, digest_of};
 use strata_oci::Digest;
 use tempfile::NamedTempFile;
 
-use super::{Cache, CacheWriter, Check, Draft, METADATA, Reuse, Spare, Verified};
+use super::{Cache, CacheWriter, Check, Draft, METADATA, Reuse, Verified};
 use crate::StoreError;
 use crate::layout::lock::Lock;
 use crate::layout::{open_file, read_file};
