@@ -107,7 +107,7 @@ pub(crate) struct Build {
     /// A buildpack that comes after each group of the order
     #[arg(long, value_name = "BUILDPACK", value_delimiter = ',')]
     pub(crate) post_buildpack: Vec<String>,
-    /// The image to build on: scratch, or any that `strata copy` takes, except from a Docker daemon
+    /// The image to build on: scratch, or any that `strata copy` takes
     #[arg(long, value_name = "REF")]
     pub(crate) run_image: Option<String>,
     /// Also write the image to this folder as an OCI layout of its own, to a FILE.tar, with - to standard output, or to any

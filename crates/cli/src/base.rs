@@ -2,6 +2,7 @@
 
 use crate::args;
 use crate::builder::Kit;
+use crate::earlier::threads;
 use crate::images;
 use crate::seen::Seen;
 use crate::show::Show;
@@ -16,7 +17,7 @@ use strata_spec::exit::Exit;
 use strata_spec::labels::{self, RunImage};
 use strata_spec::run;
 use strata_store::source::{Source, Surroundings};
-use strata_store::{Layout, Medium, Store, StoreError, StoredImage, Transfer, scratch};
+use strata_store::{Layout, Medium, Store, StoreError, StoredImage, Transfer, convert_image, scratch};
 
 /// The user of the scratch base.
 pub(crate) const SCRATCH_USER: u32 = 1000;
@@ -134,16 +135,13 @@ impl Finder<'_> {
             (Box::new(scratch_layout(self.dir, self.created).map_err(failed)?), None)
         } else {
             let source = Source::parse(name).map_err(failed)?;
-            if matches!(source, Source::Daemon(_)) {
-                let message = format!("{what}: images in a Docker daemon cannot be built on");
-                return Err(Failure::new(Exit::InvalidArguments, message)
-                    .hint(format!("take it out first: strata copy {name} oci:run-image")));
-            }
             let reference = match &source {
                 Source::Registry(_) | Source::Named { .. } => source.name(),
                 _ => None,
             };
-            (source.open(self.surroundings, None).map_err(failed)?, reference)
+            let store = source.open(self.surroundings, None).map_err(failed)?;
+            let is_daemons = matches!(source, Source::Daemon(_));
+            (if is_daemons { self.converted(&*store).map_err(failed)? } else { store }, reference)
         };
         let stored = self.seen.read(name, &*store).map_err(failed)?;
         let stored = stored.ok_or_else(|| Failure::new(Exit::Export, format!("{what}: there is none")))?;
@@ -153,6 +151,16 @@ impl Finder<'_> {
         }
         let owner = user::of(stored.image.config())?;
         Ok(Base { store, stored, run_image, owner })
+    }
+}
+
+impl Finder<'_> {
+    /// An image of a daemon, which has neither manifests nor compressed layers, as it would be in a registry.
+    fn converted(&self, from: &dyn Store) -> Result<Box<dyn Store>, StoreError> {
+        let Some(stored) = from.read_image()? else { return Ok(Box::new(Layout::open(self.dir))) };
+        let layout = Layout::open_or_create(self.dir)?;
+        convert_image(&layout, from, &stored, &[], threads())?;
+        Ok(Box::new(layout))
     }
 }
 

@@ -597,6 +597,7 @@ fn spec(
         mount(&work.layers, inside::LAYERS, true),
         mount(&work.platform, inside::PLATFORM, false),
     ];
+    mounts.extend(kit.build_config.as_ref().map(|dir| mount(dir, inside::BUILD_CONFIG, false)));
     for (place, dir) in &kit.buildpacks {
         let target = Path::new(inside::BUILDPACKS).join(place);
         mounts.push(Mount { source: dir.clone(), target, writable: false });

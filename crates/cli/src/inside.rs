@@ -34,6 +34,8 @@ pub(crate) const LAYERS: &str = "/layers";
 pub(crate) const PLATFORM: &str = "/platform";
 /// Buildpacks, inside.
 pub(crate) const BUILDPACKS: &str = "/cnb/buildpacks";
+/// What the operator sets for buildpacks, inside.
+pub(crate) const BUILD_CONFIG: &str = "/cnb/build-config";
 
 /// Where programs are looked for in an image that does not say.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -189,7 +191,7 @@ fn phases(task: &Task, observer: &Pipe) -> Result<(), Failure> {
         temp_dir: Path::new("/tmp"),
         variables: &variables,
         target: &target,
-        build_config_dir: Path::new("/cnb/build-config"),
+        build_config_dir: Path::new(BUILD_CONFIG),
         api: PlatformApi::NEWEST,
     };
     let catalog = detect::catalog(around.buildpacks_dir)?;

@@ -8,6 +8,7 @@ use strata_spec::buildpack::{Descriptor, Target};
 use strata_spec::lifecycle::Lifecycle;
 use strata_spec::order::{Order, OrderElement, OrderGroup};
 use strata_spec::run::RunImage;
+use strata_spec::system::{System, SystemBuildpack, SystemBuildpacks};
 use toml_text::{array, string};
 
 /// A buildpack and the layer that it is in.
@@ -59,6 +60,59 @@ pub fn resolve(order: &Order, modules: &[Module]) -> Result<Order, OrderError> {
 /// When one is not.
 pub fn check_composites(modules: &[Module]) -> Result<(), OrderError> {
     modules.iter().try_for_each(|module| resolve(&module.descriptor.order, modules).map(drop))
+}
+
+/// The operator's buildpacks with all versions; each of them is there.
+///
+/// # Errors
+/// As of [`resolve`].
+pub fn resolve_system(system: &System, modules: &[Module]) -> Result<System, OrderError> {
+    let resolved = |part: &SystemBuildpacks| -> Result<SystemBuildpacks, OrderError> {
+        let element = |one: &SystemBuildpack| OrderElement {
+            id: one.id.clone(),
+            version: one.version.clone(),
+            optional: false,
+        };
+        let group = OrderGroup { group: part.buildpacks.iter().map(element).collect() };
+        let found = resolve(&vec![group], modules)?.into_iter().flat_map(|group| group.group);
+        let buildpacks = found.map(|one| SystemBuildpack { id: one.id, version: one.version });
+        Ok(SystemBuildpacks { buildpacks: buildpacks.collect() })
+    };
+    Ok(System { pre: resolved(&system.pre)?, post: resolved(&system.post)? })
+}
+
+/// Whether a builder that names targets can be made of an image of this platform.
+///
+/// # Errors
+/// The targets that it names.
+pub fn check_targets(targets: &[Target], os: &str, arch: &str) -> Result<(), String> {
+    let fits = |wanted: &str, is: &str| wanted.is_empty() || wanted == is;
+    if targets.is_empty() || targets.iter().any(|target| fits(&target.os, os) && fits(&target.arch, arch)) {
+        return Ok(());
+    }
+    let named: Vec<String> = targets.iter().map(|target| format!("{}/{}", target.os, target.arch)).collect();
+    Err(named.join(", "))
+}
+
+/// `/cnb/system.toml`; none if there is nothing to say.
+pub fn system_toml(system: &System) -> Option<String> {
+    let mut text = String::new();
+    for (name, part) in [("pre", &system.pre), ("post", &system.post)] {
+        for one in &part.buildpacks {
+            let (id, version) = (string(&one.id), string(&one.version));
+            text.push_str(&format!("[[system.{name}.buildpacks]]\n  id = {id}\n  version = {version}\n"));
+        }
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+/// `io.buildpacks.buildpack.system`.
+pub fn system_label(system: &System) -> String {
+    let part = |part: &SystemBuildpacks| -> Value {
+        let one = |one: &SystemBuildpack| json!({ "id": one.id, "version": one.version });
+        json!({ "buildpacks": part.buildpacks.iter().map(one).collect::<Vec<_>>() })
+    };
+    json!({ "pre": part(&system.pre), "post": part(&system.post) }).to_string()
 }
 
 /// `io.buildpacks.buildpack.layers`.
@@ -313,5 +367,21 @@ mod tests {
         let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
         assert_eq!(build_config(&[variable("", "")]), [file("A", "v")]);
         assert_eq!(build_config(&[variable("append", ":")]), [file("A.append", "v"), file("A.delim", ":")]);
+    }
+
+    #[test]
+    fn a_builder_is_made_for_one_of_its_targets() {
+        let target = |os: &str, arch: &str| Target { os: os.into(), arch: arch.into(), ..Target::default() };
+        for (targets, expected) in [
+            (vec![], Ok(())),
+            (vec![target("linux", "")], Ok(())),
+            (vec![target("linux", "arm64"), target("linux", "amd64")], Ok(())),
+            (
+                vec![target("linux", "arm64"), target("windows", "amd64")],
+                Err("linux/arm64, windows/amd64".to_owned()),
+            ),
+        ] {
+            assert_eq!(check_targets(&targets, "linux", "amd64"), expected, "{targets:?}");
+        }
     }
 }

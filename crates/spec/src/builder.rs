@@ -1,10 +1,12 @@
 //! `builder.toml`, in the format that pack's users know, and the labels of a builder image.
 
+use crate::buildpack::Target;
 use crate::doc::{DocError, from_toml};
 use crate::labels::{from_json, null_is_default};
 use crate::order::Order;
 use crate::run::RunImage;
 use crate::sealed::SealedLayers;
+use crate::system::System;
 use serde::Deserialize;
 
 /// A builder: buildpacks, the orders in which they are tried, and the images they build in and on.
@@ -31,7 +33,23 @@ pub struct Builder {
     /// The lifecycle that goes into the builder's image.
     #[serde(default)]
     pub lifecycle: LifecycleSource,
+    /// Buildpacks that the operator adds to every group.
+    #[serde(default)]
+    pub system: System,
+    /// What the builder is for; empty for the platform of its build image.
+    #[serde(default)]
+    pub targets: Vec<Target>,
+    /// Image extensions, which take no part.
+    #[serde(default)]
+    extensions: Vec<Unread>,
+    /// Their orders.
+    #[serde(default, rename = "order-extensions")]
+    order_extensions: Vec<Unread>,
 }
+
+/// A table of which only matters that it is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+struct Unread {}
 
 /// One `[[buildpacks]]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -104,6 +122,11 @@ impl Builder {
             return Err(DocError::whole("a builder needs at least one [[order]]"));
         }
         Ok(builder)
+    }
+
+    /// Whether it lists image extensions.
+    pub fn has_extensions(&self) -> bool {
+        !self.extensions.is_empty() || !self.order_extensions.is_empty()
     }
 }
 

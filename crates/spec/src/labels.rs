@@ -31,6 +31,8 @@ pub const BASE_ID: &str = "io.buildpacks.base.id";
 pub const BUILDER_METADATA: &str = "io.buildpacks.builder.metadata";
 /// Name of a builder's label with its order.
 pub const BUILDER_ORDER: &str = "io.buildpacks.buildpack.order";
+/// Buildpacks that the operator of a builder adds to every group.
+pub const BUILDER_SYSTEM: &str = "io.buildpacks.buildpack.system";
 /// Name of the label with the layers of the buildpacks in a builder or a buildpackage.
 pub const BUILDPACK_LAYERS: &str = "io.buildpacks.buildpack.layers";
 /// Name of a buildpackage's label with its buildpack.

@@ -52,6 +52,13 @@ pub(crate) fn create(args: &args::BuilderCreate, places: &Places) -> Outcome {
         threads: threads(),
         show: &show,
     };
+    super::check(
+        &builder,
+        &args.config,
+        stored.image.config().os(),
+        stored.image.config().architecture(),
+        &show,
+    )?;
     super::put_listed(&mut shelf, &builder.buildpacks, &args.config, base_dir)?;
     let mut maker = Maker::new(stored.image.clone(), &args.to)?;
     maker.take_base(&*store)?;
@@ -124,6 +131,7 @@ fn describe(
     lifecycle: Option<&Lifecycle>,
 ) -> Result<Result<(), Failure>, OrderError> {
     let order = package::resolve(&builder.order, modules)?;
+    let system = package::resolve_system(&builder.system, modules)?;
     package::check_composites(modules)?;
     let file = |name: &str, text: String| entry(name, Owner::ROOT, Some(text));
     let mut entries: Vec<_> = package::build_config(&builder.build.env)
@@ -135,6 +143,9 @@ fn describe(
     if let Some(first) = builder.run.images.first() {
         entries.push(file("/cnb/stack.toml", package::stack_toml(first)));
     }
+    let system_toml = package::system_toml(&system);
+    let has_system = system_toml.is_some();
+    entries.extend(system_toml.map(|text| file("/cnb/system.toml", text)));
     let added = maker.add(&Tree::Generated(entries), "Builder: order and run images").map(drop);
     let label = package::builder_label(builder, modules, lifecycle, env!("CARGO_PKG_VERSION"));
     let config = maker.image.config_mut();
@@ -142,6 +153,9 @@ fn describe(
     config.set_label(labels::BUILDER_METADATA, &label);
     config.set_label(labels::BUILDPACK_LAYERS, &package::layers_label(modules));
     config.set_label(labels::BUILDER_ORDER, &package::order_label(&order));
+    if has_system {
+        config.set_label(labels::BUILDER_SYSTEM, &package::system_label(&system));
+    }
     Ok(added)
 }
 

@@ -14,18 +14,22 @@ use crate::project::{Named, Wanted};
 use crate::seen::Seen;
 use crate::show::Show;
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
+use strata_decide::detect::add_system;
 use strata_decide::order::{Asked, combine};
-use strata_phases::{Failure, files};
-use strata_spec::builder::{Builder, BuildpackSource};
+use strata_decide::package;
+use strata_phases::{Failure, Observer, files};
+use strata_spec::builder::{BuildVariable, Builder, BuildpackSource};
 use strata_spec::exit::Exit;
 use strata_spec::order::{Order, OrderElement};
 use strata_spec::project::Buildpack;
 use strata_spec::run::RunImage;
 use strata_spec::sealed::SealedLayers;
-use strata_store::Unpacked;
+use strata_spec::system::System;
 use strata_store::source::Surroundings;
 use strata_store::unpacked::Held;
+use strata_store::{Unpacked, host_architecture};
 
 pub(crate) use create::{create, package, prune};
 pub(crate) use image::BuildImage;
@@ -42,6 +46,8 @@ pub(crate) struct Kit {
     pub(crate) run_image: Option<RunImage>,
     /// What its operator says of sealed layers.
     pub(crate) sealed_layers: Option<SealedLayers>,
+    /// The folder of what the operator sets for buildpacks, besides that of the build image.
+    pub(crate) build_config: Option<PathBuf>,
     /// Keeps the layers of buildpacks from being removed.
     held: Vec<Held>,
     /// What buildpacks run in; none for the files of this machine.
@@ -69,7 +75,9 @@ pub(crate) fn load(
     let mut kit = match &wanted.builder {
         None => Kit::default(),
         Some(builder) if is_folder(builder) => {
-            from_folder(Path::new(builder), &open, surroundings, unpacked, show)
+            let folder =
+                Folder { path: Path::new(builder), scratch, without_system: args.disable_system_buildpacks };
+            from_folder(&folder, &open, surroundings, unpacked, show)
                 .map_err(|failure| wanted.of_builder(failure))?
         }
         Some(builder) => open(builder)
@@ -120,13 +128,23 @@ fn is_folder(builder: &str) -> bool {
 
 type OpenImage<'a> = dyn Fn(&str) -> Result<BuildImage, Failure> + 'a;
 
+/// A builder in a folder.
+struct Folder<'a> {
+    /// The folder, or its `builder.toml`.
+    path: &'a Path,
+    /// Where files are made.
+    scratch: &'a Path,
+    without_system: bool,
+}
+
 fn from_folder(
-    dir: &Path,
+    folder: &Folder<'_>,
     open: &OpenImage<'_>,
     surroundings: &Surroundings<'_>,
     unpacked: &Unpacked,
     show: &Show,
 ) -> Result<Kit, Failure> {
+    let dir = folder.path;
     let path = if dir.is_file() { dir.to_owned() } else { dir.join("builder.toml") };
     let what = "cannot use the builder";
     let builder = files::read(&path, Builder::parse)
@@ -136,8 +154,11 @@ fn from_folder(
                 .hint("--builder takes an image, or a folder with a builder.toml in it")
         })?;
     let base = path.parent().unwrap_or(Path::new("."));
+    check(&builder, &path, "linux", host_architecture(), show)?;
+    let system = if folder.without_system { System::default() } else { builder.system };
     let mut kit = Kit {
-        order: builder.order,
+        order: add_system(&builder.order, &system),
+        build_config: build_config(&builder.build.env, folder.scratch)?,
         run_image: builder.run.images.into_iter().next(),
         build_image: match builder.build.image.as_str() {
             "" | "host" => None,
@@ -149,6 +170,38 @@ fn from_folder(
     let mut shelf = Shelf { kit: &mut kit, surroundings, unpacked, threads: threads(), show };
     put_listed(&mut shelf, &builder.buildpacks, &path, base)?;
     Ok(kit)
+}
+
+/// Writes what the operator sets for buildpacks; none if that is nothing.
+fn build_config(variables: &[BuildVariable], scratch: &Path) -> Result<Option<PathBuf>, Failure> {
+    let files = package::build_config(variables);
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let dir = scratch.join("build-config");
+    let made = fs::create_dir_all(dir.join("env"))
+        .and_then(|()| files.iter().try_for_each(|(name, text)| fs::write(dir.join("env").join(name), text)));
+    let failed =
+        |error| Failure::caused(Exit::InvalidArguments, "cannot write the builder's variables", &error);
+    made.map_err(failed).map(|()| Some(dir))
+}
+
+/// Refuses what a `builder.toml` is not for, and says what of it takes no part.
+fn check(
+    builder: &Builder,
+    path: &Path,
+    os: &str,
+    arch: &str,
+    observer: &dyn Observer,
+) -> Result<(), Failure> {
+    package::check_targets(&builder.targets, os, arch).map_err(|targets| {
+        let message = format!("{} is for {targets}, and not for {os}/{arch}", path.display());
+        Failure::new(Exit::InvalidArguments, message)
+    })?;
+    if builder.has_extensions() {
+        observer.warn(format!("{} lists image extensions, which take no part", path.display()));
+    }
+    Ok(())
 }
 
 /// Takes in the buildpacks that a `builder.toml` lists.

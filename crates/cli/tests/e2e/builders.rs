@@ -662,6 +662,88 @@ fn builders_are_made_and_built_with() {
 }
 
 #[test]
+fn a_builder_toml_has_system_buildpacks_targets_and_variables() {
+    let bench = Bench::new();
+    base(&bench);
+    run_image(&bench);
+    let own = |id: &str| bench.add(&Buildpack::new(id).build(&format!("echo built by {id} with $GIVEN")));
+    let mut text = String::new();
+    for dir in [own("e2e/pre"), own("e2e/own"), own("e2e/post")] {
+        text.push_str(&format!("[[buildpacks]]\nuri = \"{}\"\n", dir.display()));
+    }
+    text.push_str(
+        "[[order]]\n[[order.group]]\nid = \"e2e/own\"\n[build]\nimage = \"oci:base\"\n[[build.env]]\nname = \"GIVEN\"\nvalue = \"all\"\n\
+         [run]\n[[run.images]]\nimage = \"oci:run\"\n[system]\n[system.pre]\nbuildpacks = [{ id = \"e2e/pre\", version = \"1.0.0\" }]\n\
+         [system.post]\nbuildpacks = [{ id = \"e2e/post\" }]\n[[targets]]\nos = \"linux\"\n[[extensions]]\nuri = \"x\"\n\
+         [[order-extensions]]\n[[order-extensions.group]]\nid = \"x\"\n",
+    );
+    bench.write("builder.toml", &text);
+    let create = |to: &str| Done::of(bench.strata(["builder", "create", to, "--layout-dir", "images"]));
+    let done = create("oci:made").ok();
+    assert!(done.stderr.contains("builder.toml lists image extensions, which take no part"), "{done:#?}");
+    let all = ["e2e/pre with all", "e2e/own with all", "e2e/post with all"];
+    for builder in ["oci:made", "builder.toml"] {
+        let done = bench.build(&["--builder", builder], &[]).ok();
+        assert_eq!(built_by(&done), all, "{builder}");
+        let done = bench.build(&["--builder", builder, "--disable-system-buildpacks"], &[]).ok();
+        assert_eq!(built_by(&done), all[1..2], "{builder}");
+    }
+    // In this machine's files as well.
+    bench.write("builder.toml", &text.replace("image = \"oci:base\"\n", ""));
+    assert_eq!(
+        built_by(&bench.build(&["--builder", "builder.toml", "--run-image", "scratch"], &[]).ok()),
+        all
+    );
+    let config: Value = serde_json::from_str(&tool(
+        "skopeo",
+        &["inspect", "--config", &format!("oci:{}", bench.path("made").display())],
+    ))
+    .unwrap();
+    let label = config["config"]["Labels"]["io.buildpacks.buildpack.system"].as_str().unwrap();
+    let system = r#"{"pre":{"buildpacks":[{"id":"e2e/pre","version":"1.0.0"}]},"post":{"buildpacks":[{"id":"e2e/post","version":"1.0.0"}]}}"#;
+    assert_eq!(label, system);
+    for (from, to, message) in [
+        ("os = \"linux\"", "os = \"windows\"", "is for windows/, and not for linux/"),
+        ("e2e/post\" }", "e2e/none\" }", "names e2e/none, which is not among the buildpacks"),
+    ] {
+        bench.write("builder.toml", &text.replace(from, to));
+        let done = create("oci:refused");
+        assert!(done.code == 3 && done.stderr.contains(message), "{done:#?}");
+    }
+}
+
+#[test]
+fn a_run_image_may_be_in_a_daemon() {
+    assert!(is_root(), "a private Docker can only be started by root: run this test as root");
+    let bench = Bench::new();
+    let docker = Docker::start(&bench);
+    Builder::new(&bench, "builder", &[teller(&bench)]).write();
+    run_image(&bench);
+    Done::of(bench.strata(["copy", "oci:run", "docker-archive:run.tar:some/run"])).ok();
+    docker.run(&["load", "--input", bench.path("run.tar").to_str().unwrap()]).ok();
+    let build = |run: &str| {
+        let mut command =
+            bench.build_command(&["-t", "web", "--builder", "oci:builder", "--run-image", run], &[]);
+        command.env("DOCKER_HOST", &docker.host);
+        Done::of(command)
+    };
+    let digest = build("docker:some/run").ok().digest();
+    let layers = |config: Value| config["rootfs"]["diff_ids"].clone();
+    let found = layers(bench.config());
+    assert_eq!(build("docker:some/run").ok().digest(), digest);
+    build("oci:run").ok();
+    assert_eq!(layers(bench.config()), found);
+    Done::of(bench.strata(["validate", "web", "--layout-dir", "images"])).ok().says("0 errors");
+    let done = build("docker:some/none");
+    assert!(
+        done.code != 0 && done.stderr.contains("cannot use the run image 'docker:some/none'"),
+        "{done:#?}"
+    );
+    drop(docker);
+    bench.is_clean_soon();
+}
+
+#[test]
 fn buildpackages_are_made_and_built_with() {
     let bench = Bench::new();
     base(&bench);
