@@ -54,6 +54,7 @@ pub(crate) fn run(args: args::Build, places: &Places) -> Outcome {
     keep_log(args, places, &show);
     let interrupt = Interrupt::listen()
         .map_err(|error| Failure::caused(Exit::Other, "cannot listen for signals", &error))?;
+    show.stops_with(&interrupt);
     let outcome = build(args, places, output, &show, &interrupt);
     let outcome = match outcome {
         Err(_) if interrupt.asked() => {

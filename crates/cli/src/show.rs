@@ -3,6 +3,7 @@
 //! There are three ways: events as JSON, lines one after the other (`plain`), and, on a terminal, a live view (`view`).
 
 use crate::args::ShowArgs;
+use crate::interrupt::Interrupt;
 use crate::kept::Log;
 use crate::places::Places;
 use crate::plain::{self, Said};
@@ -76,6 +77,7 @@ struct State {
     view: View,
     tally: Tally,
     log: Option<Log>,
+    interrupt: Option<Interrupt>,
     started: Instant,
 }
 
@@ -105,6 +107,7 @@ impl Show {
             view: View::default(),
             tally: Tally::default(),
             log: None,
+            interrupt: None,
             started,
         }));
         if screen.is_some() {
@@ -117,6 +120,16 @@ impl Show {
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Has transfers end when somebody wants out.
+    pub(crate) fn stops_with(&self, interrupt: &Interrupt) {
+        self.state().interrupt = Some(interrupt.clone());
+    }
+
+    /// What ends transfers.
+    pub(crate) fn interrupt(&self) -> Option<Interrupt> {
+        self.state().interrupt.clone()
     }
 
     /// Writes all that is shown from now on into a log, too.

@@ -1,5 +1,6 @@
 //! What one sees of images on their way to another place.
 
+use crate::interrupt::Interrupt;
 use crate::show::{Show, rate};
 use std::mem::take;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +41,7 @@ struct Counts {
     sent: AtomicU64,
     /// Since when a daemon is sent how many bytes.
     sending: Mutex<Option<(Instant, u64)>>,
+    interrupt: Option<Interrupt>,
 }
 
 impl Progress for Counts {
@@ -56,6 +58,10 @@ impl Progress for Counts {
             self.spared.fetch_add(blob.size, Ordering::Relaxed);
         }
         self.settled.lock().unwrap_or_else(PoisonError::into_inner).push((blob.clone(), how));
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.interrupt.as_ref().is_some_and(Interrupt::asked)
     }
 
     fn sending(&self, size: u64) {
@@ -140,7 +146,8 @@ pub(crate) fn watch<T, E>(
 ) -> Result<Moved<T>, E> {
     let (from, to) = (way.from.map(str::to_owned), way.to.to_owned());
     show.event(Event::TransferStarted { from, to, blobs: load.blobs, size: load.size });
-    let (start, counts) = (Instant::now(), Arc::new(Counts::default()));
+    let counts = Counts { interrupt: show.interrupt(), ..Counts::default() };
+    let (start, counts) = (Instant::now(), Arc::new(counts));
     let progress: Arc<dyn Progress> = Arc::<Counts>::clone(&counts);
     let (going, over) = sync_channel::<()>(0);
     let outcome = thread::scope(|scope| {

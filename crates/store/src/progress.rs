@@ -18,6 +18,11 @@ pub trait Progress: Send + Sync {
     /// Nothing more is to be done for this blob. Places that share files move no bytes, even for one that is copied.
     fn settled(&self, blob: &Descriptor, how: Copied);
 
+    /// Whether somebody wants it to end: then what is read fails.
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
     /// A daemon takes all layers together, in the end: so many bytes are about to be sent, none of them yet. Told anew
     /// when they have to be sent once more.
     fn sending(&self, _size: u64) {}
@@ -101,6 +106,9 @@ struct Counted {
 
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.progress.is_stopped() {
+            return Err(io::Error::other("it was stopped"));
+        }
         let count = self.inner.read(buffer)?;
         self.count += count as u64;
         // Not all who know the size wait for the end.
@@ -123,10 +131,11 @@ mod tests {
     use super::*;
     use crate::{Layout, Transfer, scratch};
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     #[derive(Default)]
     struct Seen {
+        is_stopped: AtomicBool,
         moved: AtomicU64,
         settled: Mutex<Vec<(Digest, Copied)>>,
     }
@@ -142,6 +151,10 @@ mod tests {
 
         fn settled(&self, blob: &Descriptor, how: Copied) {
             self.settled.lock().unwrap().push((blob.digest, how));
+        }
+
+        fn is_stopped(&self) -> bool {
+            self.is_stopped.load(Ordering::Relaxed)
         }
     }
 
@@ -162,6 +175,13 @@ mod tests {
         drop(reader);
         assert_eq!(moved(), 0);
         io::copy(&mut metered.open_blob(layer).unwrap().unwrap(), &mut io::sink()).unwrap();
+        assert_eq!(moved(), layer.size);
+        let mut reader = metered.open_blob(layer).unwrap().unwrap();
+        reader.read_exact(&mut [0; 10]).unwrap();
+        seen.is_stopped.store(true, Ordering::Relaxed);
+        assert!(io::copy(&mut reader, &mut io::sink()).is_err());
+        seen.is_stopped.store(false, Ordering::Relaxed);
+        drop(reader);
         assert_eq!(moved(), layer.size);
         // Between layouts, no bytes have to be read this way.
         let to = Layout::open_or_create(root.path().join("to")).unwrap();

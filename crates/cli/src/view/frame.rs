@@ -111,10 +111,11 @@ impl Transfer {
         }
         let numbers = format!("  {} of {}  {rate}", bytes(self.done), bytes(self.size));
         let left = self.size.saturating_sub(self.done).checked_div(self.rate);
-        let left = left.filter(|_| self.done < self.size).map_or_else(String::new, |seconds| {
-            format!("  {} left", duration(seconds.saturating_add(1).saturating_mul(1000)))
+        let left = left.filter(|_| self.done < self.size).map_or_else(String::new, |seconds| match seconds {
+            0..59 => format!("  {} s left", seconds + 1),
+            seconds => format!("  {} left", duration(seconds.saturating_mul(1000))),
         });
-        let room = columns.saturating_sub(width(&numbers) + 14).min(40);
+        let room = columns.saturating_sub(width(&numbers) + 16).min(40);
         let bar = if room < 8 { String::new() } else { format!("  {}", bar(self.done, self.size, room)) };
         let left = if bar.is_empty() { String::new() } else { left };
         vec![head, format!("{numbers}{bar}{left}")]

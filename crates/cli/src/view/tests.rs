@@ -169,7 +169,7 @@ fn a_transfer_has_bytes_and_rate() {
         drawn(&mut view, 40_000_000, 80),
         [
             "⠋ fetch acme/base  3.0 s",
-            "  30.0 MB of 40.0 MB  10.0 MB/s  [========================>       ]  2.0 s left",
+            "  30.0 MB of 40.0 MB  10.0 MB/s  [======================>       ]  2 s left",
         ]
     );
     assert_eq!(drawn(&mut view, 40_000_000, 40)[1], "  30.0 MB of 40.0 MB  10.0 MB/s");

@@ -86,9 +86,14 @@ fn images_are_copied_to_registries_and_built_upon_there() {
         assert_eq!(seen["annotations"]["kept"], "yes");
     }
     // The base of another image, which says where it came from.
-    let done =
-        bench.build_command(&["-t", "above", "--run-image", &format!("docker://{name}")], &[buildpack]);
-    Done::of(done).ok();
+    let above = ["-t", "above", "--run-image", &format!("docker://{name}")];
+    let layers = before["layers"].as_array().unwrap().len();
+    for is_first in [true, false] {
+        let done = bench.build_command(&above, std::slice::from_ref(&buildpack));
+        let done = Done::of(done).ok();
+        let fetched = format!("Fetching {layers} layers, ");
+        assert_eq!(done.stderr.starts_with(&fetched), is_first, "{done:#?}");
+    }
     let seen: Value = serde_json::from_str(&strata(&["inspect", "above", "--json"]).stdout).unwrap();
     assert_eq!(seen["runImage"]["image"], name);
     let reference = format!("{}/team/web@{}", registry.host, before["digest"].as_str().unwrap());

@@ -250,6 +250,12 @@ impl Error {
             Self::Transport { source, .. } if source.to_string().contains("certificate") => Some(
                 "if the registry's certificate is private, name its authority with SSL_CERT_FILE".to_owned(),
             ),
+            Self::Transport { source, .. } if source.to_string().contains("Connection refused") => {
+                Some("nothing listens there; is the registry's name right, and does it run?".to_owned())
+            }
+            Self::Transport { source, .. } if source.to_string().contains("failed to lookup address") => {
+                Some("no machine has this name; is it right, and is there a network?".to_owned())
+            }
             _ => None,
         }
     }
