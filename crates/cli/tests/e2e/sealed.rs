@@ -1,6 +1,6 @@
 //! Sealed layers, with the program that made them necessary: Python, which writes beside the modules that it loads.
 
-use crate::bench::{Bench, Buildpack, Done};
+use crate::bench::{Bench, Buildpack, Done, tool};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde_json::Value;
 use std::fs;
@@ -429,4 +429,118 @@ fn a_trace_tells_who_made_a_file_of_the_app() {
     ] {
         assert_eq!(said(path), expected, "{path}: {}", trace(path));
     }
+}
+
+/// Provides a Python that [`python.sh`](python.sh) made, with other times in each build, as an installation has it: they
+/// are in what Python compiles.
+const CPYTHON: &str = r#"
+layer cpython build launch
+cp -r "$CNB_BUILDPACK_DIR/tree/." $layers/cpython
+find $layers/cpython/lib -name '*.py' -exec touch -d "@$(( $(date +%s%N) / 1000 % 1000000000 ))" {} +
+mkdir $layers/cpython/env.build
+echo -n $layers/cpython >$layers/cpython/env.build/PYTHONHOME
+"#;
+
+/// Installs a wheel of the app with it.
+const INSTALL: &str = r#"
+layer site launch
+[[ $(command -v python3) == /layers/e2e_cpython/cpython/bin/python3 ]]
+python3 -m pip install --no-index --no-cache-dir --disable-pip-version-check --find-links wheels --target $layers/site hello
+PYTHONPATH=$layers/site python3 -c 'import hello; hello.greet()'
+"#;
+
+#[test]
+fn the_layer_of_a_whole_python_is_the_same_after_pip_has_run() {
+    let bench = Bench::new();
+    let (cpython, install) = (Buildpack::new("e2e/cpython"), Buildpack::new("e2e/install"));
+    let all = [bench.add(&cpython.build(CPYTHON)), bench.add(&install.build(INSTALL))];
+    let (tree, wheels) = (all[0].join("tree"), bench.path("app/wheels"));
+    tool(
+        "bash",
+        &["-c", include_str!("python.sh"), "python.sh", tree.to_str().unwrap(), wheels.to_str().unwrap()],
+    );
+    let build = |policy: &str| {
+        let events = events(&bench.build(&["--json", "--sealed-layers", policy], &all).ok());
+        assert!(events.iter().any(|event| event["line"] == "hello from a wheel"), "{events:#?}");
+        let layer =
+            events.iter().find(|event| event["event"] == "layer" && event["id"] == "e2e/cpython:cpython");
+        let diff_id = layer.unwrap()["diff_id"].as_str().unwrap().to_owned();
+        let changed =
+            events.iter().filter(|event| event["event"] == "changed").map(|event| &event["changes"]);
+        let of_python = changed.filter(|changes| changes["of"] == "e2e/cpython:cpython").cloned();
+        (diff_id, of_python.collect::<Vec<_>>())
+    };
+    let (first, changes) = build("discard");
+    let [changes] = &changes[..] else { panic!("{changes:#?}") };
+    assert_eq!((&changes["by"], &changes["outcome"]), (&"e2e/install@1.0.0".into(), &"discarded".into()));
+    assert!(changes["created"].as_u64().unwrap() > 100, "{changes:#?}");
+    let paths: Vec<_> =
+        changes["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap()).collect();
+    assert!(paths.iter().all(|path| path.contains("__pycache__")), "{paths:?}");
+    assert_eq!(build("discard").0, first);
+    let (one, other) = (build("off"), build("off"));
+    assert!(one.0 != other.0 && one.0 != first && one.1.is_empty(), "{one:?} {other:?}");
+}
+
+#[test]
+fn what_buildpacks_make_of_overlays_and_mounts_does_not_matter() {
+    let bench = Bench::new();
+    let all = [
+        // Whatever overlays keep in extended attributes, and a whiteout.
+        bench.add(&Buildpack::new("e2e/odd").build(
+            r#"
+            layer odd build launch; mkdir -p $layers/odd/a/b $layers/odd/c; echo a | tee $layers/odd/a/a $layers/odd/a/b/b >$layers/odd/plain
+            python3 - $layers/odd <<'P'
+import os, sys
+top = sys.argv[1]
+for path, name, value in [("/a", "opaque", b"y"), ("/a/b", "opaque", b"x"), ("/a/b/b", "whiteout", b"y"),
+                          ("/c", "redirect", b"/../../etc"), ("/a/a", "metacopy", b""), ("", "origin", b"none")]:
+    os.setxattr(top + path, "user.overlay." + name, value)
+os.mknod(top + "/c/gone", 0o020644, os.makedev(0, 0))
+P
+            "#,
+        )),
+        bench.add(&Buildpack::new("e2e/foul").build(
+            r#"
+            cd /layers/e2e_odd/odd
+            ls -laR . || true; cat plain
+            echo new >a/new; mkdir c/new
+            for deed in 'ls /dev/.strata' 'chmod 777 /dev/.strata' 'rmdir /dev/.strata' 'mv /dev/.strata /dev/other' \
+                'umount /layers' 'mount --bind /etc /layers' 'mknod c/whiteout c 0 0'; do
+                if $deed; then exit 1; fi
+            done
+            # Root in namespaces of its own.
+            unshare --user --map-root-user --mount sh -c '
+                umount /layers; umount /dev/.strata; umount --lazy /dev/.strata
+                ls /dev/.strata/base && exit 1; ls /proc/1/root/layers && exit 1
+                mount --bind /tmp /layers && echo hidden >/layers/hidden'
+            [[ ! -e /layers/hidden ]]
+            mv /layers/@strata /layers/moved 2>/dev/null || true
+            (setsid bash -c 'while :; do echo x >>late; done' &)
+            sleep 0.1
+            "#,
+        )),
+        bench.add(&Buildpack::new("e2e/next").build(
+            "cd /layers/e2e_odd/odd; [[ $(cat a/new) == new && -s late ]]; rm late; echo more >>plain; layer own launch",
+        )),
+    ];
+    let layer = |all: &[PathBuf]| {
+        let done = bench.build(&["--json"], all).ok();
+        let events = events(&done);
+        let layer = events.iter().find(|event| event["event"] == "layer" && event["id"] == "e2e/odd:odd");
+        (layer.unwrap()["diff_id"].as_str().unwrap().to_owned(), told(&events), done.stdout)
+    };
+    let (alone, nothing, _) = layer(&all[..1]);
+    assert!(nothing.is_empty());
+    let (diff_id, told, stdout) = layer(&all);
+    assert_eq!(diff_id, alone);
+    assert_eq!(
+        told,
+        [
+            "e2e/foul@1.0.0 e2e/odd:odd discarded: created a/new, created c/new, created late",
+            "e2e/next@1.0.0 e2e/odd:odd discarded: deleted late, changed plain",
+        ]
+    );
+    assert!(stdout.contains("left 1 process(es) running"), "{stdout}");
+    bench.is_clean_soon();
 }

@@ -2,6 +2,7 @@
 
 use crate::world::{Buildpack, Outcome, World};
 use std::fs;
+use std::process::Command;
 use strata_spec::{BuildpackApi, PlatformApi};
 
 const API: PlatformApi = PlatformApi::V0_15;
@@ -518,4 +519,58 @@ fn a_shared_folder_that_is_a_link_is_not_followed() {
     world.run("detector", &[]).ok();
     std::os::unix::fs::symlink("../app", world.path("layers/@shared")).unwrap();
     world.run("builder", &[]).fails(52, &["the folder that buildpacks share", "symbolic link"]);
+}
+
+/// Provides a whole Python, with other times in each build, as an installation has it: they are in what Python compiles.
+const CPYTHON: &str = r#"
+cp -r PYTHON $L/cpython
+find $L/cpython/lib -name '*.py' -exec touch -d "@$(( $(date +%s%N) / 1000 % 1000000000 ))" {} +
+mkdir $L/cpython/env.build; printf %s $L/cpython >$L/cpython/env.build/PYTHONHOME
+printf '[types]\nbuild = true\nlaunch = true\n' >$L/cpython.toml
+"#;
+
+/// Installs a wheel of the app with it.
+const INSTALL: &str = r#"
+set -e
+python3 -m pip install --no-index --no-cache-dir --disable-pip-version-check --find-links wheels --target $L/site hello
+printf '[types]\nlaunch = true\n' >$L/site.toml
+PYTHONPATH=$L/site python3 -c 'import hello; hello.greet()'
+"#;
+
+#[test]
+fn the_layer_of_a_whole_python_is_the_same_after_pip_has_run() {
+    let world = World::new(API);
+    let (tree, wheels) = (world.path("python"), world.path("app/wheels"));
+    let made = Command::new("bash")
+        .args(["-c", include_str!("../../../cli/tests/e2e/python.sh"), "python.sh"])
+        .args([&tree, &wheels])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    world.add(
+        &Buildpack::new("python", BUILDPACK)
+            .build(&CPYTHON.replace("PYTHON ", &format!("{} ", tree.display()))),
+    );
+    world.add(&Buildpack::new("pip", BUILDPACK).build(INSTALL));
+    world.order(&[&["python", "pip"]]);
+    let layer = |policy: &str| {
+        let log = build(&world, policy);
+        assert!(log.contains("hello from a wheel"), "{log}");
+        let metadata = world.metadata();
+        let python =
+            metadata["buildpacks"].as_array().unwrap().iter().find(|of| of["key"] == "python").unwrap();
+        let sha = python["layers"]["cpython"]["sha"].as_str().unwrap().to_owned();
+        let told = told(&world);
+        world.next_build();
+        (sha, told)
+    };
+    let (first, told) = layer("discard");
+    let of_python: Vec<_> = told.iter().filter(|line| !line.contains(" app ")).collect();
+    assert_eq!(of_python.len(), 1, "{told:#?}");
+    let (who, files) = of_python[0].split_once(": ").unwrap();
+    assert_eq!(who, "pip@1 python:cpython discarded");
+    assert!(files.split(", ").all(|file| file.contains("__pycache__")), "{files}");
+    assert_eq!(layer("discard").0, first);
+    let (one, other) = (layer("off"), layer("off"));
+    assert!(one.0 != other.0 && one.0 != first && one.1.is_empty(), "{first} {one:?} {other:?}");
 }
