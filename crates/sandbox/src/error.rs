@@ -30,6 +30,14 @@ pub enum SandboxError {
         /// What the user can change.
         hint: Option<String>,
     },
+    /// It cannot be limited as asked.
+    #[error("cannot limit the sandbox: {message}")]
+    Limits {
+        /// What was being done to what, and why it failed.
+        message: String,
+        /// What the user can change.
+        hint: Option<String>,
+    },
     /// Its end could not be observed.
     #[error("cannot wait for the sandbox")]
     Wait {
@@ -52,7 +60,7 @@ impl SandboxError {
     /// What the user can do about it, if anything.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Setup { hint, .. } => hint.clone(),
+            Self::Setup { hint, .. } | Self::Limits { hint, .. } => hint.clone(),
             Self::WorkDir { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("free some space, or choose another directory for temporary files".to_owned())
             }

@@ -5,12 +5,13 @@
 //! A program that uses [`Sandbox`] therefore calls [`enter_if_asked`] first thing in `main`.
 //!
 //! Inside, nobody has a capability over the machine, even if the caller is its root. What a sandbox does not
-//! isolate: limits on memory or time, and the network unless that is asked for.
+//! isolate unless that is asked for: the network, and how much memory, time and processes it takes.
 
 mod apart;
 mod error;
 mod hint;
 mod ids;
+mod limits;
 mod mounts;
 mod network;
 mod parent;
@@ -23,6 +24,7 @@ mod workdir;
 pub use apart::{Apart, Written, see_below};
 pub use error::SandboxError;
 pub use ids::Ids;
+pub use limits::{Group, Limits, Met};
 pub use parent::{Child, Exit, Sandbox, call_with, probe};
 pub use reap::kill_leftovers;
 pub use spec::{Call, Io, Job, Mount, Network, Root, Spec};

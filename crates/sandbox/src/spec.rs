@@ -26,6 +26,8 @@ pub struct Spec {
     pub network: Network,
     /// What is mounted over them, in this order.
     pub mounts: Vec<Mount>,
+    /// Control groups that it joins, see [`Group::dirs`](crate::Group::dirs).
+    pub groups: Vec<PathBuf>,
     /// What runs.
     pub job: Job,
 }

@@ -19,7 +19,7 @@ use crate::network::start_loopback;
 use crate::parent::{Envelope, Errand, Report, in_memory, itself, open_of, read_letter};
 use crate::spec::{Call, Job, Network};
 use crate::workdir::remove_tree;
-use crate::{Ids, hint, ids, reap, root};
+use crate::{Ids, hint, ids, limits, reap, root};
 
 /// The hidden argument with which a program starts itself to make a sandbox.
 pub const SANDBOX_ARG: &str = "__strata-sandbox";
@@ -271,6 +271,8 @@ fn try_init(envelope: Envelope, process: &str) -> Result<Started, Failure> {
     let events = events.transpose().doing("open the pipe for events")?;
     let Errand::Run(spec) = envelope.errand else { return Err(Failure::new("there is no job")) };
     rustix::system::sethostname(spec.hostname.as_bytes()).doing("set the host name")?;
+    // While its files are seen.
+    spec.groups.iter().try_for_each(|dir| limits::join(dir))?;
     rustix::process::umask(Mode::empty());
     root::build_and_enter(&spec).map_err(|failure| failure.with_hint(hint::for_namespaces()))?;
     rustix::process::umask(Mode::from(0o022));

@@ -18,8 +18,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use strata_sandbox::{
-    Call, Child, Exit, Ids, Io, Job, Mount, Network, Root, Sandbox, SandboxError, Spec, WorkDir, call_with,
-    enter_if_asked, kill_leftovers, probe,
+    Call, Child, Exit, Ids, Io, Job, Limits, Met, Mount, Network, Root, Sandbox, SandboxError, Spec, WorkDir,
+    call_with, enter_if_asked, kill_leftovers, probe,
 };
 
 type Case = (&'static str, fn(&Path));
@@ -49,6 +49,7 @@ const CASES: &[Case] = &[
     ("changes are kept in memory where the disk is an overlay", an_overlay_is_no_disk),
     ("others are who the image says, and have what is theirs", others_have_what_is_theirs),
     ("what others own is removed, also after a kill", what_others_own_is_removed),
+    ("limits hold and say that they were met", limits_hold),
     ("nothing is left mounted", nothing_is_left_mounted),
     ("starting is cheap", starting_is_cheap),
 ];
@@ -168,6 +169,7 @@ fn spec(root: Root, script: &str) -> Spec {
         hostname: "strata".to_owned(),
         root,
         mounts: vec![],
+        groups: vec![],
         job: Job::Exec { argv, env, cwd: "/".into() },
     }
 }
@@ -515,6 +517,43 @@ fn what_others_own_is_removed(dir: &Path) {
     assert_eq!(run(&owned(&dead, &ids, scratch(&dead), script)).1, 0);
     assert_eq!(WorkDir::sweep(dir).unwrap(), 1);
     assert!(!dead.exists());
+}
+
+fn limits_hold(dir: &Path) {
+    let limits = Limits { memory: Some(64 << 20), cpus: Some(500), pids: Some(20) };
+    if !rustix::process::geteuid().is_root() {
+        // In a session whose groups are its own, it may; whoever may not is told.
+        let Err(error) = limits.group() else { return };
+        assert!(error.to_string().contains("control group"), "{error}");
+        assert!(error.hint().unwrap().contains("--user --scope"), "{error:?}");
+        return;
+    }
+    let limited = |script: &str| {
+        let group = limits.group().unwrap().unwrap();
+        let outcome = run(&Spec { groups: group.dirs(), ..host(dir, script) });
+        (outcome, group.met(), group.dirs())
+    };
+    let ((_, code), met, dirs) = limited("exit 3");
+    assert_eq!((code, met), (3, vec![]));
+    assert!(dirs.iter().all(|dir| !dir.exists() && !dir.parent().unwrap().exists()), "{dirs:?}");
+    let ((text, _), met, _) =
+        limited("head -c 300m /dev/zero | tail -c 200m >/dev/null 2>&1; echo $?; echo lives");
+    assert_eq!(text, "137\nlives");
+    assert!(matches!(met[..], [Met::Memory(1..)]), "{met:?}");
+    let ((text, _), met, _) =
+        limited("i=0; while [ $i -lt 40 ]; do sleep 9 & i=$((i+1)); done 2>/dev/null; echo out");
+    assert_ne!(text, "out");
+    assert!(matches!(met[..], [Met::Pids(1..)]), "{met:?}");
+    let start = Instant::now();
+    let script = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; cat /proc/self/stat | cut -d' ' -f16,17";
+    assert_eq!(limited(script).0.1, 0);
+    println!("  half a processor: {:?}", start.elapsed());
+    // As a build leaves it that was killed.
+    let group = limits.group().unwrap().unwrap();
+    let left = group.dirs()[0].parent().unwrap().parent().unwrap().join("strata-4194305-abcdef");
+    fs::create_dir_all(left.join("inner")).unwrap();
+    drop(limits.group().unwrap());
+    assert!(!left.exists());
 }
 
 fn symlinks_stay_inside(dir: &Path) {

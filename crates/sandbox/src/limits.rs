@@ -1,0 +1,359 @@
+//! Limits on memory, processors and processes, where the caller may make control groups (cgroups(7)).
+//!
+//! The limits are those of one group, and the sandbox is in another one below it: whoever makes a namespace of groups
+//! inside sees the lower one at most, and can lift nothing.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::SandboxError;
+use crate::error::{Doing, Failure};
+
+/// What a sandbox may use at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory; nothing is swapped out instead.
+    pub memory: Option<u64>,
+    /// Thousandths of a processor.
+    pub cpus: Option<u64>,
+    /// Processes and threads, those of the sandbox itself included.
+    pub pids: Option<u64>,
+}
+
+/// A limit that a sandbox met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// So many processes were ended for want of memory.
+    Memory(u64),
+    /// So many processes could not be started.
+    Pids(u64),
+}
+
+/// How the kernel calls a limit.
+struct Controller {
+    name: &'static str,
+    /// Files of the second version and what is written to them; those that may be absent are so where there is no swap.
+    unified: Vec<Setting>,
+    /// The same of the first version.
+    legacy: Vec<Setting>,
+}
+
+struct Setting {
+    file: &'static str,
+    value: String,
+    may_be_absent: bool,
+}
+
+fn setting(file: &'static str, value: impl ToString) -> Setting {
+    Setting { file, value: value.to_string(), may_be_absent: false }
+}
+
+fn optional(file: &'static str, value: impl ToString) -> Setting {
+    Setting { may_be_absent: true, ..setting(file, value) }
+}
+
+/// In microseconds; what the kernel takes too.
+const PERIOD: u64 = 100_000;
+
+impl Limits {
+    fn controllers(&self) -> Vec<Controller> {
+        let memory = self.memory.map(|bytes| Controller {
+            name: "memory",
+            unified: vec![setting("memory.max", bytes), optional("memory.swap.max", 0)],
+            legacy: vec![
+                setting("memory.limit_in_bytes", bytes),
+                optional("memory.memsw.limit_in_bytes", bytes),
+            ],
+        });
+        let cpu = self.cpus.map(|thousandths| {
+            let quota = thousandths * PERIOD / 1000;
+            Controller {
+                name: "cpu",
+                unified: vec![setting("cpu.max", format!("{quota} {PERIOD}"))],
+                legacy: vec![setting("cpu.cfs_period_us", PERIOD), setting("cpu.cfs_quota_us", quota)],
+            }
+        });
+        let pids = self.pids.map(|count| Controller {
+            name: "pids",
+            unified: vec![setting("pids.max", count)],
+            legacy: vec![setting("pids.max", count)],
+        });
+        [memory, cpu, pids].into_iter().flatten().collect()
+    }
+
+    /// Makes groups with these limits, and removes those that builds left which were killed. `None` without limits.
+    pub fn group(&self) -> Result<Option<Group>, SandboxError> {
+        let controllers = self.controllers();
+        if controllers.is_empty() {
+            return Ok(None);
+        }
+        let made = Groups::of_this_process().and_then(|groups| groups.make(&controllers));
+        made.map(Some)
+            .map_err(|failure| SandboxError::Limits { message: failure.message, hint: failure.hint })
+    }
+}
+
+/// Groups with limits, for one sandbox. They are removed when dropped; nothing may run in them then.
+#[derive(Debug)]
+pub struct Group {
+    limited: Vec<PathBuf>,
+}
+
+/// The name of the group below one with limits.
+const INNER: &str = "inner";
+
+impl Group {
+    fn inner(&self) -> impl Iterator<Item = PathBuf> {
+        self.limited.iter().map(|dir| dir.join(INNER))
+    }
+
+    /// The directories of the groups that the sandbox is to join.
+    pub fn dirs(&self) -> Vec<PathBuf> {
+        self.inner().collect()
+    }
+
+    /// Which limits were met so far.
+    pub fn met(&self) -> Vec<Met> {
+        // The first version counts where it happens, the second one above as well.
+        let most = |file: &str, word: &str| {
+            let all = self.limited.iter().cloned().chain(self.inner()).map(|dir| dir.join(file));
+            all.filter_map(|path| count(&fs::read_to_string(path).ok()?, word))
+                .max()
+                .filter(|count| *count > 0)
+        };
+        let killed = most("memory.events", "oom_kill").or_else(|| most("memory.oom_control", "oom_kill"));
+        [killed.map(Met::Memory), most("pids.events", "max").map(Met::Pids)].into_iter().flatten().collect()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // There is nobody to tell, and the next build tries again.
+        self.limited.iter().for_each(|dir| drop(remove(dir)));
+    }
+}
+
+/// Finds `word 5`.
+fn count(events: &str, word: &str) -> Option<u64> {
+    events.lines().find_map(|line| line.strip_prefix(word)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+fn remove(dir: &Path) -> io::Result<()> {
+    for dir in [&dir.join(INNER), dir] {
+        match fs::remove_dir(dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The groups of this process.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Groups {
+    /// Of the second version, with the root of those that can be seen.
+    unified: Option<(PathBuf, PathBuf)>,
+    /// Of the first version, by controller.
+    legacy: Vec<(String, PathBuf)>,
+}
+
+const HINT: &str = "run strata in a scope of its own, as with systemd-run --user --scope -p Delegate=yes strata build …; \
+     in a container, mount the cgroup file system writable; or leave the limit out";
+
+impl Groups {
+    fn of_this_process() -> Result<Self, Failure> {
+        let read = |path: &str| fs::read_to_string(path).doing_to("read", Path::new(path));
+        Ok(Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
+    }
+
+    /// Takes mount points from mountinfo, see proc_pid_mountinfo(5), and paths from the lines of cgroups(7).
+    fn parse(mountinfo: &str, cgroup: &str) -> Self {
+        let mut groups = Self::default();
+        for line in mountinfo.lines() {
+            let Some((mount, kind)) = line.split_once(" - ") else { continue };
+            let mut mount = mount.split(' ').skip(3);
+            let (Some(root), Some(point)) = (mount.next(), mount.next()) else { continue };
+            let mut kind = kind.split(' ');
+            let (kind, options) = (kind.next().unwrap_or_default(), kind.nth(1).unwrap_or_default());
+            for line in cgroup.lines() {
+                let mut fields = line.splitn(3, ':');
+                let (Some(number), Some(names), Some(path)) = (fields.next(), fields.next(), fields.next())
+                else {
+                    continue;
+                };
+                let Ok(below) = Path::new(path).strip_prefix(root) else { continue };
+                let dir = Path::new(point).join(below);
+                match kind {
+                    "cgroup2" if number == "0" && names.is_empty() => {
+                        groups.unified.get_or_insert((dir, point.into()));
+                    }
+                    "cgroup" => {
+                        let mounted = |name: &&str| options.split(',').any(|option| option == *name);
+                        let names = names.split(',').filter(|name| !name.is_empty()).filter(mounted);
+                        groups.legacy.extend(names.map(|name| (name.to_owned(), dir.clone())));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        groups
+    }
+
+    fn make(&self, controllers: &[Controller]) -> Result<Group, Failure> {
+        let mut group = Group { limited: Vec::new() };
+        let mut of_unified = Vec::new();
+        for controller in controllers {
+            match self.legacy.iter().find(|(name, _)| name == controller.name) {
+                Some((_, parent)) => {
+                    let dir = new_in(parent).map_err(|failure| failure.with_hint(Some(HINT.to_owned())))?;
+                    group.limited.push(dir.clone());
+                    set(&dir, &controller.legacy)?;
+                }
+                None => of_unified.push(controller),
+            }
+        }
+        if of_unified.is_empty() {
+            return Ok(group);
+        }
+        let names: Vec<&str> = of_unified.iter().map(|controller| controller.name).collect();
+        let Some((own, top)) = &self.unified else {
+            let message = format!("there is no control group here with a limit of {}", names.join(" and "));
+            return Err(Failure::new(message).with_hint(Some(HINT.to_owned())));
+        };
+        let mut reason = None;
+        for parent in own.ancestors().take_while(|parent| parent.starts_with(top)) {
+            match enable(parent, &names, parent == own).and_then(|()| new_in(parent)) {
+                Ok(dir) => {
+                    group.limited.push(dir.clone());
+                    for controller in of_unified {
+                        set(&dir, &controller.unified)?;
+                    }
+                    return Ok(group);
+                }
+                Err(failure) => reason = reason.or(Some(failure)),
+            }
+        }
+        let reason = reason.unwrap_or_else(|| Failure::new("this process is in no group that can be seen"));
+        Err(reason.with_hint(Some(HINT.to_owned())))
+    }
+}
+
+/// Makes a group with one below it, and removes those that nobody uses.
+fn new_in(parent: &Path) -> Result<PathBuf, Failure> {
+    let own = std::process::id();
+    // What cannot be listed or removed is not in the way.
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process =
+            name.strip_prefix("strata-").and_then(|tail| tail.split('-').next()?.parse::<u32>().ok());
+        if process.is_some_and(|id| !Path::new("/proc").join(id.to_string()).exists()) {
+            drop(remove(&entry.path()));
+        }
+    }
+    let random = tempfile::Builder::new().prefix(&format!("strata-{own}-")).rand_bytes(6).tempdir_in(parent);
+    let dir = random.doing_to("make a control group in", parent)?.keep();
+    fs::create_dir(dir.join(INNER)).doing_to("make a control group in", &dir)?;
+    Ok(dir)
+}
+
+fn set(dir: &Path, settings: &[Setting]) -> Result<(), Failure> {
+    for Setting { file, value, may_be_absent } in settings {
+        let path = dir.join(file);
+        if *may_be_absent && !path.exists() {
+            continue;
+        }
+        fs::write(&path, value).doing_to(&format!("set the limit {value} in"), &path)?;
+    }
+    Ok(())
+}
+
+/// Lets groups below `parent` have limits of these kinds.
+fn enable(parent: &Path, names: &[&str], is_own: bool) -> Result<(), Failure> {
+    let control = parent.join("cgroup.subtree_control");
+    let enabled = fs::read_to_string(&control).doing_to("read", &control)?;
+    let missing = names.iter().filter(|name| !enabled.split_whitespace().any(|word| word == **name));
+    let missing: Vec<String> = missing.map(|name| format!("+{name}")).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let write = || fs::write(&control, missing.join(" "));
+    match write() {
+        // A group with limits for those below it may have no processes: this one moves down, if it is alone.
+        Err(error) if is_own && error.kind() == io::ErrorKind::ResourceBusy && is_alone(parent) => {
+            let own = parent.join("strata");
+            fs::create_dir_all(&own).doing_to("make a control group in", parent)?;
+            let procs = own.join("cgroup.procs");
+            fs::write(&procs, "0").doing_to("move to", &procs)?;
+            write().doing_to("allow limits in", &control)
+        }
+        written => written.doing_to("allow limits in", &control),
+    }
+}
+
+fn is_alone(dir: &Path) -> bool {
+    let own = std::process::id().to_string();
+    fs::read_to_string(dir.join("cgroup.procs")).is_ok_and(|all| all.split_whitespace().all(|id| id == own))
+}
+
+/// Puts this process into a group.
+pub(crate) fn join(dir: &Path) -> Result<(), Failure> {
+    let procs = dir.join("cgroup.procs");
+    fs::write(&procs, "0").doing_to("join the control group", &procs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_of_both_versions_are_found() {
+        let mountinfo = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n\
+            31 24 0:27 /docker/x /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+            32 24 0:28 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+            33 24 0:29 / /tmp rw - tmpfs tmpfs rw\n";
+        let cgroup = "4:memory:/docker/x/y\n3:cpu,cpuacct:/\n2:name=systemd:/\n0::/user.slice/a\n";
+        let found = Groups::parse(mountinfo, cgroup);
+        let unified = ("/sys/fs/cgroup/user.slice/a".into(), "/sys/fs/cgroup".into());
+        let legacy = [
+            ("memory", "/sys/fs/cgroup/memory/y"),
+            ("cpu", "/sys/fs/cgroup/cpu,cpuacct"),
+            ("cpuacct", "/sys/fs/cgroup/cpu,cpuacct"),
+        ];
+        let legacy = legacy.map(|(name, dir)| (name.to_owned(), dir.into())).to_vec();
+        assert_eq!(found, Groups { unified: Some(unified), legacy });
+        assert_eq!(Groups::parse("", ""), Groups::default());
+    }
+
+    #[test]
+    fn events_are_counted_by_their_word() {
+        let events = "low 0\nmax 7\noom 2\noom_kill 1\noom_group_kill 0\n";
+        for (word, expected) in [("oom_kill", Some(1)), ("max", Some(7)), ("oom", Some(2)), ("high", None)] {
+            assert_eq!(count(events, word), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn limits_are_in_the_words_of_the_kernel() {
+        let limits = Limits { memory: Some(1 << 20), cpus: Some(1500), pids: Some(10) };
+        let settings = |pick: fn(&Controller) -> &Vec<Setting>| -> Vec<String> {
+            let all = limits.controllers();
+            all.iter().flat_map(|one| pick(one).iter().map(|s| format!("{}={}", s.file, s.value))).collect()
+        };
+        assert_eq!(
+            settings(|one| &one.unified),
+            ["memory.max=1048576", "memory.swap.max=0", "cpu.max=150000 100000", "pids.max=10"]
+        );
+        assert_eq!(
+            settings(|one| &one.legacy),
+            [
+                "memory.limit_in_bytes=1048576",
+                "memory.memsw.limit_in_bytes=1048576",
+                "cpu.cfs_period_us=100000",
+                "cpu.cfs_quota_us=150000",
+                "pids.max=10"
+            ]
+        );
+        assert!(Limits::default().group().unwrap().is_none());
+    }
+}
