@@ -1,5 +1,6 @@
 //! The command line.
 
+mod limits;
 mod pack;
 
 use crate::images::platform;
@@ -11,6 +12,7 @@ use strata_oci::{Compression, Platform};
 use strata_spec::launch::Label;
 use strata_spec::sealed::Policy;
 
+use limits::LimitArgs;
 pub(crate) use pack::{CachePlace, PackArgs};
 
 /// Builds OCI images with Cloud Native Buildpacks, without Docker and without root.
@@ -168,6 +170,11 @@ pub(crate) struct Build {
     /// Show a file or folder of this machine to the buildpacks, read-only unless :rw is said
     #[arg(long, value_name = "FROM:TO[:ro|rw]", value_parser = volume)]
     pub(crate) volume: Vec<Volume>,
+    /// When a bin/build fails, start a shell in its place: the same files, environment, folder and user
+    #[arg(long, conflicts_with_all = ["json", "quiet"])]
+    pub(crate) debug_shell: bool,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
     #[command(flatten)]
     pub(crate) cache: CacheArgs,
     #[command(flatten)]

@@ -15,7 +15,7 @@ use crate::project::Wanted;
 use crate::seen::Seen;
 use crate::show::{Drawn, Show, Stream};
 use crate::target::Target;
-use crate::{Outcome, beside, given, launcher, plan, report, sbom, source};
+use crate::{Outcome, beside, given, launcher, plan, report, sbom, shell, source};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -35,7 +35,7 @@ use strata_phases::fresh::Fresh;
 use strata_phases::index::Index;
 use strata_phases::origins::Origins;
 use strata_phases::{Event, Failure, Observer, export, files, saving};
-use strata_sandbox::{Io, Job, Mount, Network, Root, Sandbox, SandboxError, Spec, WorkDir};
+use strata_sandbox::{Group, Io, Job, Mount, Network, Root, Sandbox, SandboxError, Spec, WorkDir};
 use strata_spec::PlatformApi;
 use strata_spec::cache::CacheMetadata;
 use strata_spec::exit::Exit;
@@ -91,6 +91,9 @@ fn build(
     interrupt: &Interrupt,
 ) -> Outcome {
     let created = created(args, places)?;
+    if args.debug_shell {
+        shell::check()?;
+    }
     args.notices().into_iter().for_each(|notice| show.info(notice));
     let surroundings = surroundings(places, &args.store);
     let seen = Seen::new(places.seen_images(), args.pull_policy);
@@ -479,7 +482,9 @@ pub(crate) fn in_sandbox(
 ) -> Result<Option<Explained>, Failure> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
         .map_err(|error| Failure::caused(Exit::Other, "cannot make a pipe", &std::io::Error::from(error)))?;
-    let spec = spec(args, kit, work, base, places, target, earlier)?;
+    let mut spec = spec(args, kit, work, base, places, target, earlier)?;
+    let group = args.limits.limits().group().map_err(|error| sandbox_failure(&error))?;
+    spec.groups = group.as_ref().map(Group::dirs).unwrap_or_default();
     let io =
         Io { stdin: Stdio::piped(), stdout: stdout(target)?, stderr: Stdio::inherit(), events: Some(writer) };
     let mut child = Sandbox::spawn(&spec, io).map_err(|error| sandbox_failure(&error))?;
@@ -495,8 +500,10 @@ pub(crate) fn in_sandbox(
         }
     });
     let (mut failure, mut explained) = (None, None);
+    // What was said while a shell had the terminal.
+    let mut meanwhile = Vec::new().into_iter();
     loop {
-        match events.recv_timeout(Duration::from_millis(30)) {
+        match meanwhile.next().map_or_else(|| events.recv_timeout(Duration::from_millis(30)), Ok) {
             Ok(line) => match serde_json::from_str(&line) {
                 Ok(Said::Event(Event::Failed(value))) => failure = Some(value),
                 Ok(Said::Event(event)) => show.event(event),
@@ -504,8 +511,13 @@ pub(crate) fn in_sandbox(
                 Ok(Said::Waiting(group)) => {
                     earlier.restore(&group, work.trees(base.owner), show)?;
                     // One that died meanwhile is found out below.
-                    answer.take().map_or(Ok(()), |mut pipe| pipe.write_all(b"\n")).unwrap_or_default();
+                    answer.as_mut().map_or(Ok(()), |pipe| pipe.write_all(b"\n")).unwrap_or_default();
                 }
+                Ok(Said::Shell(failed)) => {
+                    let Some(keys) = &mut answer else { continue };
+                    meanwhile = shell::attend(&failed, keys, &events, show, interrupt).into_iter();
+                }
+                Ok(Said::ShellEnded) => {}
                 Err(error) => {
                     return Err(Failure::caused(Exit::Other, "the sandbox said something unknown", &error));
                 }
@@ -519,9 +531,21 @@ pub(crate) fn in_sandbox(
         }
     }
     let exit = child.wait().map_err(|error| sandbox_failure(&error))?;
+    let met = group.map(|group| group.met()).unwrap_or_default();
+    let met: Vec<String> = met.iter().map(|met| args.limits.told(met)).collect();
     match failure {
-        Some(failure) => Err(failure),
-        None if exit.is_success() => Ok(explained),
+        Some(mut failure) => {
+            failure.causes.extend(met);
+            Err(failure)
+        }
+        None if exit.is_success() => {
+            met.into_iter().for_each(|met| show.warn(met));
+            Ok(explained)
+        }
+        None if !met.is_empty() => {
+            let message = format!("the sandbox ended with code {}", exit.code);
+            Err(Failure { causes: met, ..Failure::new(Exit::Build, message) })
+        }
         None => {
             Err(Failure::new(Exit::Other, format!("the sandbox ended unexpectedly with code {}", exit.code))
                 .hint("was it killed, or was the machine out of memory?"))
@@ -587,6 +611,9 @@ fn spec(
         sealed_layers: args.sealed_layers,
         previous: earlier.previous().metadata.cloned(),
         operator: kit.sealed_layers.clone(),
+        debug_shell: args
+            .debug_shell
+            .then(|| places.variable("TERM").filter(|term| !term.is_empty()).unwrap_or("dumb").to_owned()),
     };
     let mount = |source: &Path, target: &str, writable| Mount {
         source: source.to_owned(),
@@ -633,6 +660,7 @@ fn spec(
         },
         root,
         mounts,
+        groups: Vec::new(),
         job: Job::Call { payload },
     })
 }

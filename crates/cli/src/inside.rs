@@ -2,6 +2,7 @@
 //! program outside, one JSON event a line.
 
 use crate::hands::{self, Unpack};
+use crate::shell;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::File;
@@ -16,6 +17,7 @@ use strata_phases::detect::{Explained, Surroundings};
 use strata_phases::export::{Parents, Place, Trees};
 use strata_phases::ground::{Apart, Ground, GroundError, Written};
 use strata_phases::origins::Given;
+use strata_phases::process::Invocation;
 use strata_phases::seal::{self, Sealing};
 use strata_phases::{Event, Failure, Observer, build, detect, files};
 use strata_sandbox::Call;
@@ -72,6 +74,8 @@ pub(crate) struct Task {
     pub(crate) previous: Option<LifecycleMetadata>,
     /// What the builder's operator says, when that is known outside.
     pub(crate) operator: Option<SealedLayers>,
+    /// The kind of the person's terminal, if a build that fails ends in a shell.
+    pub(crate) debug_shell: Option<String>,
     /// Whether the files are those of an image, which may leave out what container engines add to its environment.
     pub(crate) is_image: bool,
 }
@@ -86,15 +90,25 @@ pub(crate) enum Said {
     Waiting(Vec<GroupElement>),
     /// What detection found, where that is all that was asked for.
     Explained(Box<Explained>),
+    /// A `bin/build` failed, and a shell is to be tried in its place. The answer is the size of the terminal, and then what
+    /// is typed there.
+    Shell(shell::Failed),
+    /// The shell ended.
+    ShellEnded,
 }
 
-struct Pipe(Mutex<File>);
+/// Where process 1 is heard.
+pub(crate) struct Pipe {
+    events: Mutex<File>,
+    /// What kind of terminal a person has who wants a shell when a build fails.
+    terminal: Option<String>,
+}
 
 impl Pipe {
-    fn say(&self, said: &Said) {
+    pub(crate) fn say(&self, said: &Said) {
         let Ok(mut line) = serde_json::to_vec(said) else { return };
         line.push(b'\n');
-        let mut pipe = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut pipe = self.events.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // When nobody listens any more, this process is about to be killed.
         pipe.write_all(&line).unwrap_or_default();
     }
@@ -103,6 +117,12 @@ impl Pipe {
 impl Observer for Pipe {
     fn event(&self, event: Event) {
         self.say(&Said::Event(event));
+    }
+
+    fn failed(&self, buildpack: &str, invocation: &Invocation) {
+        if let Some(terminal) = &self.terminal {
+            shell::here(buildpack, invocation, terminal, self);
+        }
     }
 }
 
@@ -118,7 +138,7 @@ pub(crate) fn run(call: Call) -> i32 {
 
 /// Process 1 of the sandbox.
 fn build_here(task: &Task, events: File) -> i32 {
-    let pipe = Pipe(Mutex::new(events));
+    let pipe = Pipe { events: Mutex::new(events), terminal: task.debug_shell.clone() };
     let outcome = phases(task, &pipe);
     match outcome {
         Ok(()) => 0,

@@ -36,6 +36,7 @@ mod run;
 mod sbom;
 mod seen;
 mod selection;
+mod shell;
 mod show;
 mod source;
 mod tally;

@@ -41,6 +41,7 @@ pub(crate) fn run(args: &args::Run, places: &Places) -> Outcome {
         network: Network::Host,
         root: Root::Layers { lowers: held.dirs().to_vec(), scratch },
         mounts: Vec::new(),
+        groups: Vec::new(),
         job,
     };
     // Before the process starts, so that no signal is lost in between.

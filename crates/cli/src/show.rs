@@ -132,6 +132,13 @@ impl Show {
         self.state().interrupt.clone()
     }
 
+    /// Shows nothing while something else has the terminal.
+    pub(crate) fn away<T>(&self, has_terminal: impl FnOnce() -> T) -> T {
+        let mut state = self.state();
+        state.screen.iter_mut().for_each(Screen::clear);
+        has_terminal()
+    }
+
     /// Writes all that is shown from now on into a log, too.
     pub(crate) fn keep(&self, log: Log) {
         self.state().log = Some(log);

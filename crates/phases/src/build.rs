@@ -356,6 +356,7 @@ fn run_buildpack(
         Ok(run) => {
             let message = format!("failed to build: bin/build of buildpack {label} ended with {}", run.ended);
             let failure = Failure { causes: tail.causes(), ..Failure::new(Exit::BuildpackBuild, message) };
+            observer.failed(&label, &invocation);
             Err(run.ended.hint().into_iter().fold(failure.hinted(), Failure::hint))
         }
         // Whoever cannot be started has failed, too.

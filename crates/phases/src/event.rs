@@ -1,5 +1,6 @@
 //! What happens during a build, as values: shown to a person, printed as JSON lines, or sent between processes.
 
+use crate::process::Invocation;
 use crate::summary::Summary;
 use serde::{Deserialize, Serialize};
 use strata_spec::group::GroupElement;
@@ -191,6 +192,11 @@ pub trait Observer: Sync {
     /// [`Event::Output`] with whole lines instead.
     fn output(&self, bytes: &[u8]) -> bool {
         bytes.is_empty()
+    }
+
+    /// Looks at a `bin/build` that failed, before anything of it is removed.
+    fn failed(&self, buildpack: &str, invocation: &Invocation) {
+        let _unused = (buildpack, invocation);
     }
 
     /// Says something at [`Level::Info`].

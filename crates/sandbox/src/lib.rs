@@ -19,6 +19,7 @@ mod reap;
 mod root;
 mod spec;
 mod stage;
+mod terminal;
 mod workdir;
 
 pub use apart::{Apart, Written, see_below};
@@ -29,4 +30,5 @@ pub use parent::{Child, Exit, Sandbox, call_with, probe};
 pub use reap::kill_leftovers;
 pub use spec::{Call, Io, Job, Mount, Network, Root, Spec};
 pub use stage::{SANDBOX_ARG, enter_if_asked};
+pub use terminal::on_terminal;
 pub use workdir::{WorkDir, remove_all};

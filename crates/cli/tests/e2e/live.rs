@@ -120,6 +120,10 @@ impl Live {
         });
     }
 
+    fn types(&mut self, text: &str) {
+        self.master.write_all(text.as_bytes()).unwrap();
+    }
+
     /// Waits for the end; the exit code, and what is on the screen then.
     #[track_caller]
     fn end(&mut self) -> (i32, String) {
@@ -279,4 +283,40 @@ fn a_terminal_without_colours_or_without_a_cursor_is_respected() {
             "{all}"
         );
     }
+}
+
+#[test]
+fn a_build_that_fails_ends_in_a_shell_where_it_failed() {
+    let bench = Bench::new();
+    let script = r#"export LOST=x; touch "$layers/left"; echo fails; exit 7"#;
+    let fails = bench.add(&Buildpack::new("e2e/fails").build(script));
+    let args = ["--debug-shell", "--env", "GIVEN=given to all"];
+    let mut live = Live::build(&bench, 100, std::slice::from_ref(&fails), &args, &[]);
+    live.wait_for("this shell is in its place");
+    live.wait_for("again   /cnb/buildpacks/e2e_fails/1.0.0/bin/build /layers/e2e_fails /platform /tmp/");
+    live.types("PS1='ready> '\r");
+    live.wait_for("\nready> ");
+    live.types("echo \"[$GIVEN|$LOST|$PWD|$TERM|$(ls $CNB_LAYERS_DIR)|$(id -u)|$(stty size)]\"\r");
+    live.wait_for("[given to all||/workspace|xterm-256color|left|1000|24 100]");
+    live.types("clear; test -f $CNB_BP_PLAN_PATH && tty && grep CapEff /proc/self/status\r");
+    live.wait_for("/dev/pts/0");
+    live.wait_for("CapEff:\t0000000000000000".replace('\t', "  ").trim_end());
+    // Keys are the shell's, and do not end the build.
+    live.types("clear; echo sleeps; sleep 100\r");
+    live.wait_for("\nsleeps");
+    live.types("\u{3}");
+    live.types("clear; echo $?\r");
+    live.wait_for("130\n");
+    live.types("sleep 1000 & exit 3\r");
+    let (code, seen) = live.end();
+    assert_eq!(code, 51, "{seen}");
+    assert!(seen.contains("bin/build of buildpack e2e/fails@1.0.0 ended with exit status 7"), "{seen}");
+    bench.is_clean_soon();
+    // One that goes away with its person.
+    let mut live = Live::build(&bench, 100, std::slice::from_ref(&fails), &args, &[]);
+    live.wait_for("this shell is in its place");
+    live.child.kill().unwrap();
+    bench.is_clean_soon();
+    let done = bench.build(&["--debug-shell"], &[fails]);
+    assert!(done.code == 2 && done.stderr.contains("--debug-shell needs a terminal"), "{done:#?}");
 }

@@ -20,6 +20,7 @@ mod interrupt;
 #[path = "../../../store/tests/support/kill.rs"]
 mod kill;
 mod killed;
+mod limits;
 mod live;
 mod names;
 mod output;
