@@ -99,7 +99,8 @@ pub(crate) struct Build {
     /// [default: the one that the app's project.toml names]
     #[arg(short = 'B', long, value_name = "REF|DIR")]
     pub(crate) builder: Option<String>,
-    /// A buildpack: a folder, an archive, a buildpackage, or ID or ID@VERSION from the builder; repeat it to use several, in
+    /// A buildpack: a folder, an archive, a buildpackage, each here or at https://, or ID or ID@VERSION from the builder, or
+    /// from urn:cnb:registry: the buildpack registry; repeat it to use several, in
     /// this order, instead of the builder's order, which from=builder stands for
     #[arg(short, long, value_name = "BUILDPACK", value_delimiter = ',')]
     pub(crate) buildpack: Vec<String>,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -76,9 +77,22 @@ impl<'a> Surroundings<'a> {
         Self { embedded, variable, insecure, client: OnceLock::new() }
     }
 
-    /// One client for all names: registries share blobs between repositories of one.
+    /// Writes what a web server has at an address: see [`registry::Client::fetch`].
+    ///
+    /// # Errors
+    ///
+    /// As there, and when `CNB_REGISTRY_AUTH` is malformed.
+    pub fn fetch(&self, address: &str, limit: u64, to: &mut dyn Write) -> Result<Digest, StoreError> {
+        self.client()?.fetch(address, limit, to)
+    }
+
     fn registry(&self, name: &str) -> Result<registry::Image, StoreError> {
-        let client = match self.client.get() {
+        Ok(self.client()?.open(name)?)
+    }
+
+    /// One client for all names: registries share blobs between repositories of one.
+    fn client(&self) -> Result<&registry::Client, StoreError> {
+        Ok(match self.client.get() {
             Some(client) => client,
             None => {
                 let settings = registry::Settings::from_variables(&self.variable);
@@ -86,8 +100,7 @@ impl<'a> Surroundings<'a> {
                 let settings = registry::Settings { insecure: self.insecure.clone(), ..settings };
                 self.client.get_or_init(|| registry::Client::new(settings))
             }
-        };
-        Ok(client.open(name)?)
+        })
     }
 
     fn daemon(&self, name: &str) -> Result<daemon::Image, StoreError> {

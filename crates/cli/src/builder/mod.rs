@@ -1,7 +1,9 @@
 //! Where the buildpacks come from: a builder's image or folder, or buildpacks named one by one.
 
 mod create;
+mod download;
 mod image;
+mod listed;
 mod make;
 mod place;
 mod script;

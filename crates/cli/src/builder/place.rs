@@ -1,6 +1,7 @@
 //! Where a person says that a buildpack is.
 
 use std::path::{Path, PathBuf};
+use strata_oci::Digest;
 
 /// Where a buildpack is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,48 @@ pub(super) enum Place {
     Archive(PathBuf),
     /// A buildpackage: an image, as `strata copy` names it.
     Image(String),
+    /// An archive or a buildpackage on a web server.
+    Web(Download),
+    /// What the buildpack registry lists under this name; without a version, the newest.
+    Listed { id: String, version: String },
+}
+
+/// Something on a web server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Download {
+    /// Its address.
+    pub(super) address: String,
+    /// What it has to be, if that was said.
+    pub(super) digest: Option<Digest>,
+}
+
+impl Download {
+    /// Understands `https://…` and `https://…#sha256=…`; `None` for what is no address of the web.
+    ///
+    /// # Errors
+    /// What is wrong with what follows `#`.
+    pub(super) fn parse(text: &str) -> Option<Result<Self, String>> {
+        let scheme = text.split_once("://")?.0.to_ascii_lowercase();
+        if !matches!(scheme.as_str(), "http" | "https") {
+            return None;
+        }
+        let (address, digest) = match text.split_once('#') {
+            Some((address, fragment)) => (address, Some(fragment)),
+            None => (text, None),
+        };
+        let digest = digest.map(|fragment| {
+            let hex = fragment.strip_prefix("sha256=").unwrap_or_default();
+            Digest::from_hex(hex)
+                .ok()
+                .ok_or_else(|| format!("'#{fragment}' is not #sha256= and 64 hex digits"))
+        });
+        Some(digest.transpose().map(|digest| Self { address: address.to_owned(), digest }))
+    }
+
+    /// Whether it is a buildpackage in a file, by its name.
+    pub(super) fn is_package(&self) -> bool {
+        self.address.split('?').next().is_some_and(|path| path.ends_with(".cnb"))
+    }
 }
 
 impl Place {
@@ -40,14 +83,19 @@ impl Place {
         {
             return Ok(named(name));
         }
-        if text.starts_with("urn:cnb:registry:") || text.starts_with("urn:cnb:") {
+        if let Some(name) = text.strip_prefix("urn:cnb:registry:") {
+            let (id, version) = name.split_once('@').unwrap_or((name, ""));
+            return Ok(Self::Listed { id: id.to_owned(), version: version.to_owned() });
+        }
+        if text.starts_with("urn:cnb:") {
             return Err((
-                "buildpacks of the buildpack registry cannot be looked up".to_owned(),
-                "name the image that the registry lists: docker://NAME",
+                "such a name is not known".to_owned(),
+                "there are urn:cnb:builder:ID and urn:cnb:registry:NAMESPACE/NAME, each perhaps with @VERSION",
             ));
         }
-        if text.starts_with("http://") || text.starts_with("https://") {
-            return Err(("it is not on this machine".to_owned(), "download it first, and name the file"));
+        if let Some(download) = Download::parse(text) {
+            let hint = "as in https://example.com/buildpack.tgz#sha256=…, without user or password";
+            return download.map(Self::Web).map_err(|problem| (problem, hint));
         }
         let path = base.join(text.strip_prefix("file://").unwrap_or(text));
         if path.is_dir() {
@@ -101,10 +149,19 @@ mod tests {
             ("b.cnb", Place::Image(format!("oci-archive:{}", path("b.cnb").display()))),
             ("other/id@2", Place::Image("other/id@2".into())),
             ("docker://x/y", Place::Image("docker://x/y".into())),
+            ("urn:cnb:registry:a/b@1", Place::Listed { id: "a/b".into(), version: "1".into() }),
+            ("https://x/y.tgz", Place::Web(Download { address: "https://x/y.tgz".into(), digest: None })),
         ] {
             assert_eq!(Place::parse(text, base.path(), &in_builder), Ok(expected), "{text}");
         }
-        for text in ["./none", "/none", "file:///none", "https://x/y.tgz", "urn:cnb:registry:a/b@1"] {
+        for text in [
+            "./none",
+            "/none",
+            "file:///none",
+            "https://x/y.tgz#sha256=1",
+            "http://x#",
+            "urn:cnb:other:a/b@1",
+        ] {
             assert!(Place::parse(text, base.path(), &in_builder).is_err(), "{text}");
         }
     }

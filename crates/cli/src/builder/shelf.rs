@@ -1,12 +1,13 @@
 //! The buildpacks that come from outside the build image, each in a folder of its own.
 
-use super::place::Place;
+use super::place::{Download, Place};
 use super::{BuildImage, Kit};
+use super::{download, listed};
 use crate::images::{self, Names, failure};
 use crate::show::Show;
 use crate::transfer::hold;
 use std::path::{Path, PathBuf};
-use strata_phases::{Failure, files};
+use strata_phases::{Failure, Observer as _, files};
 use strata_spec::buildpack::{Descriptor, escape_id};
 use strata_spec::buildpackage::{Modules, Package, parse_modules};
 use strata_spec::exit::Exit;
@@ -45,15 +46,14 @@ impl Shelf<'_> {
             Place::Builder => return Ok(None),
             Place::InBuilder { id, version } => (id.clone(), version.clone()),
             Place::Folder(dir) => self.add_folder(dir)?,
-            Place::Archive(file) => {
-                let what = format!("cannot use the buildpack {}", file.display());
-                let held = self.unpacked.hold_file(file);
-                let held = held.map_err(|error| failure(Exit::InvalidArguments, &what, &error))?;
-                let dir = held.dirs().first().cloned().unwrap_or_default();
-                self.kit.held.push(held);
-                self.add_folder(&dir).map_err(|failure| Failure { message: what, ..deeper(failure) })?
+            Place::Archive(file) => self.add_archive(file, &file.display().to_string())?,
+            Place::Image(name) => self.add_package(name, name)?,
+            Place::Web(download) => self.add_download(download)?,
+            Place::Listed { id, version } => {
+                let name = listed::find(id, version, self.surroundings)?;
+                self.show.info(format!("The buildpack registry has {id} in {name}"));
+                self.add_package(&format!("docker://{name}"), &name)?
             }
-            Place::Image(name) => self.add_package(name)?,
         };
         Ok(Some(OrderElement { id, version, optional: false }))
     }
@@ -81,8 +81,26 @@ impl Shelf<'_> {
         Ok((id, version))
     }
 
-    fn add_package(&mut self, name: &str) -> Result<(String, String), Failure> {
-        let what = format!("cannot use the buildpack '{name}'");
+    fn add_archive(&mut self, file: &Path, shown: &str) -> Result<(String, String), Failure> {
+        let what = format!("cannot use the buildpack {shown}");
+        let held = self.unpacked.hold_file(file);
+        let held = held.map_err(|error| failure(Exit::InvalidArguments, &what, &error))?;
+        let dir = held.dirs().first().cloned().unwrap_or_default();
+        self.kit.held.push(held);
+        self.add_folder(&dir).map_err(|failure| Failure { message: what, ..deeper(failure) })
+    }
+
+    fn add_download(&mut self, download: &Download) -> Result<(String, String), Failure> {
+        let fetched = download::fetch(download, self.surroundings, self.show)?;
+        match download.is_package() {
+            true => self.add_package(&format!("oci-archive:{}", fetched.path().display()), &download.address),
+            false => self.add_archive(&fetched.path(), &download.address),
+        }
+    }
+
+    /// `shown` is what people call it.
+    fn add_package(&mut self, name: &str, shown: &str) -> Result<(String, String), Failure> {
+        let what = format!("cannot use the buildpack '{shown}'");
         let refused = |problem: &str| Failure::new(Exit::InvalidArguments, format!("{what}: {problem}"));
         let (store, stored) = images::open(name, self.surroundings, None, Names::Anywhere)
             .map_err(|failure| Failure { message: what.clone(), ..deeper(failure) })?;

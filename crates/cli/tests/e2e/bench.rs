@@ -37,6 +37,10 @@ impl Buildpack {
         }
     }
 
+    pub(crate) fn version(self, version: &str) -> Self {
+        Self { version: version.into(), ..self }
+    }
+
     pub(crate) fn api(self, api: &str) -> Self {
         Self { api: api.into(), ..self }
     }

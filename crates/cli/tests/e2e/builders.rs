@@ -7,10 +7,12 @@ use crate::registry::Registry;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 use strata_layer::{Compression, Content, GeneratedEntry, Owner, Source};
 use strata_oci::{Descriptor, Image, Layer};
 use strata_store::{Layout, Store, host_architecture, scratch};
@@ -312,8 +314,11 @@ fn what_is_no_buildpack_is_refused_with_the_reason() {
         ("oci:absent", "there is none"),
         ("junk.tgz", "cannot use the buildpack junk.tgz"),
         ("./none", "there is no ./none"),
-        ("https://example.com/b.tgz", "it is not on this machine"),
-        ("urn:cnb:registry:a/b", "cannot be looked up"),
+        ("http://127.0.0.1:1/b.tgz", "cannot fetch http://127.0.0.1:1/b.tgz"),
+        ("http://me:hush@127.0.0.1:1/b.tgz", "cannot fetch"),
+        ("https://example.com/b.tgz#md5=1", "is not #sha256="),
+        ("urn:cnb:other:a/b", "such a name is not known"),
+        ("urn:cnb:registry:a", "it is no name"),
     ] {
         let done = build(&bench, "oci:builder", &["--buildpack", buildpack]);
         assert!(done.code == 3 || done.code == 62, "{buildpack}: {done:#?}");
@@ -710,6 +715,124 @@ fn a_builder_toml_has_system_buildpacks_targets_and_variables() {
         let done = create("oci:refused");
         assert!(done.code == 3 && done.stderr.contains(message), "{done:#?}");
     }
+}
+
+/// Serves the files of a folder over HTTP until it is dropped.
+struct Web {
+    host: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Web {
+    fn serve(dir: PathBuf) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&asked);
+        // Detached: it ends with the tests.
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+                let path = lines.next().unwrap_or_default().split(' ').nth(1).unwrap_or_default().to_owned();
+                assert!(lines.any(|line| line.is_empty()), "no end of the head");
+                seen.lock().unwrap().push(path.clone());
+                let file = fs::read(dir.join(path.trim_start_matches('/')));
+                let (status, body) = file.map_or(("404 Not Found", Vec::new()), |bytes| ("200 OK", bytes));
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    body.len()
+                );
+                drop((&stream).write_all(&[head.as_bytes(), &body].concat()));
+            }
+        });
+        Self { host, asked }
+    }
+}
+
+#[test]
+fn buildpacks_come_from_the_web() {
+    let bench = Bench::new();
+    let one = bench.add(&Buildpack::new("e2e/one").build("echo built by e2e/one"));
+    fs::create_dir(bench.path("web")).unwrap();
+    tool("tar", &["-czf", bench.path("web/one.tgz").to_str().unwrap(), "-C", one.to_str().unwrap(), "."]);
+    Done::of(bench.strata(["buildpack", "package", "web/one.cnb", "--path", one.to_str().unwrap()])).ok();
+    let web = Web::serve(bench.path("web"));
+    let url = |name: &str| format!("http://{}/{name}", web.host);
+    let sum = tool("sha256sum", &[bench.path("web/one.tgz").to_str().unwrap()]);
+    let sum = sum.split_whitespace().next().unwrap();
+    let build = |buildpack: &str| bench.build(&["-b", buildpack], &[]);
+    for name in [url("one.tgz"), url("one.cnb"), format!("{}#sha256={sum}", url("one.tgz"))] {
+        let done = build(&name).ok();
+        assert_eq!(built_by(&done), ["e2e/one"], "{name}");
+        assert_eq!(done.stdout.contains("others can change"), !name.contains('#'), "{done:#?}");
+    }
+    // In a builder's folder and in a project as well.
+    bench.write(
+        "folder/builder.toml",
+        &format!(
+            "[[buildpacks]]\nuri = \"{}\"\n[[order]]\n[[order.group]]\nid = \"e2e/one\"\n",
+            url("one.tgz")
+        ),
+    );
+    assert_eq!(built_by(&bench.build(&["--builder", "folder"], &[]).ok()), ["e2e/one"]);
+    for (name, message) in [
+        (
+            format!("{}#sha256={}", url("one.tgz"), "0".repeat(64)),
+            format!("it is sha256:{sum}, and sha256:000"),
+        ),
+        (url("none.tgz?token=hush"), "404".to_owned()),
+    ] {
+        let done = build(&name);
+        assert!(done.code != 0 && done.stderr.contains(&message), "{done:#?}");
+        assert!(!format!("{done:?}").contains("hush"), "{done:#?}");
+    }
+    assert!(web.asked.lock().unwrap().contains(&"/none.tgz?token=hush".to_owned()));
+    bench.is_clean_soon();
+}
+
+#[test]
+fn buildpacks_come_from_the_buildpack_registry() {
+    let bench = Bench::new();
+    let registry = Registry::start(&bench);
+    let mut lines = String::new();
+    for version in ["1.9.0", "1.10.0"] {
+        let dir =
+            bench.add(&Buildpack::new("e2e/one").version(version).build(&format!("echo built by {version}")));
+        let name = format!("{}/bp/one:{version}", registry.host);
+        let done = Done::of(bench.strata([
+            "buildpack",
+            "package",
+            &format!("registry:{name}"),
+            "--path",
+            dir.to_str().unwrap(),
+        ]));
+        let addr = format!("{}/bp/one@{}", registry.host, done.ok().digest());
+        lines.push_str(&serde_json::json!({"ns": "e2e", "name": "one", "version": version, "yanked": false, "addr": addr}).to_string());
+        lines.push('\n');
+    }
+    bench.write("index/3/on/e2e_one", &lines);
+    bench.write("index/lo/os/e2e_loose", &lines.replace("\"one\"", "\"loose\"").replace("@sha256:", ":"));
+    let web = Web::serve(bench.path("index"));
+    let build = |buildpack: &str| {
+        let mut command = bench.build_command(&["-t", "web", "-b", buildpack], &[]);
+        command.env("STRATA_BUILDPACK_REGISTRY", format!("http://{}/", web.host));
+        Done::of(command)
+    };
+    for (name, version) in [("", "1.10.0"), ("@1.9.0", "1.9.0")] {
+        let done = build(&format!("urn:cnb:registry:e2e/one{name}")).ok();
+        assert_eq!(built_by(&done), [version], "{done:#?}");
+        done.says("The buildpack registry has e2e/one in ");
+    }
+    for (name, message) in [
+        ("e2e/one@3.0.0", "there is no version 3.0.0; there are 1.9.0, 1.10.0"),
+        ("e2e/none", "404"),
+        ("e2e/loose", "it lists no image by its digest"),
+    ] {
+        let done = build(&format!("urn:cnb:registry:{name}"));
+        assert!(done.code != 0 && done.stderr.contains(message), "{name}: {done:#?}");
+    }
+    drop(registry);
+    bench.is_clean_soon();
 }
 
 #[test]

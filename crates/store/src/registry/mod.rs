@@ -13,6 +13,7 @@ pub mod credentials;
 mod download;
 mod endpoint;
 mod error;
+mod file;
 mod http;
 mod proxy;
 mod referrers;

@@ -1,0 +1,58 @@
+//! Files that are on web servers rather than in registries: fetched as registries are reached, but without credentials.
+
+use std::io::{Read, Write};
+
+use strata_oci::{Digest, Hasher};
+use ureq::http::uri::Scheme;
+use ureq::http::{Method, Uri};
+
+use super::address::shown;
+use super::http::{Identity, Request};
+use super::retry::persist;
+use super::{Client, Error};
+use crate::StoreError;
+
+/// Bytes that are read and written at once.
+const BUFFER: usize = 128 * 1024;
+
+impl Client {
+    /// Writes what is at an address, of at most `limit` bytes; its digest. Redirects are followed, but not from HTTPS to
+    /// where others could listen.
+    ///
+    /// # Errors
+    ///
+    /// When the text is no address of HTTP, there is nothing or too much, or it cannot be read or written.
+    pub fn fetch(&self, address: &str, limit: u64, to: &mut dyn Write) -> Result<Digest, StoreError> {
+        let refused = || Error::Address(address.split(['?', '#']).next().unwrap_or_default().to_owned());
+        let address: Uri = address.parse().ok().ok_or_else(refused)?;
+        let is_http =
+            [&Scheme::HTTP, &Scheme::HTTPS].into_iter().any(|scheme| address.scheme() == Some(scheme));
+        let has_user = address.authority().is_none_or(|authority| authority.as_str().contains('@'));
+        if !is_http || has_user {
+            return Err(refused().into());
+        }
+        let http = &self.shared.http;
+        let answer = persist(&http.settings().retry, || {
+            let mut request = Request::new(Method::GET, address.clone());
+            let answer = http.send(&mut request, Identity::Proven, &|_| Ok(None))?;
+            if answer.status() == 200 { Ok(answer) } else { Err(answer.into_refusal(&[])) }
+        })?;
+        let failed = |source| StoreError::Io { action: "fetch", path: shown(&address).into(), source };
+        let mut reader = answer.into_reader().take(limit + 1);
+        let (mut hasher, mut buffer, mut size) = (Hasher::default(), vec![0; BUFFER], 0);
+        loop {
+            let count = reader.read(&mut buffer).map_err(failed)?;
+            let bytes = buffer.get(..count).unwrap_or_default();
+            size += bytes.len() as u64;
+            if size > limit {
+                let problem = format!("it is larger than {} MiB", limit >> 20);
+                return Err(failed(std::io::Error::other(problem)));
+            }
+            if bytes.is_empty() {
+                return Ok(hasher.finish());
+            }
+            hasher.update(bytes);
+            to.write_all(bytes).map_err(failed)?;
+        }
+    }
+}
