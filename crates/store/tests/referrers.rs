@@ -7,9 +7,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use serde_json::{Value, json};
 use strata_oci::{Descriptor, Digest, Index, Manifest, media_type};
 use strata_store::archive::{Format, OciArchive, Writer};
 use strata_store::layout::{Pruned, REF_NAME};
+use strata_store::registry::{Offered, Statement};
 use strata_store::{Layout, Store, StoreError, Tree, copy_image, copy_referrers, read_referrers};
 use support::docker_registry::DockerRegistry;
 use support::server::{Received, Reply, Server};
@@ -446,4 +448,69 @@ fn a_list_that_is_out_of_date_or_lies_is_taken_for_what_it_is() {
     let found = read_referrers(&store, [subject.digest]).unwrap();
     let roots: Vec<Digest> = found.iter().map(|tree| tree.documents.last().unwrap().0.digest).collect();
     assert_eq!(roots, [expected]);
+}
+
+fn statement(says: &str) -> Statement {
+    Statement {
+        media_type: "application/vnd.in-toto+json".into(),
+        bytes: format!(r#"{{"_type":"https://in-toto.io/Statement/v1","says":"{says}"}}"#).into_bytes(),
+        predicate: "https://slsa.dev/provenance/v1".into(),
+    }
+}
+
+#[test]
+fn statements_are_where_cosign_looks_unless_something_is_there() {
+    let registry = DockerRegistry::plain();
+    let image = hasty_client().open(&registry.name("team/app:v1")).unwrap();
+    put(&image, &[b"layer"], &[]);
+    let subject = subject_of(&image).digest;
+    for _ in 0..2 {
+        let offered = image.offer_statements(&subject, &[statement("one"), statement("two")]).unwrap();
+        assert_eq!(offered, Offered::There);
+    }
+    let name = registry.name(&format!("team/app:sha256-{}.att", subject.hex()));
+    let raw = || run("skopeo", &["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")]);
+    let found = raw();
+    let manifest = Manifest::parse(found.as_bytes(), Some(media_type::OCI_MANIFEST)).unwrap();
+    let attested = hasty_client().open(&name).unwrap();
+    // An image as any other: its configuration says what its layers are.
+    let config: Value = serde_json::from_slice(&read_blob(&attested, &manifest.config)).unwrap();
+    let digests: Vec<String> = manifest.layers.iter().map(|layer| layer.digest.to_string()).collect();
+    assert_eq!(config["rootfs"]["diff_ids"], json!(digests));
+    assert_eq!(manifest.layers.len(), 2);
+    for (layer, says) in manifest.layers.iter().zip(["one", "two"]) {
+        assert_eq!(layer.media_type, "application/vnd.dsse.envelope.v1+json");
+        assert_eq!(layer.annotations["predicateType"], "https://slsa.dev/provenance/v1");
+        assert_eq!(layer.annotations["dev.cosignproject.cosign/signature"], "");
+        let envelope: Value = serde_json::from_slice(&read_blob(&attested, layer)).unwrap();
+        assert_eq!(envelope["payloadType"], "application/vnd.in-toto+json");
+        assert_eq!(envelope["signatures"], json!([]));
+        let payload = envelope["payload"].as_str().unwrap().as_bytes();
+        assert_eq!(data_encoding::BASE64.decode(payload).unwrap(), statement(says).bytes);
+    }
+    // What somebody has put there stays.
+    let offered = image.offer_statements(&subject, &[statement("three")]).unwrap();
+    assert_eq!(offered, Offered::Taken);
+    assert_eq!(raw(), found);
+    // It is no referrer: those are what is said of the image in the other way.
+    assert_eq!(image.referrers(&subject, None).unwrap(), []);
+}
+
+#[test]
+fn attestations_that_come_at_the_same_time_are_not_replaced() {
+    let server = Server::start(|received: &Received| match received.method.as_str() {
+        "GET" if received.path == "/v2/" => Reply::ok(b"{}"),
+        "POST" => Reply::status(202).header("Location", "/upload"),
+        "PUT" if received.path.starts_with("/upload") => Reply::status(201),
+        "PUT" => Reply::error(412, "UNKNOWN"),
+        _ => Reply::error(404, "MANIFEST_UNKNOWN"),
+    });
+    let image = hasty_client().open(&server.name("app:v1")).unwrap();
+    let offered = image.offer_statements(&Digest::of(b"image"), &[statement("late")]).unwrap();
+    assert_eq!(offered, Offered::Taken);
+    let put = server
+        .received()
+        .into_iter()
+        .find(|received| received.path.ends_with(".att") && received.method == "PUT");
+    assert_eq!(put.unwrap().header("if-none-match"), Some("*"));
 }

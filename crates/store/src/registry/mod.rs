@@ -8,6 +8,7 @@
 //! No blob is ever held in memory or on disk.
 
 mod address;
+mod attestation;
 mod auth;
 pub mod credentials;
 mod download;
@@ -36,6 +37,7 @@ use ureq::http::{HeaderName, Method};
 
 use crate::select::{self, Documents};
 use crate::{BlobSink, Copied, Medium, Store, StoreError, StoredImage, Tree, host_architecture};
+pub use attestation::{Offered, Statement};
 use auth::{Access, Scope};
 use endpoint::Endpoint;
 pub use error::{Error, Exchange, Problem, Refusal};
