@@ -479,6 +479,12 @@ pub(crate) struct Trace {
     /// Why each layer was made again, or was not
     #[arg(long)]
     pub(crate) why: bool,
+    /// Print what is known as SLSA provenance, an in-toto statement that nobody has signed
+    #[arg(long, conflicts_with_all = ["path", "layer", "why", "json"])]
+    pub(crate) statement: bool,
+    /// Print the predicate of that statement alone, for `cosign attest --type slsaprovenance1 --predicate FILE`
+    #[arg(long, conflicts_with_all = ["path", "layer", "why", "json", "statement"])]
+    pub(crate) predicate: bool,
     /// Of an index, the image for this platform [default: Linux on this machine]
     #[arg(long, value_name = "OS/ARCH", value_parser = platform)]
     pub(crate) platform: Option<Platform>,

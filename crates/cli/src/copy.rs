@@ -9,7 +9,7 @@ use std::path::Path;
 use std::thread::available_parallelism;
 use strata_oci::Digest;
 use strata_phases::bill::is_merged;
-use strata_phases::origins::beside::is_report;
+use strata_phases::origins::beside::{is_report, offer_copied};
 use strata_phases::{Event, Failure, Observer as _};
 use strata_spec::exit::Exit;
 use strata_store::source::{Source, Surroundings, Target};
@@ -66,6 +66,9 @@ impl Copy<'_> {
             let copied = self
                 .transfer(&transfer, &what_is_copied)
                 .and_then(|digest| transfer.referrers(&referrers).map(|()| digest));
+            if copied.is_ok() {
+                offer_copied((&*store, target.store()), &args.to, &referrers, *show);
+            }
             finish(target, copied)
         });
         let moved = moved.map_err(|error| self.incomplete(error, &what))?;

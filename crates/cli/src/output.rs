@@ -9,6 +9,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use strata_oci::{Encoded, Reference};
 use strata_phases::Failure;
+use strata_phases::origins::beside::offer_copied;
 use strata_spec::exit::Exit;
 use strata_store::source::{Source, Surroundings};
 use strata_store::{Layout, Medium, Store, StoreError, Transfer, Tree};
@@ -210,7 +211,10 @@ impl Output {
                 transfer.referrers(referrers)
             });
             match moved {
-                Ok(_) => target.finish(),
+                Ok(_) => {
+                    offer_copied((layout, target.store()), &shown, referrers, show);
+                    target.finish()
+                }
                 Err(error) => target.give_up().and(Err(error)),
             }
         });

@@ -39,13 +39,14 @@ impl Traced {
     ) -> Result<Self, Failure> {
         let (store, image) = images::open(name, surroundings, platform, Names::Anywhere)?;
         let reports = beside::of(&*store, &image);
-        let trace = trace::trace(
+        let mut trace = trace::trace(
             &image.image,
             &image.manifest_digest.to_string(),
             reports.latest(),
             reports.absent.as_deref(),
             &reports.refused,
         );
+        trace.notes.extend(reports.disagreements());
         Ok(Self { name: name.to_owned(), store, image, reports, trace })
     }
 }
@@ -54,6 +55,9 @@ impl Traced {
 pub(crate) fn run(args: &args::Trace, places: &Places) -> Outcome {
     let surroundings = surroundings(places, &args.store);
     let traced = Traced::open(&args.name, &surroundings, args.platform.as_ref())?;
+    if args.statement || args.predicate {
+        return statement(&traced, args.predicate);
+    }
     match (&args.path, &args.layer) {
         (Some(path), _) => path::run(&traced, path, args.json),
         (None, Some(id)) => chain::run(&traced, id, args.json),
@@ -68,6 +72,23 @@ pub(crate) fn run(args: &args::Trace, places: &Places) -> Outcome {
             Ok(0)
         }
     }
+}
+
+/// Prints the statement that the believed report makes, or its predicate, for whoever signs it.
+fn statement(traced: &Traced, only_predicate: bool) -> Outcome {
+    let what = format!("cannot state where '{}' comes from", traced.name);
+    let Some(beside) = traced.reports.found.first() else {
+        let why = traced.reports.absent.as_deref().unwrap_or("there is no report");
+        let failure = Failure::new(Exit::Other, format!("{what}: {}", text::shown(why)));
+        return Err(
+            failure.hint("`strata build` leaves a report beside images that it keeps or sends to registries")
+        );
+    };
+    let made = beside.report.provenance(&beside.digest.to_string());
+    let mut made =
+        made.ok_or_else(|| Failure::new(Exit::Other, format!("{what}: its report has no digest")))?;
+    print_json(&if only_predicate { made["predicate"].take() } else { made })?;
+    Ok(0)
 }
 
 /// Something of an image, with its name.

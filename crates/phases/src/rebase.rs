@@ -35,11 +35,20 @@ pub struct Rebase<'a> {
     pub created: &'a str,
 }
 
-/// Runs the phase, and gives what `report.toml` is to say.
+/// An image on its new base.
+#[derive(Debug)]
+pub struct Rebased {
+    /// What `report.toml` is to say.
+    pub report: Report,
+    /// The image as it is stored.
+    pub stored: StoredImage,
+}
+
+/// Runs the phase.
 ///
 /// # Errors
 /// [`Exit::Rebase`]. What was stored under the names that could be written stays.
-pub fn run(rebase: &Rebase<'_>, observer: &dyn Observer) -> Result<Report, Failure> {
+pub fn run(rebase: &Rebase<'_>, observer: &dyn Observer) -> Result<Rebased, Failure> {
     let started = Instant::now();
     observer.event(Event::PhaseStarted { phase: "rebase".into() });
     let image = rebased(rebase, observer)?;
@@ -51,7 +60,10 @@ pub fn run(rebase: &Rebase<'_>, observer: &dyn Observer) -> Result<Report, Failu
     let saved = saving::save(&saving, observer).map_err(|error| failed(&error))?;
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "rebase".into(), millis });
-    Ok(Report { image: saved.report, ..Report::default() })
+    let saving::Saved { report, encoded } = saved;
+    let (manifest_digest, manifest, config) = (encoded.manifest_digest, encoded.manifest, encoded.config);
+    let stored = StoredImage { image, manifest_digest, manifest, config };
+    Ok(Rebased { report: Report { image: report, ..Report::default() }, stored })
 }
 
 fn failed(error: &dyn std::error::Error) -> Failure {

@@ -130,7 +130,7 @@ impl Place {
             force,
             created: CREATED,
         };
-        run(&rebase, log)
+        run(&rebase, log).map(|rebased| rebased.report)
     }
 }
 

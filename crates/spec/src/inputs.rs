@@ -180,7 +180,7 @@ inputs! {
     // Strata's own: reports are parsed with grep, and cut off, by platforms that do not ask for more.
     REPORT_EXTRA: Text "", ["CNB_REPORT_EXTRA"], "", "file with the operator's own table for the report", [];
     REPORT_ORIGINS: Bool "report-origins", ["CNB_REPORT_ORIGINS"], "", "report where each layer comes from",
-        [always(Export), always(Create)];
+        [always(Export), always(Create), always(Rebase)];
     REQUIRE_ORIGINS: Demand "require-origins", ["CNB_REQUIRE_ORIGINS"], "",
         "fail when a layer comes back whose origin is unknown, or with =discard make it anew",
         [always(Restore), always(Export), always(Create)];
@@ -282,7 +282,7 @@ mod tests {
         ),
         (
             Rebase,
-            "daemon gid image log-level no-color oci oci-dir report run-image uid",
+            "daemon gid image log-level no-color oci oci-dir report report-origins run-image uid",
             &[(V0_11, "previous-image"), (V0_12, "force layout layout-dir"), (V0_13, "insecure-registry")],
         ),
     ];

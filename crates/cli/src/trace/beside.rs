@@ -1,17 +1,21 @@
 //! Reports that lie beside images.
 
 use strata_decide::trace::chain::Before;
+use strata_decide::trace::choose::disagreement;
 use strata_oci::Digest;
 use strata_phases::origins::beside::{self, Beside};
 use strata_spec::origins::Report;
 use strata_store::validate::chain;
 use strata_store::{Medium, Store, StoreError, StoredImage};
 
+/// Reports that say something else and are told of, one by one.
+const TOLD: usize = 5;
+
 /// What lies beside an image.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
-    /// Those to be believed, the latest first.
-    pub(crate) found: Vec<Report>,
+    /// Those that are about the image, the one to be believed first.
+    pub(crate) found: Vec<Beside>,
     /// What is wrong with the others.
     pub(crate) refused: Vec<String>,
     /// Why there is none, if so.
@@ -20,16 +24,26 @@ pub(crate) struct Reports {
 
 impl Reports {
     pub(crate) fn latest(&self) -> Option<&Report> {
-        self.found.first()
+        self.found.first().map(|beside| &beside.report)
+    }
+
+    /// What the others say that this one does not.
+    pub(crate) fn disagreements(&self) -> Vec<String> {
+        let Some((believed, others)) = self.found.split_first() else { return Vec::new() };
+        let told = others.iter().filter_map(|other| disagreement(&believed.report, &other.report));
+        let mut told: Vec<String> = told.collect();
+        let more = told.len().saturating_sub(TOLD);
+        told.truncate(TOLD);
+        if more > 0 {
+            told.push(format!("{more} more reports beside the image say something else, too"));
+        }
+        told
     }
 
     fn new(outcome: Result<(Vec<Beside>, Vec<String>), StoreError>) -> Self {
         let absent = |text: String| Self { absent: Some(text), ..Self::default() };
         match outcome {
-            Ok((found, refused)) => {
-                let found = found.into_iter().map(|beside| beside.report).collect();
-                Self { found, refused, absent: None }
-            }
+            Ok((found, refused)) => Self { found, refused, absent: None },
             Err(StoreError::NoReferrers) => absent("nothing is kept beside images in this place".to_owned()),
             Err(error) => absent(format!("reports cannot be looked for: {}", chain(&error))),
         }
@@ -53,8 +67,21 @@ pub(crate) fn of(store: &dyn Store, image: &StoredImage) -> Reports {
 pub(crate) fn of_build(store: &dyn Store, before: &Before) -> Result<Report, String> {
     let digest: Digest = before.digest.parse().map_err(|error| format!("{error}"))?;
     let reports = Reports::new(beside::of_digest(store, &digest));
-    let found = reports.found.into_iter().find(|report| report.build.id == before.build);
-    found.ok_or_else(|| {
+    let mut own =
+        reports.found.into_iter().filter(|beside| beside.report.build.id == before.build).peekable();
+    let is_there = own.peek().is_some();
+    let is_it = |beside: &Beside| before.report.is_empty() || beside.digest.to_string() == before.report;
+    if let Some(beside) = own.find(is_it) {
+        return Ok(beside.report);
+    }
+    if is_there {
+        let text = "is not the one that the next build found there";
+        return Err(format!(
+            "the report of build {} beside the image {} {text}",
+            before.build, before.digest
+        ));
+    }
+    Err({
         let refused = reports.refused.first().map(|reason| format!("; one is refused: {reason}"));
         let why = reports.absent.map(|why| format!("; {why}")).or(refused).unwrap_or_default();
         let rule = match store.medium() {

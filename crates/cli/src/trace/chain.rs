@@ -1,6 +1,6 @@
 //! The builds that a layer went through.
 
-use super::show::{DIM, HEADING, NEW, ODD, build, field, other, source, time};
+use super::show::{DIM, HEADING, NEW, ODD, build, field, other, rebased, source, time};
 use super::{Named, Traced, beside, print_json};
 use crate::Outcome;
 use crate::show::print;
@@ -115,6 +115,7 @@ fn heading(made: &Build, ago: &str) {
 
 fn one(step: &Step, ago: &str, is_maker: bool) {
     heading(&step.build, ago);
+    step.rebases.iter().rev().for_each(rebased);
     if is_maker {
         return maker(&step.build, Some(&step.layer));
     }

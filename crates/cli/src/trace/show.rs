@@ -4,7 +4,7 @@ use super::Traced;
 use crate::show::{bytes, print};
 use crate::text::{Cell, Column, Table, shown};
 use anstyle::{AnsiColor, Style};
-use strata_decide::trace::{Build, Other, Row, words};
+use strata_decide::trace::{Build, Other, Rebased, Row, words};
 use strata_spec::origins::{Evidence, Kind, Source};
 use toml::Value;
 
@@ -64,6 +64,13 @@ pub(super) fn build(build: &Build) -> String {
     format!("{} UTC by {}, build {}", time(&build.time), build.program, build.id)
 }
 
+/// A rebase in one line.
+pub(super) fn rebased(rebase: &Rebased) {
+    let onto = rebase.run_image.as_ref().map(|image| format!(", onto {}", other(image))).unwrap_or_default();
+    let Rebased { program, image_digest, .. } = rebase;
+    field("rebased", &format!("{} UTC by {program}, from {image_digest}{onto}", time(&rebase.time)));
+}
+
 fn head(traced: &Traced) {
     let trace = &traced.trace;
     print(&shown(&traced.name));
@@ -74,6 +81,7 @@ fn head(traced: &Traced) {
     }
     field("source", &trace.source.as_ref().map_or_else(|| "unknown".into(), source));
     field("run image", &trace.run_image.as_ref().map(other).unwrap_or_default());
+    trace.rebases.iter().rev().for_each(rebased);
     if let Some(image) = trace.build.as_ref().and_then(|build| build.build_image.as_ref()) {
         field("built in", &other(image));
     }

@@ -5,10 +5,12 @@
 //! buildpack, name and diffID are the same.
 
 mod reason;
+mod rebase;
 mod sift;
 #[cfg(test)]
 mod tests;
 
+pub use rebase::rebased;
 pub use sift::{Sifted, sift};
 use std::collections::{BTreeMap, BTreeSet};
 use strata_oci::Image;

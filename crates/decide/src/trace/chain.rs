@@ -3,10 +3,10 @@
 //! Each report names the image and the build before it. The caller fetches that report, if it is there, and asks
 //! again. Reports may lie, so the walk counts builds, and knows where it has been.
 
-use super::{Build, Row};
+use super::{Build, Rebased, Row};
 use serde::Serialize;
 use std::collections::BTreeSet;
-use strata_spec::origins::{Evidence, Layer, Report, Source};
+use strata_spec::origins::{Evidence, Layer, Report, RestoredImage, Source};
 
 /// Builds that are walked at most.
 const MAX_STEPS: usize = 1000;
@@ -19,6 +19,9 @@ pub struct Step {
     pub build: Build,
     /// The layer as it was then.
     pub layer: Row,
+    /// What was done with the image since, without a build.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rebases: Vec<Rebased>,
     /// What is different from the build before it. Empty in the last one.
     pub changed: Vec<String>,
 }
@@ -66,6 +69,8 @@ pub struct Before {
     pub digest: String,
     /// Its id; empty when unknown.
     pub build: String,
+    /// The checksum of its report as the next build found it; empty when unknown.
+    pub report: String,
 }
 
 /// Walks back from `latest`. `fetch` gives the report of an earlier build, or says why it cannot.
@@ -82,6 +87,7 @@ pub fn walk(
         steps.push(Step {
             build: Build::of(&report.this_build(), &report.build.inputs),
             layer: Row::reported(&report, &layer),
+            rebases: Rebased::all(&report),
             changed: Vec::new(),
         });
         let end = match layer.origin.from {
@@ -123,7 +129,7 @@ fn skipped(
     fetch: &mut impl FnMut(&Before) -> Result<Report, String>,
 ) -> End {
     let Some(maker) = report.build_of(layer) else { return End::Unknown { why: missing } };
-    let own = Before { digest: maker.image_digest.clone(), build: maker.id.clone() };
+    let own = Before { digest: maker.image_digest.clone(), build: maker.id.clone(), report: String::new() };
     // What its own report says is more, if it is there and agrees.
     let made = Some(own).filter(|own| !own.digest.is_empty()).and_then(|own| fetch(&own).ok());
     let (mut build, mut row) = (Build::of(&maker, &[]), None);
@@ -158,7 +164,8 @@ fn earlier(
     if seen.contains(&restored.build) || steps >= MAX_STEPS {
         return Err("the reports name each other in a circle".into());
     }
-    let wanted = Before { digest: restored.digest.clone(), build: restored.build.clone() };
+    let RestoredImage { digest, build, report: found, .. } = restored.clone();
+    let wanted = Before { digest, build, report: found };
     let before = fetch(&wanted)?;
     if before.build.time > report.build.time {
         return Err(format!("the report of build {} is later than the one it comes before", wanted.build));

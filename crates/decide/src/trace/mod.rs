@@ -5,6 +5,7 @@
 //! into layers. Where the two contradict each other, the label counts: it is covered by the image's digest.
 
 pub mod chain;
+pub mod choose;
 pub mod diff;
 mod labels;
 pub mod path;
@@ -17,7 +18,7 @@ pub use labels::Labelled;
 use serde::Serialize;
 use strata_oci::Image;
 use strata_spec::origins::{
-    EarlierBuild, Evidence, ImageRef, Input, Kind, Layer, OnExport, Reason, Report, Source,
+    EarlierBuild, Evidence, ImageRef, Input, Kind, Layer, Lifecycle, OnExport, Reason, Rebase, Report, Source,
 };
 use strata_spec::sealed::Changes;
 use toml::Table;
@@ -40,6 +41,9 @@ pub struct Trace {
     /// The image below the app: what the label says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_image: Option<Other>,
+    /// How the image came to be on that, if it was built on another one; the latest last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rebases: Vec<Rebased>,
     /// The image whose layers could be used, by the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restored_image: Option<Restored>,
@@ -82,7 +86,7 @@ impl Build {
         Self {
             id: build.id.clone(),
             time: build.time.clone(),
-            program: format!("{} {}", lifecycle.name, lifecycle.version).trim().to_owned(),
+            program: program(lifecycle),
             image_digest: build.image_digest.clone(),
             source: build.application_source.clone(),
             build_image: lifecycle.build_image.as_ref().map(Other::of),
@@ -90,6 +94,37 @@ impl Build {
             inputs: inputs.to_vec(),
         }
     }
+}
+
+/// A change of the run image, without a build.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rebased {
+    /// When it was, RFC 3339.
+    pub time: String,
+    /// The program that did it.
+    pub program: String,
+    /// The image before.
+    pub image_digest: String,
+    /// The run image since then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_image: Option<Other>,
+}
+
+impl Rebased {
+    fn all(report: &Report) -> Vec<Self> {
+        let one = |rebase: &Rebase| Self {
+            time: rebase.time.clone(),
+            program: program(&rebase.lifecycle),
+            image_digest: rebase.image_digest.clone(),
+            run_image: rebase.lifecycle.run_image.as_ref().map(Other::of),
+        };
+        report.rebases.iter().map(one).collect()
+    }
+}
+
+fn program(lifecycle: &Lifecycle) -> String {
+    format!("{} {}", lifecycle.name, lifecycle.version).trim().to_owned()
 }
 
 /// An image that took part in a build. Members that are unknown are empty.
@@ -283,6 +318,7 @@ pub fn trace(
         source: build.as_ref().and_then(|build| build.source.clone()).or(labels.source),
         build,
         run_image: labels.run_image.as_ref().map(Other::of),
+        rebases: report.map(Rebased::all).unwrap_or_default(),
         restored_image: report.and_then(|report| report.restored_image.as_ref()).map(|image| Restored {
             digest: image.digest.clone(),
             image_id: image.image_id.clone(),

@@ -471,3 +471,52 @@ fn what_buildpacks_did_to_a_path_is_told() {
         assert_eq!(found, expected, "{path}");
     }
 }
+
+#[test]
+fn of_several_reports_the_one_that_the_labels_agree_with_goes_first() {
+    let image = image(&LAYERS, Some(label("deps", "app")));
+    let honest = report(2);
+    let at = |time: &str, change: &dyn Fn(&mut Report)| {
+        let mut other = honest.clone();
+        time.clone_into(&mut other.build.time);
+        change(&mut other);
+        other
+    };
+    let later = at("2026-04-01T10:00:00Z", &|_| {});
+    let of_others =
+        at("2026-05-01T10:00:00Z", &|report| "b/other".clone_into(&mut report.layers[2].buildpack));
+    let of_another_base = at("2026-06-01T10:00:00Z", &|report| {
+        report.lifecycle.run_image.get_or_insert_default().digest = digest("another");
+    });
+    let mut all = vec![of_another_base, honest.clone(), of_others, later.clone()];
+    for _ in 0..2 {
+        choose::rank(&image, &mut all, |report| (report, digest(&report.build.time)));
+        assert_eq!(all[..2], [later.clone(), honest.clone()]);
+        // Whatever the order in which they are listed.
+        all.reverse();
+    }
+    for (latest, expected) in [("2026-03-31T00:00:00Z", true), ("2026-04-02T00:00:00Z", false)] {
+        assert_eq!(choose::is_to_come(&later, latest), expected);
+    }
+}
+
+#[test]
+fn what_reports_disagree_on_is_told() {
+    let (honest, mut other) = (report(2), report(2));
+    // The same build of the same image, later: it made all but `deps` as well.
+    other.build.id = "build-again".into();
+    other.layers.iter_mut().filter(|layer| layer.origin.from == Evidence::ThisBuild).for_each(|layer| {
+        layer.origin.build = "build-again".into();
+    });
+    assert_eq!(choose::disagreement(&honest, &other), None);
+    other.builds[0].id = "build-forged".into();
+    other.layers[2].origin.build = "build-forged".into();
+    let says = choose::disagreement(&honest, &other).unwrap();
+    assert!(
+        says.contains("of build build-again") && says.ends_with("a/b:deps was made by build build-forged"),
+        "{says}"
+    );
+    other.build.application_source = None;
+    let says = choose::disagreement(&honest, &other).unwrap();
+    assert!(says.contains("the source is unknown; a/b:deps"), "{says}");
+}

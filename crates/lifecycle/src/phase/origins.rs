@@ -53,6 +53,12 @@ fn lifecycle(context: &Context<'_>, analyzed: &Analyzed) -> Lifecycle {
     }
 }
 
+/// This program and a run image that it has put an image on.
+pub(super) fn program(name: &str, identifier: &str) -> Lifecycle {
+    let run_image = Some(image_ref(name, identifier));
+    Lifecycle { name: "strata".into(), version: version::text(), run_image, build_image: None }
+}
+
 /// An image by the name that was given and by its identifier.
 fn image_ref(name: &str, identifier: &str) -> ImageRef {
     let (at, digest) = identifier.rsplit_once('@').unwrap_or((identifier, ""));

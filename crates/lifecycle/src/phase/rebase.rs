@@ -1,10 +1,11 @@
 //! The phase `rebase`.
 
-use super::{Context, export};
+use super::{Context, export, origins};
 use crate::documents;
 use strata_decide::inputs::check::{registry_of, select_run_image};
 use strata_decide::rebase::{self as decide, Force};
 use strata_phases::Failure;
+use strata_phases::origins::rebased;
 use strata_phases::rebase::{self, Rebase};
 use strata_spec::exit::Exit;
 use strata_store::StoredImage;
@@ -34,9 +35,14 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
         force: if inputs.force_rebase { Force::Yes } else { Force::No },
         created: &export::created(context),
     };
-    let report = rebase::run(&input, *log)?;
+    let before = if inputs.report_origins { rebased::before(&input, *log) } else { None };
+    let rebased = rebase::run(&input, *log)?;
     drop(timer);
-    documents::write(inputs, &inputs.report, "rebase report", &report.to_toml(), Exit::Rebase)
+    let program = || origins::program(&base_name, &base_store.identifier(&new_base));
+    let carry_on = |before| rebased::carry_on(&input, &rebased, before, program(), *log);
+    let with_origins = before.map_or(Ok(None), carry_on)?;
+    let report = with_origins.unwrap_or_else(|| rebased.report.to_toml());
+    documents::write(inputs, &inputs.report, "rebase report", &report, Exit::Rebase)
 }
 
 /// The run image that the platform names, else the one that the app image names, or a mirror of it.

@@ -129,6 +129,54 @@ fn the_second_report_alone_tells_of_the_first_build() {
     }
 }
 
+#[test]
+fn a_rebased_image_keeps_its_origins() {
+    let world = world();
+    commit(&world, "aaa000");
+    world.until("exporter");
+    let (first, built) = (report(&world), world.image("app").manifest_digest.to_string());
+    world.run_image("run", |image| image.config_mut().set_env("FROM_BASE", "new"));
+    world.run("rebaser", &["-report", "layers/report.toml", "app"]).ok();
+    let rebased = beside(&world);
+    assert_eq!(rebased, report(&world));
+    assert_ne!(rebased.image.digest, built);
+    assert_eq!((&rebased.build, &rebased.lifecycle), (&first.build, &first.lifecycle));
+    let [event] = rebased.rebases.as_slice() else { panic!("{rebased:#?}") };
+    assert_eq!(event.image_digest, built);
+    assert_eq!(event.report, Digest::of(first.to_toml().as_bytes()).to_string());
+    assert_eq!(rebased.run_image().unwrap().digest, world.image("run").manifest_digest.to_string());
+    let own = |report: &Report| {
+        let own = report.layers.iter().filter(|layer| layer.kind != Kind::RunImage);
+        own.cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(own(&rebased), own(&first));
+    are_valid(&world);
+    // Once more, and then a build: it finds out who made what it takes over.
+    world.run_image("run", |image| image.config_mut().set_env("FROM_BASE", "newer"));
+    world.run("rebaser", &["app"]).ok();
+    assert_eq!(beside(&world).rebases.len(), 2);
+    world.next_build();
+    commit(&world, "aaa111");
+    world.until("exporter");
+    let last = beside(&world);
+    let found = layer(&last, "some/yabba:run");
+    assert_eq!(found.origin.from, Evidence::PreviousImage);
+    let maker = last.build_of(found).unwrap();
+    assert_eq!((&maker.id, &maker.image_digest), (&first.build.id, &built));
+    assert_eq!(last.rebases, []);
+}
+
+#[test]
+fn without_a_report_a_rebased_image_has_none() {
+    let mut world = world();
+    world.unset("CNB_REPORT_ORIGINS");
+    world.until("exporter");
+    let log = world.run("rebaser", &["-report-origins", "-report", "report.toml", "app"]);
+    assert!(log.ok().contains("There are no origins to report: no report lies beside"), "{}", log.out);
+    assert!(!world.read("report.toml").contains("schema-version"));
+    assert_eq!(layout(&world).referrers(&world.image("app").manifest_digest, None).unwrap(), []);
+}
+
 /// Makes the cache forget what it knew of origins.
 fn forget(world: &World) {
     let path = "cache/committed/io.buildpacks.lifecycle.cache.metadata";

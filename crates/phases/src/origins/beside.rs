@@ -1,15 +1,20 @@
 //! Reports beside images: found, judged, and put there.
 
+use crate::event::Observer;
 use crate::failure::Failure;
 use crate::saving::Output;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::time::SystemTime;
+use strata_decide::export::created;
 use strata_decide::origins::Unknown;
+use strata_decide::trace::choose::{is_to_come, rank};
 use strata_oci::{Descriptor, Digest, Manifest};
 use strata_spec::exit::Exit;
 use strata_spec::origins::provenance::{PREDICATE_ANNOTATION, STATEMENT};
 use strata_spec::origins::{Cause, MAX_REPORT, MEDIA_TYPE, Report, ReportError};
-use strata_store::{Store, StoreError, StoredImage, Tree};
+use strata_store::registry::{Offered, Statement};
+use strata_store::{Medium, Store, StoreError, StoredImage, Tree};
 
 /// More reports than anybody looks at: each build of the same image leaves one.
 const MAX_REPORTS: usize = 64;
@@ -26,15 +31,17 @@ pub struct Beside {
     pub digest: Digest,
 }
 
-/// All reports beside an image, the latest first, and what is wrong with those that are not to be believed.
+/// All reports beside an image, the one to be believed first, and what is wrong with those that are not to be believed.
 ///
 /// # Errors
 /// When the place keeps nothing beside images, or cannot be asked.
 pub fn all(store: &dyn Store, image: &StoredImage) -> Result<(Vec<Beside>, Vec<String>), StoreError> {
     let diff_ids: Vec<String> = image.image.layers().iter().map(|layer| layer.diff_id.to_string()).collect();
-    find(store, &image.manifest_digest, |report| {
+    let (mut found, refused) = find(store, &image.manifest_digest, |report| {
         report.check(&image.manifest_digest.to_string(), diff_ids.iter().map(String::as_str))
-    })
+    })?;
+    rank(&image.image, &mut found, |beside| (&beside.report, beside.digest.to_string()));
+    Ok((found, refused))
 }
 
 /// The same for an image that need not be there any more: nobody can tell whether the layers are its own.
@@ -60,20 +67,31 @@ fn find(
 ) -> Result<(Vec<Beside>, Vec<String>), StoreError> {
     let entries = store.referrers(subject, Some(MEDIA_TYPE))?;
     let (mut found, mut refused) = (Vec::new(), Vec::new());
+    let latest = in_a_day();
+    let check = |beside: Beside| match check(&beside.report) {
+        Ok(()) if latest.as_ref().is_some_and(|latest| is_to_come(&beside.report, latest)) => {
+            Err(format!("it is of {}, which is yet to come", beside.report.build.time))
+        }
+        Ok(()) => Ok(beside),
+        Err(error) => Err(error.to_string()),
+    };
     // Lists grow at their end.
     for entry in entries.iter().rev().take(MAX_REPORTS) {
-        let checked = one(store, subject, entry)
-            .and_then(|beside| check(&beside.report).map(|()| beside).map_err(|error| error.to_string()));
-        match checked {
+        match one(store, subject, entry).and_then(check) {
             Ok(beside) => found.push(beside),
             Err(reason) => refused.push(format!("{}: {reason}", entry.digest)),
         }
     }
-    found.sort_by(|a, b| (&b.report.build.time, &b.digest).cmp(&(&a.report.build.time, &a.digest)));
     Ok((found, refused))
 }
 
-/// The latest report beside an image.
+/// The latest time that a report may have: clocks differ.
+fn in_a_day() -> Option<String> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    created(&since.as_secs().saturating_add(24 * 60 * 60).to_string())
+}
+
+/// The report to be believed beside an image.
 ///
 /// # Errors
 /// Why there is none to be believed.
@@ -99,7 +117,6 @@ pub fn latest(store: &dyn Store, image: &StoredImage) -> Result<Beside, Unknown>
 }
 
 fn one(store: &dyn Store, subject: &Digest, entry: &Descriptor) -> Result<Beside, String> {
-    let chain = |error: &StoreError| Failure::caused(Exit::Other, "it cannot be read", error).chain();
     let tree =
         store.read_referrer(entry).map_err(|error| chain(&error))?.ok_or("it is listed and not there")?;
     let (root, bytes) = tree.documents.last().ok_or("it is empty")?;
@@ -109,15 +126,25 @@ fn one(store: &dyn Store, subject: &Digest, entry: &Descriptor) -> Result<Beside
         return Err("it is an artifact of another image".into());
     }
     let file = manifest.layers.iter().find(|file| file.media_type == MEDIA_TYPE).ok_or("it has no report")?;
+    let text =
+        String::from_utf8(contents(store, file)?).map_err(|error| format!("it is not UTF-8: {error}"))?;
+    let report = Report::parse(&text).map_err(|error| error.to_string())?;
+    Ok(Beside { report, digest: file.digest })
+}
+
+/// A report or a statement, read to its end and verified.
+fn contents(store: &dyn Store, file: &Descriptor) -> Result<Vec<u8>, String> {
     if file.size > MAX_REPORT as u64 {
         return Err(format!("it is larger than {} MiB", MAX_REPORT >> 20));
     }
     let blob = store.open_blob(file).map_err(|error| chain(&error))?.ok_or("its file is not there")?;
-    let mut text = Vec::new();
-    blob.take(MAX_REPORT as u64 + 1).read_to_end(&mut text).map_err(|error| format!("its file: {error}"))?;
-    let text = String::from_utf8(text).map_err(|error| format!("it is not UTF-8: {error}"))?;
-    let report = Report::parse(&text).map_err(|error| error.to_string())?;
-    Ok(Beside { report, digest: file.digest })
+    let mut bytes = Vec::new();
+    blob.take(MAX_REPORT as u64 + 1).read_to_end(&mut bytes).map_err(|error| format!("its file: {error}"))?;
+    Ok(bytes)
+}
+
+fn chain(error: &StoreError) -> String {
+    Failure::caused(Exit::Other, "it cannot be read", error).chain()
 }
 
 /// Puts a file beside an image, in each of its places: made at a time, and of statements with the type of what they say.
@@ -144,4 +171,60 @@ pub fn attach(
         }
     }
     failed
+}
+
+/// Puts statements about an image also where Sigstore's tools look for them, which is in registries only, and only where
+/// nothing is yet. What else keeps them from there is a warning: they are listed beside the image in any case.
+pub fn offer(
+    to: &dyn Store,
+    name: &str,
+    subject: &Digest,
+    statements: &[Statement],
+    observer: &dyn Observer,
+) {
+    let Medium::Registry(image) = to.medium() else { return };
+    match image.offer_statements(subject, statements) {
+        Ok(Offered::There) => {}
+        Ok(Offered::Taken) => observer.detail(format!(
+            "{name} has attestations under a tag already: they stay as they are, and the provenance is listed as a referrer"
+        )),
+        Err(error) => {
+            let what = format!("cosign will not find the provenance of {name}");
+            observer.warn(Failure::caused(Exit::Other, what, &error).chain());
+        }
+    }
+}
+
+/// The same with the statements among what was copied.
+pub fn offer_copied(
+    (from, to): (&dyn Store, &dyn Store),
+    name: &str,
+    referrers: &[Tree],
+    observer: &dyn Observer,
+) {
+    let mut found: BTreeMap<Digest, Vec<Statement>> = BTreeMap::new();
+    for (subject, file, predicate) in referrers.iter().filter_map(statement) {
+        match contents(from, &file) {
+            Ok(bytes) => found.entry(subject).or_default().push(Statement {
+                media_type: STATEMENT.to_owned(),
+                bytes,
+                predicate,
+            }),
+            Err(reason) => {
+                observer.warn(format!("cosign will not find the statement {}: {reason}", file.digest))
+            }
+        }
+    }
+    found.iter().for_each(|(subject, statements)| offer(to, name, subject, statements, observer));
+}
+
+/// What a statement is about, its file, and the type of what it says; `None` for anything else.
+fn statement(tree: &Tree) -> Option<(Digest, Descriptor, String)> {
+    let (root, bytes) = tree.documents.last()?;
+    let manifest = Manifest::parse(bytes, Some(&root.media_type)).ok()?;
+    let predicate = manifest.annotations.get(PREDICATE_ANNOTATION)?.clone();
+    match manifest.layers.as_slice() {
+        [file] if file.media_type == STATEMENT => Some((manifest.subject?.digest, file.clone(), predicate)),
+        _ => None,
+    }
 }

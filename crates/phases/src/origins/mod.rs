@@ -3,6 +3,7 @@
 
 pub mod beside;
 pub mod inputs;
+pub mod rebased;
 pub(crate) mod witness;
 
 use crate::build::find_layers;
@@ -32,7 +33,8 @@ use strata_spec::project::ProjectMetadata;
 use strata_spec::raw_object::RawObject;
 use strata_spec::report;
 use strata_store::cache::Cache;
-use strata_store::{Medium, StoreError};
+use strata_store::registry::Statement;
+use strata_store::{Medium, StoreError, StoredImage};
 use toml::Table;
 pub use witness::Given;
 
@@ -175,6 +177,7 @@ impl Origins {
             },
             restored_image: self.restored.clone(),
             lifecycle,
+            rebases: Vec::new(),
             builds,
             layers,
             changes,
@@ -182,7 +185,7 @@ impl Origins {
         }
     }
 
-    /// Puts the report beside the image, and what it says as SLSA provenance. Where that is not possible, the log says so.
+    /// Puts the report beside the image, as [`attach`] does.
     ///
     /// # Errors
     /// [`Exit::Export`] when origins are required, and the next build would not find these.
@@ -193,24 +196,7 @@ impl Origins {
         outputs: &[Output],
         observer: &dyn Observer,
     ) -> Result<(), Failure> {
-        let put = |kind, bytes: &[u8], predicate| {
-            beside::attach(outputs, &exported.stored, kind, bytes, (&self.build.time, predicate))
-        };
-        let mut failed = put(MEDIA_TYPE, report.as_bytes(), None);
-        let digest = Digest::of(report.as_bytes()).to_string();
-        let parsed = Report::parse(report).ok();
-        if let (true, Some(statement)) =
-            (failed.is_empty(), parsed.and_then(|report| report.provenance(&digest)))
-        {
-            failed = put(STATEMENT, statement.to_string().as_bytes(), Some(PREDICATE));
-        }
-        for (name, error) in failed {
-            if matches!(error, StoreError::NoReferrers) {
-                observer.detail(format!("The report is not kept beside {name}, which has no place for it"));
-                continue;
-            }
-            let failure =
-                Failure::caused(Exit::Export, format!("failed to put the report beside {name}"), &error);
+        for failure in attach(report, &exported.stored, outputs, observer) {
             match self.require {
                 Require::Nothing => observer.warn(failure.chain()),
                 Require::Known | Require::Discard => return Err(failure),
@@ -226,6 +212,35 @@ impl Origins {
     fn facts<'a>(&'a self, build: &'a EarlierBuild, made: &'a Made, cache: &'a CacheMetadata) -> Facts<'a> {
         Facts { build, group: &self.group, left: &self.left, made, cache, past: &self.past }
     }
+}
+
+/// Puts a report beside the image that it is of, and what it says as SLSA provenance. What keeps it from a place that
+/// has room for it; where there is none, the log says so.
+fn attach(text: &str, image: &StoredImage, outputs: &[Output], observer: &dyn Observer) -> Vec<Failure> {
+    // It was made by this program.
+    let Ok(report) = Report::parse(text) else { return Vec::new() };
+    let time = report.rebases.last().map_or(&report.build.time, |latest| &latest.time);
+    let put = |kind, bytes: &[u8], predicate| beside::attach(outputs, image, kind, bytes, (time, predicate));
+    let mut failed = put(MEDIA_TYPE, text.as_bytes(), None);
+    let digest = Digest::of(text.as_bytes()).to_string();
+    if let (true, Some(statement)) = (failed.is_empty(), report.provenance(&digest)) {
+        let bytes = statement.to_string().into_bytes();
+        failed = put(STATEMENT, &bytes, Some(PREDICATE));
+        let statement = [Statement { media_type: STATEMENT.into(), bytes, predicate: PREDICATE.into() }];
+        for (name, output) in outputs.iter().filter(|_| failed.is_empty()) {
+            beside::offer(&**output, name, &image.manifest_digest, &statement, observer);
+        }
+    }
+    let mut failures = Vec::new();
+    for (name, error) in failed {
+        if matches!(error, StoreError::NoReferrers) {
+            observer.detail(format!("The report is not kept beside {name}, which has no place for it"));
+        } else {
+            let what = format!("failed to put the report beside {name}");
+            failures.push(Failure::caused(Exit::Export, what, &error));
+        }
+    }
+    failures
 }
 
 /// The operator's own table, in a file.

@@ -45,6 +45,9 @@ pub struct Report {
     /// What this build was made with.
     #[serde(default)]
     pub lifecycle: Lifecycle,
+    /// How the image came to be on another run image than the build put it on, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rebases: Vec<Rebase>,
     /// Earlier builds that layers come from, each once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub builds: Vec<EarlierBuild>,
@@ -178,6 +181,22 @@ pub struct Lifecycle {
     /// The image below the app.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_image: Option<ImageRef>,
+}
+
+/// `[[rebases]]`: an image whose layers were put on another run image. Nothing was built.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Rebase {
+    /// When it was, RFC 3339 in UTC.
+    pub time: String,
+    /// The checksum of the manifest of the image before.
+    pub image_digest: String,
+    /// The checksum of the report that lay beside it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub report: String,
+    /// The program, and the run image that the image is on since then.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
 }
 
 /// `[[builds]]`: a build that made a layer which is still used.
@@ -462,9 +481,20 @@ impl Report {
         EarlierBuild {
             id: self.build.id.clone(),
             time: self.build.time.clone(),
-            image_digest: self.image.digest.clone(),
+            // What was rebased later, it made in another form.
+            image_digest: self
+                .rebases
+                .first()
+                .map_or(&self.image.digest, |first| &first.image_digest)
+                .clone(),
             application_source: self.build.application_source.clone(),
             lifecycle: self.lifecycle.clone(),
         }
+    }
+
+    /// The run image that the image is on.
+    pub fn run_image(&self) -> Option<&ImageRef> {
+        let lifecycle = self.rebases.last().map_or(&self.lifecycle, |latest| &latest.lifecycle);
+        lifecycle.run_image.as_ref()
     }
 }

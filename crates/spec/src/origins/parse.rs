@@ -1,6 +1,6 @@
 //! Reading reports, which anybody may have written.
 
-use super::{Evidence, Layer, MAX_REPORT, Report, SCHEMA_VERSION};
+use super::{Evidence, Layer, MAX_REPORT, Rebase, Report, SCHEMA_VERSION};
 use crate::DocError;
 use crate::doc::from_toml;
 use crate::sealed::Changes;
@@ -10,6 +10,8 @@ use toml::{Table, Value};
 
 /// More layers than any image, and any build, has.
 const MAX_LAYERS: usize = 4096;
+/// More than any image has gone through.
+const MAX_REBASES: usize = 1024;
 /// More layers than were ever present at once.
 const MAX_NEIGHBOURS: usize = 1024;
 /// The longest name, digest or date, in bytes.
@@ -137,6 +139,9 @@ impl Report {
                 return implausible("two builds with one id");
             }
         }
+        if self.rebases.len() > MAX_REBASES || !self.rebases.iter().all(is_plausible_rebase) {
+            return implausible("an impossible rebase");
+        }
         let is_real = |changes: &Changes| is_word(&changes.by) && is_word(&changes.of);
         if self.changes.len() > MAX_LAYERS || !self.changes.iter().all(is_real) {
             return implausible("impossible changes");
@@ -151,6 +156,14 @@ impl Report {
         }
         self.layers.iter().try_for_each(|layer| is_plausible_layer(layer, &known))
     }
+}
+
+fn is_plausible_rebase(rebase: &Rebase) -> bool {
+    let images = [&rebase.lifecycle.build_image, &rebase.lifecycle.run_image].into_iter().flatten();
+    let mut digests = images.map(|image| &image.digest).chain([&rebase.report]);
+    is_time(&rebase.time)
+        && is_digest(&rebase.image_digest)
+        && digests.all(|digest| digest.is_empty() || is_digest(digest))
 }
 
 fn is_plausible_layer(layer: &Layer, builds: &BTreeSet<&str>) -> Result<(), ReportError> {
@@ -204,12 +217,28 @@ pub(super) fn is_time(text: &str) -> bool {
             let (head, fraction) = date.split_at(19);
             let parts: Vec<&[u8]> = head.split(|b| b"-T:".contains(b)).collect();
             let widths = parts.iter().map(|part| part.len());
+            let number = |part: &[u8]| part.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
             widths.eq([4, 2, 2, 2, 2, 2])
                 && parts.iter().all(|part| digits(part))
+                && is_on_calendar(&parts.iter().map(|part| number(part)).collect::<Vec<_>>())
                 && (fraction.is_empty() || fraction[0] == b'.' && digits(&fraction[1..]))
         }
         _ => false,
     }
+}
+
+/// Year, month, day, hour, minute and second; one of these may be a leap second.
+fn is_on_calendar(parts: &[u32]) -> bool {
+    let &[year, month, day, hour, minute, second] = parts else { return false };
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 if is_leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return false,
+    };
+    (1..=days).contains(&day) && hour < 24 && minute < 60 && second <= 60
 }
 
 pub(super) fn is_shallow(table: &Table, depth: usize) -> bool {

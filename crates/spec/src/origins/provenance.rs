@@ -1,7 +1,7 @@
 //! What a report says, as others read it: SLSA provenance 1.0 (<https://slsa.dev/spec/v1.0/provenance>) in an in-toto
 //! statement (<https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md>).
 
-use super::{EarlierBuild, Evidence, ImageRef, Kind, MEDIA_TYPE, Report, Source};
+use super::{EarlierBuild, Evidence, ImageRef, Kind, MEDIA_TYPE, Rebase, Report, Source};
 use crate::values;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -56,6 +56,9 @@ impl Report {
         let mut parameters = Map::new();
         parameters.insert("buildpacks".into(), self.buildpacks().into_iter().collect());
         parameters.insert("inputs".into(), inputs.collect());
+        if !self.rebases.is_empty() {
+            parameters.insert("rebases".into(), self.rebases.iter().map(of_rebase).collect());
+        }
         if let Some(source) = &self.build.application_source {
             parameters
                 .insert("source".into(), json!({ "type": source.kind, "version": json_of(&source.version) }));
@@ -76,8 +79,11 @@ impl Report {
     fn dependencies(&self) -> Vec<Value> {
         let mut all = Vec::new();
         all.extend(self.build.application_source.as_ref().and_then(|source| of_source("source", source)));
-        let images = [("run-image", &self.lifecycle.run_image), ("build-image", &self.lifecycle.build_image)];
-        all.extend(images.into_iter().filter_map(|(name, image)| of_image(name, image.as_ref()?)));
+        let images = [("run-image", self.run_image()), ("build-image", self.lifecycle.build_image.as_ref())];
+        all.extend(images.into_iter().filter_map(|(name, image)| of_image(name, image?)));
+        all.extend(self.rebases.last().and_then(|latest| {
+            Some(json!({ "name": "rebased image", "digest": sha256(&latest.image_digest)? }))
+        }));
         for layer in &self.layers {
             if let Evidence::Cache | Evidence::PreviousImage = layer.origin.from
                 && let Some(digest) = sha256(&layer.diff_id)
@@ -93,6 +99,16 @@ impl Report {
         all.extend(self.builds.iter().filter_map(source));
         all
     }
+}
+
+/// What was done after the build.
+fn of_rebase(rebase: &Rebase) -> Value {
+    let mut found = Map::new();
+    found.insert("time".into(), rebase.time.clone().into());
+    found.insert("from".into(), rebase.image_digest.clone().into());
+    let onto = rebase.lifecycle.run_image.as_ref().and_then(|image| of_image("run-image", image));
+    found.extend(onto.map(|onto| ("onto".to_owned(), onto)));
+    found.into()
 }
 
 fn of_source(name: &str, source: &Source) -> Option<Value> {

@@ -71,6 +71,7 @@ fn sample() -> Report {
             ..RestoredImage::default()
         }),
         lifecycle: lifecycle(),
+        rebases: Vec::new(),
         builds: vec![earlier()],
         layers: vec![app, restored],
         changes: Vec::new(),
@@ -86,6 +87,39 @@ fn a_report_reads_as_it_was_written() {
     assert!(text.starts_with("schema-version = 1\n\n[image]\n"), "{text}");
     let plain = report::Report::parse(&text).unwrap();
     assert_eq!(plain.image, sample().image, "those who know the platform's document read this one, too");
+}
+
+#[test]
+fn what_was_rebased_names_the_image_that_was_built() {
+    let rebase = Rebase {
+        time: "2026-01-03T00:00:00Z".into(),
+        image_digest: B.into(),
+        report: C.into(),
+        lifecycle: lifecycle(),
+    };
+    let with = |change: &dyn Fn(&mut Rebase)| {
+        let (mut first, second) = (rebase.clone(), Rebase { image_digest: A.into(), ..rebase.clone() });
+        change(&mut first);
+        Report { rebases: vec![first, second], ..sample() }
+    };
+    let report = with(&|_| {});
+    assert_eq!(Report::parse(&report.to_toml()).unwrap(), report);
+    assert_eq!(report.this_build().image_digest, B);
+    let statement = report.provenance(A).unwrap().to_string();
+    assert!(
+        statement.contains(r#""name":"rebased image""#) && statement.contains(r#""rebases":["#),
+        "{statement}"
+    );
+    for broken in [
+        with(&|rebase| rebase.time.clear()),
+        with(&|rebase| rebase.time = "2026-02-30T00:00:00Z".into()),
+        with(&|rebase| rebase.image_digest.clear()),
+        with(&|rebase| rebase.report = "sha256:1".into()),
+        with(&|rebase| rebase.lifecycle.run_image.get_or_insert_default().digest = "none".into()),
+    ] {
+        let text = broken.to_toml();
+        assert!(matches!(Report::parse(&text), Err(ReportError::Implausible(_))), "{text}");
+    }
 }
 
 #[test]
@@ -134,6 +168,9 @@ fn what_no_build_writes_is_refused() {
         ("many neighbours", |r| r.layers[1].present_layers = vec![Neighbour::default(); 2000]),
         ("many layers", |r| r.layers = vec![r.layers[0].clone(); 5000]),
         ("a date that is none", |r| r.layers[0].modification_date = "2026".into()),
+        ("a date that is none", |r| r.layers[0].modification_date = "2026-13-01T00:00:00Z".into()),
+        ("a date that is none", |r| r.layers[0].modification_date = "2026-02-29T00:00:00Z".into()),
+        ("a date that is none", |r| r.layers[0].modification_date = "2026-01-01T24:00:00Z".into()),
         ("depth", |r| {
             let deep = (0..40).fold(Value::Integer(1), |inner, _| {
                 Value::Table([("k".to_owned(), inner)].into_iter().collect())
