@@ -403,12 +403,13 @@ fn write(layers_dir: &Path, changes: Vec<Changes>) -> Result<(), SealError> {
 /// What the builder found, for the report; nothing when it left nothing that can be understood.
 pub fn found_changes(layers_dir: &Path, observer: &dyn Observer) -> Vec<Changes> {
     let read = || -> Result<Option<Record>, SealError> {
-        let Some(bytes) = files::read_bytes(&path(layers_dir)?, Links::Refuse, MAX_RECORD)? else {
+        let path = path(layers_dir)?;
+        let Some(bytes) = files::read_bytes(&path, Links::Refuse, MAX_RECORD)? else {
             return Ok(None);
         };
         let record: Record = serde_json::from_slice(&bytes)?;
-        let build = bytes::build_of(layers_dir)?;
-        Ok(Some(record).filter(|record| record.version == VERSION && record.build == build))
+        let is_of_build = bytes::is_of_build(layers_dir, &path, &record.build)?;
+        Ok(Some(record).filter(|record| record.version == VERSION && is_of_build))
     };
     match read() {
         Ok(record) => record.map(|record| record.changes).unwrap_or_default(),

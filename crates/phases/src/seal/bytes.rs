@@ -315,9 +315,23 @@ fn with_ending(layers_dir: &Path, tail: &Path, ending: &str) -> Result<PathBuf, 
 /// What names the build that left the layers: the digest of its `config/metadata.toml`. Builders that know nothing of
 /// sealed layers leave the records of a build before them in their place; what they build is another.
 pub(super) fn build_of(layers_dir: &Path) -> Result<Digest, FileError> {
-    let path = files::below(layers_dir, "config/metadata.toml")?;
-    let bytes = files::read_bytes(&path, Links::Refuse, MAX_DOCUMENT)?;
+    let bytes = files::read_bytes(&metadata_of(layers_dir)?, Links::Refuse, MAX_DOCUMENT)?;
     Ok(Digest::of(&bytes.unwrap_or_default()))
+}
+
+/// Whether a record is of the build that left the layers. Another builder may leave the very same document; it does so
+/// later, and records are written after theirs.
+pub(super) fn is_of_build(layers_dir: &Path, record: &Path, build: &Digest) -> Result<bool, FileError> {
+    let written = |path: &Path| {
+        let written = path.symlink_metadata().and_then(|metadata| metadata.modified());
+        written.map_err(|source| FileError::Io { action: "look at", path: path.to_owned(), source })
+    };
+    let metadata = metadata_of(layers_dir)?;
+    Ok(*build == build_of(layers_dir)? && metadata.exists() && written(record)? >= written(&metadata)?)
+}
+
+fn metadata_of(layers_dir: &Path) -> Result<PathBuf, FileError> {
+    files::below(layers_dir, "config/metadata.toml")
 }
 
 /// Removes the bytes that an earlier build sealed.
@@ -364,12 +378,14 @@ type Sealed = (Policy, Known, Option<Archive>);
 
 fn find(trees: &Trees<'_>, tail: &Path, observer: &dyn Observer) -> Result<Option<Sealed>, BytesError> {
     let layers_dir = trees.layers.real;
-    let Some(bytes) = files::read_bytes(&record_path(layers_dir, tail)?, Links::Refuse, MAX_RECORD)? else {
+    let about = record_path(layers_dir, tail)?;
+    let Some(bytes) = files::read_bytes(&about, Links::Refuse, MAX_RECORD)? else {
         return Ok(None);
     };
     let record: Record = serde_json::from_slice(&bytes)?;
     let path = blob(layers_dir, tail)?;
-    let problem = if record.version != VERSION || record.build != build_of(layers_dir)? {
+    let is_of_build = record.version == VERSION && is_of_build(layers_dir, &about, &record.build)?;
+    let problem = if !is_of_build {
         Some("of another build")
     } else {
         (record.blob.is_some() && !path.is_file()).then_some("gone")
