@@ -502,11 +502,20 @@ pub(crate) fn in_sandbox(
     let (mut failure, mut explained) = (None, None);
     // What was said while a shell had the terminal.
     let mut meanwhile = Vec::new().into_iter();
+    let mut erred = Vec::new();
     loop {
         match meanwhile.next().map_or_else(|| events.recv_timeout(Duration::from_millis(30)), Ok) {
             Ok(line) => match serde_json::from_str(&line) {
-                Ok(Said::Event(Event::Failed(value))) => failure = Some(value),
-                Ok(Said::Event(event)) => show.event(event),
+                Ok(Said::Event(Event::Failed(mut value))) => {
+                    value.causes.append(&mut erred);
+                    failure = Some(value);
+                }
+                Ok(Said::Event(event)) => {
+                    if let Event::NothingDetected { errors, .. } = &event {
+                        erred.clone_from(errors);
+                    }
+                    show.event(event);
+                }
                 Ok(Said::Explained(found)) => explained = Some(*found),
                 Ok(Said::Waiting(group)) => {
                     earlier.restore(&group, work.trees(base.owner), show)?;

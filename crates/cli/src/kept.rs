@@ -43,13 +43,18 @@ impl Log {
         &self.path
     }
 
+    /// Whether it takes nothing more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.room == 0
+    }
+
     /// Writes lines, without colours.
     pub(crate) fn line(&mut self, time: Duration, text: &str) -> io::Result<()> {
-        if self.room == 0 {
+        if self.is_full() {
             return Ok(());
         }
         for line in text.split('\n') {
-            let line = strip_str(line).to_string();
+            let line = strip_str(line);
             let line = format!("[{:>8}.{:03}] {line}\n", time.as_secs(), time.subsec_millis());
             match self.room.checked_sub(line.len() as u64) {
                 Some(room) => {

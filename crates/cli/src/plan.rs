@@ -53,6 +53,7 @@ pub(crate) fn run(args: args::Build, places: &Places) -> Outcome {
     let show = Show::new(&quiet, Stream::Err, Drawn::Transfers, places);
     let interrupt = Interrupt::listen()
         .map_err(|error| Failure::caused(Exit::Other, "cannot listen for signals", &error))?;
+    show.stops_with(&interrupt);
     let found = find(&args, places, &show, &interrupt)?;
     if args.show.json {
         print_json(&found)?;

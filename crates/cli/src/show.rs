@@ -205,7 +205,10 @@ impl State {
         self.tally.take(event);
         let now = self.started.elapsed();
         let size = self.screen.as_ref().map_or(Size::USUAL, Screen::size);
-        let mut stay = self.view.take(event, now, size.columns);
+        // Programs may say very much, and it is in lines already.
+        let is_output = matches!(event, Event::Output { .. } | Event::OutputSoFar { .. });
+        let is_kept = self.is_live || !is_output || self.detail == Detail::Quiet;
+        let mut stay = if is_kept { self.view.take(event, now, size.columns) } else { Vec::new() };
         let said = || plain::lines(event, self.detail, size.columns);
         if !self.is_live {
             let is_drawn = self.screen.is_some() && matches!(event, Event::Progress { .. });
@@ -220,9 +223,7 @@ impl State {
         if matches!(event, Event::Message { .. } | Event::Summary(_)) {
             stay.extend(said().into_iter().filter(|said| said.least <= self.detail).map(|said| said.text));
         }
-        let is_seen_at_once =
-            !stay.is_empty() || !matches!(event, Event::Output { .. } | Event::OutputSoFar { .. });
-        if let (Some(screen), true) = (&mut self.screen, is_seen_at_once) {
+        if let (Some(screen), true) = (&mut self.screen, !stay.is_empty() || !is_output) {
             screen.draw(&stay, self.view.frame(now, size));
         }
     }
@@ -250,7 +251,7 @@ impl State {
 
     fn log(&mut self, event: &Event) {
         let Some(log) = &mut self.log else { return };
-        if matches!(event, Event::Progress { .. }) {
+        if log.is_full() || matches!(event, Event::Progress { .. }) {
             return;
         }
         let time = self.started.elapsed();

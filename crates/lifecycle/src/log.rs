@@ -150,7 +150,7 @@ impl Observer for Logger {
                     self.detail(format!("{:width$} {}", buildpack.id, buildpack.version));
                 }
             }
-            Event::NothingDetected { has_error } => {
+            Event::NothingDetected { has_error, .. } => {
                 self.error("No buildpack groups passed detection.");
                 if !has_error {
                     self.error("Please check that you are running against the correct path.");

@@ -354,7 +354,11 @@ fn run_buildpack(
     match outcome {
         Ok(Run { ended: Ended::Code(0), .. }) => Ok(descriptor.buildpack.sbom_formats),
         Ok(run) => {
-            let message = format!("failed to build: bin/build of buildpack {label} ended with {}", run.ended);
+            let how = match run.ended {
+                Ended::Code(_) => format!("ended with {}", run.ended),
+                Ended::Signal(_) => format!("was {}", run.ended),
+            };
+            let message = format!("failed to build: bin/build of buildpack {label} {how}");
             let failure = Failure { causes: tail.causes(), ..Failure::new(Exit::BuildpackBuild, message) };
             observer.failed(&label, &invocation);
             Err(run.ended.hint().into_iter().fold(failure.hinted(), Failure::hint))

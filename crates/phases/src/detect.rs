@@ -149,8 +149,10 @@ pub fn run(
     observer.event(Event::PhaseStarted { phase: "detect".into() });
     let mut log: Vec<Line> = Vec::new();
     let mut tried = 0;
+    let mut errors = BTreeSet::new();
     let trial = try_order(order, catalog, around, &mut |mut attempt| {
         tried = attempt.elements.len();
+        errors.extend(attempt.elements.iter().zip(attempt.runs).filter_map(error_of));
         log.append(&mut attempt.log);
     })?;
     let (passed, exit, cause) = match trial {
@@ -160,7 +162,8 @@ pub fn run(
     };
     replay(&log, passed.is_none(), observer);
     let Some((group, plan)) = passed else {
-        observer.event(Event::NothingDetected { has_error: exit == Exit::DetectError });
+        let has_error = exit == Exit::DetectError;
+        observer.event(Event::NothingDetected { has_error, errors: errors.into_iter().collect() });
         let failure = Failure::new(exit, format!("failed to detect: {cause}"));
         return Err(failure.hint("check the app folder; what each buildpack looks for and said stands above"));
     };
@@ -202,6 +205,22 @@ fn try_order(
         WalkError::Try(failure) => failure,
         other => Failure::new(Exit::Detect, format!("failed to detect: {other}")),
     })
+}
+
+/// How a buildpack erred, if it did.
+fn error_of((element, run): (&Element, &DetectRun)) -> Option<String> {
+    let label = element.buildpack.label();
+    let what = match (&run.error, run.code) {
+        (Some(error), _) => error.clone(),
+        (None, 0 | 100) => return None,
+        (None, code) => format!("bin/detect ended with exit status {code}"),
+    };
+    let said = String::from_utf8_lossy(&run.output);
+    let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    Some(format!(
+        "{label}: {what}{}",
+        last.map_or_else(String::new, |last| format!("; its last words: {last}"))
+    ))
 }
 
 /// When nothing passed, everything is of interest.

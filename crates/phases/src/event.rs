@@ -53,6 +53,9 @@ pub enum Event {
     NothingDetected {
         /// Whether a buildpack erred, rather than not being meant for the app.
         has_error: bool,
+        /// Which ones erred, and how.
+        #[serde(default)]
+        errors: Vec<String>,
     },
     /// A buildpack's `bin/build` began.
     BuildpackStarted {

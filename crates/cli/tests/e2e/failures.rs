@@ -33,7 +33,8 @@ fn a_detect_errs() {
     let bench = Bench::new();
     let dir = bench.add(&Buildpack::new("e2e/broken").detect("echo out of luck >&2; exit 4"));
     let done = bench.build(&[], &[dir]);
-    fails(&bench, &done, 21, &["failed with err"]);
+    let cause = "cause: e2e/broken@1.0.0: bin/detect ended with exit status 4; its last words: out of luck";
+    fails(&bench, &done, 21, &["failed with err", cause]);
     let all = format!("{}{}", done.stdout, done.stderr);
     assert!(all.contains("out of luck") && all.contains("e2e/broken"), "{done:#?}");
 }
