@@ -158,6 +158,7 @@ pub fn unpack_and_sum(
     let mut archive = tar::Archive::new(Budget { inner: tar, left: Rc::clone(&left) });
     let root = Root::open(dir, options.ownership)?;
     let mut job = Job {
+        buffer: Vec::new(),
         behind: Behind::new(dir, options.spare.clone()),
         modes: Modes::in_new(&root.fd()),
         root,
@@ -218,6 +219,8 @@ impl<R: Read> Read for Bones<R> {
 
 /// An extraction under way.
 struct Job<'a> {
+    /// Room for what is copied: clean memory is not for nothing.
+    buffer: Vec<u8>,
     behind: Behind,
     /// Which modes entries have from the start.
     modes: Modes,
@@ -318,7 +321,8 @@ impl Job<'_> {
         let written = if item.size <= limit && self.behind.takes(item.size) {
             self.behind.add(file, data, finish, place.path.clone())?
         } else {
-            let written = copy(data, &mut file, item.size, limit, self.failed("write", item))?;
+            let failed = self.failed("write", item);
+            let written = copy(data, &mut file, &mut self.buffer, limit, failed)?;
             finish.apply(&file).map_err(|(action, error)| self.failed(action, item)(error))?;
             written
         };
@@ -557,20 +561,18 @@ impl Job<'_> {
     }
 }
 
-/// Copies until the end, which should come after `size` bytes, or until more than `limit` bytes came; gives how many.
+/// Copies until the end, or until more than `limit` bytes came; gives how many.
 fn copy(
     data: &mut dyn Read,
     file: &mut File,
-    size: u64,
+    buffer: &mut Vec<u8>,
     limit: u64,
     failed: impl FnOnce(io::Error) -> LayerError,
 ) -> Result<u64, LayerError> {
-    // Most files are small, and clean memory is not for nothing.
-    let room = usize::try_from(size).unwrap_or(usize::MAX).clamp(1, 128 * 1024);
-    let mut buffer = vec![0; room];
+    buffer.resize(128 * 1024, 0);
     let mut total = 0;
     loop {
-        let got = match data.read(&mut buffer) {
+        let got = match data.read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             result => result.map_err(LayerError::read)?,
         };
