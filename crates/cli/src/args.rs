@@ -171,6 +171,9 @@ pub(crate) struct Build {
     /// Show a file or folder of this machine to the buildpacks, read-only unless :rw is said
     #[arg(long, value_name = "FROM:TO[:ro|rw]", value_parser = volume)]
     pub(crate) volume: Vec<Volume>,
+    /// Whose detector and builder run: Strata's, or those that the builder image has
+    #[arg(long, value_name = "WHOSE", default_value = "strata")]
+    pub(crate) lifecycle: LifecycleArg,
     /// When a bin/build fails, start a shell in its place: the same files, environment, folder and user
     #[arg(long, conflicts_with_all = ["json", "quiet"])]
     pub(crate) debug_shell: bool,
@@ -291,6 +294,15 @@ pub(crate) enum PullPolicy {
     Always,
     /// When no build has seen the name before
     IfNotPresent,
+}
+
+/// Whose phases run in the sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LifecycleArg {
+    /// Strata's
+    Strata,
+    /// The builder image's own, in /cnb/lifecycle; layers are not sealed then
+    Builder,
 }
 
 /// What buildpacks reach.

@@ -15,6 +15,7 @@ use crate::project::Wanted;
 use crate::seen::Seen;
 use crate::show::{Drawn, Show, Stream};
 use crate::target::Target;
+use crate::theirs::Described;
 use crate::{Outcome, beside, given, launcher, plan, report, sbom, shell, source};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::{self, File};
@@ -108,6 +109,10 @@ fn build(
     let app_dir = app::folder(&app.dir)?;
     let wanted = Wanted::find(args, &app, &args.exec_env, places, show)?;
     let kit = builder::load(args, &wanted, work_dir.path(), places, &surroundings, &seen, show)?;
+    if args.lifecycle == args::LifecycleArg::Builder && kit.build_image.is_none() {
+        let message = "cannot use the builder's own lifecycle: the builder is no image";
+        return Err(Failure::new(Exit::InvalidArguments, message).hint("name an image with --builder"));
+    }
     let work = Work::prepare(work_dir.path(), &wanted.variables)?;
     work.make_places(&args.volume)?;
     let run_images =
@@ -620,9 +625,8 @@ fn spec(
         sealed_layers: args.sealed_layers,
         previous: earlier.previous().metadata.cloned(),
         operator: kit.sealed_layers.clone(),
-        debug_shell: args
-            .debug_shell
-            .then(|| places.variable("TERM").filter(|term| !term.is_empty()).unwrap_or("dumb").to_owned()),
+        theirs: Described::asked(args, kit),
+        debug_shell: shell::asked(args, places),
     };
     let mount = |source: &Path, target: &str, writable| Mount {
         source: source.to_owned(),

@@ -3,6 +3,7 @@
 
 use crate::hands::{self, Unpack};
 use crate::shell;
+use crate::theirs::{Described, Theirs};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::File;
@@ -74,6 +75,8 @@ pub(crate) struct Task {
     pub(crate) previous: Option<LifecycleMetadata>,
     /// What the builder's operator says, when that is known outside.
     pub(crate) operator: Option<SealedLayers>,
+    /// The builder image's own lifecycle, if its phases are to run.
+    pub(crate) theirs: Option<Described>,
     /// The kind of the person's terminal, if a build that fails ends in a shell.
     pub(crate) debug_shell: Option<String>,
     /// Whether the files are those of an image, which may leave out what container engines add to its environment.
@@ -220,6 +223,11 @@ fn phases(task: &Task, observer: &Pipe) -> Result<(), Failure> {
         strata_sandbox::kill_leftovers();
         observer.say(&Said::Explained(Box::new(explained)));
         return Ok(());
+    }
+    if let Some(described) = &task.theirs {
+        let theirs = Theirs::find(described, &order, &target, &variables, observer)?;
+        wait_for_layers(&theirs.detect(observer)?, observer)?;
+        return theirs.build(observer);
     }
     let detected = detect::run(&order, &catalog, &around, observer)?;
     let left_over = strata_sandbox::kill_leftovers();

@@ -42,6 +42,7 @@ mod source;
 mod tally;
 mod target;
 mod text;
+mod theirs;
 mod trace;
 mod transfer;
 mod user;

@@ -10,6 +10,7 @@ use signal_hook::iterator::Signals;
 use std::fs;
 use std::path::Path;
 use std::thread::available_parallelism;
+use strata_decide::detect::home_of;
 use strata_phases::Failure;
 use strata_sandbox::{Io, Job, Network, Root, Sandbox, SandboxError, Spec, WorkDir};
 use strata_spec::exit::Exit;
@@ -31,7 +32,10 @@ pub(crate) fn run(args: &args::Run, places: &Places) -> Outcome {
     let scratch = work_dir.path().join("scratch");
     fs::create_dir(&scratch)
         .map_err(|error| Failure::caused(Exit::Launch, "cannot prepare the sandbox", &error))?;
-    let job = job(args, places, &stored)?;
+    // An image whose list of users is a link, or none, names no home.
+    let passwd = held.read(Path::new("etc/passwd"), 4 << 20).ok().flatten().unwrap_or_default();
+    let home = home_of(&String::from_utf8_lossy(&passwd), u32::try_from(owner.uid).unwrap_or(0));
+    let job = job(args, places, &stored, home)?;
     let id = |id: u64| u32::try_from(id).unwrap_or(0);
     let spec = Spec {
         uid: id(owner.uid),
@@ -63,7 +67,7 @@ fn sandbox_failure(error: &SandboxError) -> Failure {
 }
 
 /// What is started: the entry point with the arguments, in the image's own environment.
-fn job(args: &args::Run, places: &Places, stored: &StoredImage) -> Result<Job, Failure> {
+fn job(args: &args::Run, places: &Places, stored: &StoredImage, home: String) -> Result<Job, Failure> {
     let config = stored.image.config();
     let asked = places
         .assignments(&args.env_file, &args.env)
@@ -71,6 +75,8 @@ fn job(args: &args::Run, places: &Places, stored: &StoredImage) -> Result<Job, F
     let mut env: std::collections::BTreeMap<String, String> =
         config.env().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     env.extend(asked);
+    // As container engines do.
+    env.entry("HOME".to_owned()).or_insert(home);
     let mut argv: Vec<String> = match &args.process_type {
         Some(kind) => vec![format!("/cnb/process/{kind}")],
         None => config.entrypoint().into_iter().map(str::to_owned).collect(),

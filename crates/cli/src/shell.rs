@@ -1,7 +1,9 @@
 //! A shell in place of a `bin/build` that failed: the same files, environment, folder and user, and no more rights.
 
+use crate::args;
 use crate::inside::{Pipe, Said};
 use crate::interrupt::Interrupt;
+use crate::places::Places;
 use crate::show::Show;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
@@ -33,6 +35,12 @@ pub(crate) fn check() -> Result<(), Failure> {
     }
     let message = "--debug-shell needs a terminal: standard input and standard error are to be one";
     Err(Failure::new(Exit::InvalidArguments, message))
+}
+
+/// The kind of the person's terminal, if there is to be a shell.
+pub(crate) fn asked(args: &args::Build, places: &Places) -> Option<String> {
+    let terminal = places.variable("TERM").filter(|term| !term.is_empty()).unwrap_or("dumb");
+    args.debug_shell.then(|| terminal.to_owned())
 }
 
 /// In process 1 of the sandbox: runs the shell. Whatever happens to it, the build has failed as it did.

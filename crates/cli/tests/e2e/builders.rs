@@ -935,3 +935,63 @@ fn registries_are_asked_when_that_is_wanted() {
     assert_eq!(build("if-not-present").ok().digest(), second.digest());
     assert_ne!(build("always").code, 0);
 }
+
+/// A builder whose lifecycle is scripts: they write down how they were called, and leave what a lifecycle leaves.
+fn with_lifecycle(bench: &Bench, apis: &str, builder: &str) {
+    let detector = r#"#!/usr/bin/env bash
+        echo "detects with $CNB_PLATFORM_API: $*"
+        while [ $# -gt 0 ]; do case $1 in -group) group=$2;; -plan) plan=$2;; -order) cat "$2";; -analyzed) cat "$2";; esac; shift 2; done
+        printf '[[group]]\nid = "e2e/tells"\nversion = "1.0.0"\napi = "0.10"\n' >"$group"; touch "$plan"
+        sleep 600 & disown"#;
+    let write = |name: &str, text: &str| {
+        let path = bench.path("lifecycle").join(name);
+        bench.write(&format!("lifecycle/{name}"), text);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    write("detector", detector);
+    write("builder", &format!("#!/usr/bin/env bash\n{builder}"));
+    let mut image = Builder::new(bench, "builder", &[teller(bench)]);
+    image.add(&tree(&bench.path("lifecycle"), "/cnb/lifecycle"));
+    if !apis.is_empty() {
+        let label = format!(
+            r#"{{"lifecycle": {{"version": "7.7", "apis": {{"platform": {{"supported": [{apis}]}}}}}}}}"#
+        );
+        image.label("io.buildpacks.builder.metadata", &label);
+    }
+    image.write();
+}
+
+#[test]
+fn the_lifecycle_of_a_builder_runs_where_it_is_asked_for() {
+    let bench = Bench::new();
+    let builder = r#"echo "builds: $*"; cd /layers
+        mkdir -p e2e_tells/tool config; echo made >e2e_tells/tool/file
+        printf '[types]\nlaunch = true\n' >e2e_tells/tool.toml
+        printf '[[buildpacks]]\nid = "e2e/tells"\nversion = "1.0.0"\napi = "0.10"\n[[processes]]\ntype = "web"\ncommand = ["/x"]\ndirect = true\nbuildpack-id = "e2e/tells"\n' >config/metadata.toml"#;
+    with_lifecycle(&bench, r#""0.9", "0.14", "0.99""#, builder);
+    let theirs = ["--lifecycle", "builder"];
+    let done = build(&bench, "oci:builder", &theirs).ok();
+    done.says("Lifecycle of the builder: 7.7, with platform API 0.14");
+    done.says(
+        "detects with 0.14: -app /workspace -layers /layers -platform /platform -buildpacks /cnb/buildpacks",
+    );
+    done.says("id = \"e2e/tells\"");
+    done.says("os = \"linux\"");
+    done.says("builds: -app /workspace");
+    let layers = bench.inspect()["layers"].to_string();
+    assert!(layers.contains("'tool', Created by buildpack: e2e/tells@1.0.0"), "{layers}");
+    with_lifecycle(&bench, r#""0.14""#, "echo breaks; exit 51");
+    let done = build(&bench, "oci:builder", &theirs);
+    assert_eq!(done.code, 51, "{done:#?}");
+    assert!(done.stderr.contains("/cnb/lifecycle/builder ended with exit status 51"), "{done:#?}");
+    for (apis, word) in
+        [(r#""0.99""#, "platform APIs 0.99, none"), ("", "neither a label nor a lifecycle.toml")]
+    {
+        with_lifecycle(&bench, apis, "exit 0");
+        let done = build(&bench, "oci:builder", &theirs);
+        assert!(done.code == 3 && done.stderr.contains(word), "{done:#?}");
+    }
+    let done = bench.build(&theirs, &[teller(&bench)]);
+    assert!(done.code == 3 && done.stderr.contains("the builder is no image"), "{done:#?}");
+    bench.is_clean_soon();
+}
