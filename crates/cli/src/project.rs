@@ -114,7 +114,7 @@ fn named(all: &[String]) -> Vec<Named> {
 
 /// A builder as the command line would have it, where the app names it relative to its file.
 fn below(base: &Path, builder: String) -> String {
-    let path = base.join(&builder);
+    let path = base.join(builder.trim_start_matches("./"));
     let is_path = builder.starts_with('.') || path.exists();
     path.to_str().filter(|_| is_path).map_or(builder, str::to_owned)
 }

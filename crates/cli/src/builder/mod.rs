@@ -91,7 +91,10 @@ pub(crate) fn load(
         let asked = |named: &Named| {
             let place = match &named.buildpack {
                 Buildpack::Named(text) => shelf.place(text, &named.base)?,
-                Buildpack::Script(script) => Place::Folder(script::write(script, scratch)?),
+                Buildpack::Script(script) => {
+                    shelf.is_new(&script.id, &script.version)?;
+                    Place::Folder(script::write(script, scratch)?)
+                }
             };
             Ok(shelf.add(&place)?.map_or(Asked::Builder, Asked::Buildpack))
         };

@@ -40,6 +40,15 @@ impl Shelf<'_> {
         })
     }
 
+    /// Refuses a second buildpack of one id and version.
+    pub(super) fn is_new(&self, id: &str, version: &str) -> Result<(), Failure> {
+        if place_of(id, version).is_some_and(|place| self.kit.buildpacks.contains_key(&place)) {
+            let message = format!("there are two buildpacks {id}@{version}, of which one is a script");
+            return Err(Failure::new(Exit::InvalidArguments, message).hint("give it another id"));
+        }
+        Ok(())
+    }
+
     /// Takes a buildpack in, with those that it is made of; how an order names it. The groups of the builder are none.
     pub(super) fn add(&mut self, place: &Place) -> Result<Option<OrderElement>, Failure> {
         let (id, version) = match place {

@@ -215,6 +215,13 @@ fn what_is_wrong_in_a_project_is_said_before_anything_is_built() {
         (group("id = \"a\"\n[io.buildpacks.group.script]\napi = \"9.9\"\ninline = \"x\""), "'9.9'"),
         (group("uri = \"./none\""), "there is no app/./none"),
         (
+            format!(
+                "{HEAD}[[io.buildpacks.group]]\nid = \"a\"\nscript = {{ api = \"0.10\", inline = \"echo\" }}\n\
+                 [[io.buildpacks.group]]\nid = \"a\"\nscript = {{ api = \"0.11\", inline = \"echo\" }}\n"
+            ),
+            "there are two buildpacks a@0.0.0",
+        ),
+        (
             format!("{HEAD}[io.buildpacks]\nbuilder = \"127.0.0.1:1/none\""),
             "the builder is the one that app/project.toml names; --builder names another",
         ),
