@@ -132,10 +132,11 @@ impl Show {
         self.state().interrupt.clone()
     }
 
-    /// Shows nothing while something else has the terminal.
+    /// Shows nothing while something else has the terminal, and before it all that the buildpack said whose turn it is.
     pub(crate) fn away<T>(&self, has_terminal: impl FnOnce() -> T) -> T {
         let mut state = self.state();
-        state.screen.iter_mut().for_each(Screen::clear);
+        let said = if state.is_live { state.view.give_output() } else { Vec::new() };
+        state.screen.iter_mut().for_each(|screen| screen.draw(&said, Vec::new()));
         has_terminal()
     }
 

@@ -189,6 +189,15 @@ impl View {
         }
     }
 
+    /// All that the buildpack said whose turn it is, as lines that stay. It is given once.
+    pub(crate) fn give_output(&mut self) -> Vec<String> {
+        let Some(running) = &mut self.running else { return Vec::new() };
+        let dropped = std::mem::take(&mut running.dropped);
+        let before = (dropped > 0).then(|| format!("{DIM}  … {} before{DIM:#}", count(dropped, "line")));
+        let said = running.lines.drain(..).chain(running.so_far.take());
+        before.into_iter().chain(said.map(|line| format!("  {line}"))).collect()
+    }
+
     /// What was said last stays; of a build that somebody stopped, nobody asks why.
     fn failed(&mut self, failure: &Failure, now: Duration, columns: usize) -> Vec<String> {
         self.transfer = None;
@@ -203,12 +212,10 @@ impl View {
             let time = millis(now.saturating_sub(started));
             lines.push(row(&format!("{ERROR}✗{ERROR:#} "), &name, time, "", columns));
         }
-        if let Some(running) = self.running.take().filter(|_| !is_stopped) {
-            if running.dropped > 0 {
-                lines.push(format!("{DIM}  … {} before{DIM:#}", count(running.dropped, "line")));
-            }
-            lines.extend(running.lines.into_iter().chain(running.so_far).map(|line| format!("  {line}")));
+        if !is_stopped {
+            lines.extend(self.give_output());
         }
+        self.running = None;
         self.is_over = true;
         lines
     }

@@ -53,7 +53,7 @@ fn the_samples_become_a_server() {
         pair.push(if name == "CARGO_HOME" { "/tmp/cargo".into() } else { dir });
         command.arg("--env").arg(pair);
     }
-    Done::of(command).ok().says("starts   web");
+    Done::of(command).ok().says("starts  web");
 
     let port = free_port();
     let mut run = bench.strata(["run", "web", "--layout-dir", "images"]);
