@@ -1,5 +1,6 @@
 //! Unpacks and removes files that belong to other users than the caller, in a process that has their ids.
 
+use crate::images;
 use crate::places::Places;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
@@ -7,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use strata_layer::{LayerError, Owner, Ownership, unpack};
+use strata_phases::Failure;
 use strata_sandbox::{Ids, Io, SandboxError, call_with, remove_all};
-use strata_store::Unpacked;
+use strata_spec::exit::Exit;
 use strata_store::unpacked::{Hands, Owners, lower};
+use strata_store::{StoreError, Unpacked};
 
 /// What a process with other ids is asked to do with an archive on its standard input.
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,6 +83,20 @@ pub(crate) fn layers(places: &Places, owner: Owner) -> (Unpacked, Result<Ids, St
         }
         Err(why) => (Unpacked::new(places.unpacked_layers()), Err(why)),
     }
+}
+
+/// Why layers cannot be unpacked, with what helps where the disk is of a kind that layers cannot be on.
+pub(crate) fn failure(exit: Exit, what: &str, error: &StoreError) -> Failure {
+    let failure = images::failure(exit, what, error);
+    let causes = chain(error);
+    let is_of_overlays = causes.contains("create the whiteout") || causes.contains("mark as opaque");
+    if is_of_overlays && ["(os error 1)", "(os error 95)"].iter().any(|error| causes.contains(error)) {
+        return failure.hint(
+            "a container's own file system cannot hold layers of builders: put the cache on a volume, and its folder into \
+             XDG_CACHE_HOME",
+        );
+    }
+    failure
 }
 
 /// All folders of unpacked layers that the caller has.

@@ -25,7 +25,7 @@ pub(crate) fn run(args: &args::Run, places: &Places) -> Outcome {
     let (unpacked, ids) = hands::layers(places, owner);
     let held = unpacked
         .hold(&*store, &stored.image, threads.min(4))
-        .map_err(|error| images::failure(Exit::Launch, "cannot unpack the image", &error))?;
+        .map_err(|error| hands::failure(Exit::Launch, "cannot unpack the image", &error))?;
     let parent = Path::new(WorkDir::DEFAULT_PARENT);
     WorkDir::sweep(parent).map_err(|error| sandbox_failure(&error))?;
     let work_dir = WorkDir::new(parent).map_err(|error| sandbox_failure(&error))?;

@@ -995,3 +995,38 @@ fn the_lifecycle_of_a_builder_runs_where_it_is_asked_for() {
     assert!(done.code == 3 && done.stderr.contains("the builder is no image"), "{done:#?}");
     bench.is_clean_soon();
 }
+
+#[test]
+fn a_cache_where_layers_cannot_be_is_told_with_what_helps() {
+    assert!(is_root(), "only root can mount: run this test as root");
+    let bench = Bench::new();
+    let mut builder = Builder::new(&bench, "builder", &[teller(&bench)]);
+    builder.file("/etc/.wh.passwd", "").write();
+    run_image(&bench);
+    for dir in ["l", "u", "w", "home/.cache"] {
+        fs::create_dir_all(bench.path(dir)).unwrap();
+    }
+    // As in a container, whose own files are an overlay.
+    let mut command = Command::new("unshare");
+    let script = "mount -t overlay overlay -o lowerdir=l,upperdir=u,workdir=w home/.cache && exec \"$@\"";
+    command.args([
+        "--mount",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        env!("CARGO_BIN_EXE_strata"),
+        "build",
+        "app",
+        "-t",
+        "web",
+    ]);
+    command.args(["--builder", "oci:builder", "--run-image", "oci:run"]).current_dir(bench.path(""));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", bench.path("home"));
+    let done = Done::of(command);
+    assert_ne!(done.code, 0, "{done:#?}");
+    for word in ["cannot create the whiteout", "put the cache on a volume", "XDG_CACHE_HOME"] {
+        assert!(done.stderr.contains(word), "{word}: {done:#?}");
+    }
+    bench.is_clean_soon();
+}
