@@ -13,6 +13,8 @@ fn shells_complete_commands_and_flags() {
     };
     assert_eq!(complete("strata insp"), "inspect");
     assert_eq!(complete("strata build --pre-b"), "--pre-buildpack");
+    assert_eq!(complete("strata build --desc"), "--descriptor");
+    assert_eq!(complete("strata plan --pub"), "--publish");
     assert_eq!(complete("strata builder cr"), "create");
     for shell in ["zsh", "fish", "elvish", "powershell"] {
         Done::of(bench.strata(["completions", shell])).ok().says("pre-buildpack");
@@ -23,9 +25,12 @@ fn shells_complete_commands_and_flags() {
 fn each_command_has_a_manual_page() {
     let bench = Bench::new();
     Done::of(bench.strata(["man", "pages/man1"])).ok();
-    for (page, text) in
-        [("strata", "strata"), ("strata-build", "pre-buildpack"), ("strata-builder-create", "config")]
-    {
+    for (page, text) in [
+        ("strata", "strata"),
+        ("strata-build", "pre-buildpack"),
+        ("strata-plan", "descriptor"),
+        ("strata-builder-create", "config"),
+    ] {
         let page = std::fs::read_to_string(bench.path(format!("pages/man1/{page}.1"))).unwrap();
         assert!(page.replace("\\-", "-").contains(text), "{page}");
     }
