@@ -185,7 +185,7 @@ impl Origins {
         }
     }
 
-    /// Puts the report beside the image, as [`attach`] does.
+    /// Puts the report beside the image, as `attach` does.
     ///
     /// # Errors
     /// [`Exit::Export`] when origins are required, and the next build would not find these.
