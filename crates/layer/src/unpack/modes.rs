@@ -35,3 +35,34 @@ fn has_default_acl(dir: &impl AsFd) -> bool {
     let found = rustix::fs::fgetxattr(dir, "system.posix_acl_default", &mut [0_u8; 0][..]);
     !matches!(found, Err(Errno::NODATA | Errno::OPNOTSUPP))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{XattrFlags, setxattr};
+    use std::fs::File;
+
+    #[test]
+    fn only_what_the_umask_leaves_alone_is_kept() {
+        let modes = Modes(Some(0o022));
+        assert!(modes.keeps(0o644) && modes.keeps(0o755) && modes.keeps(0));
+        assert!(!modes.keeps(0o664) && !modes.keeps(0o4755) && !modes.keeps(0o1755));
+        assert!(!Modes(None).keeps(0o600));
+    }
+
+    #[test]
+    fn a_directory_with_rules_or_contents_is_not_relied_on() {
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        let open = || File::open(dir.path()).unwrap();
+        assert_eq!(Modes::in_new(&open()).0, umask());
+        assert!(umask().is_some());
+        // Version 2; the owner may everything, the group and others nothing.
+        let entry = |who: u16, may: u16| [&who.to_le_bytes()[..], &may.to_le_bytes(), &[0xff; 4]].concat();
+        let rules = [2_u32.to_le_bytes().to_vec(), entry(1, 7), entry(4, 0), entry(0x20, 0)].concat();
+        setxattr(dir.path(), "system.posix_acl_default", &rules, XattrFlags::empty()).unwrap();
+        assert_eq!(Modes::in_new(&open()).0, None);
+        rustix::fs::removexattr(dir.path(), "system.posix_acl_default").unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        assert_eq!(Modes::in_new(&open()).0, None);
+    }
+}
