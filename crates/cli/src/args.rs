@@ -478,7 +478,8 @@ pub(crate) struct Inspect {
     strata trace web --layer acme/node:deps   the builds that a layer went through\n  \
     strata trace web /workspace/index.js      which layer a file comes from\n\n\
 What is known comes from the image's labels and from the report that `strata build` leaves beside an image. An\n\
-image without a report is told apart into layers all the same. Exit codes: 0, and 1 when the path is in no layer."))]
+image without a report is told apart into layers all the same. Exit codes: 0, 1 when the path is in no layer, 2 when it cannot be\n\
+told, and 3 when there is no such image or layer."))]
 pub(crate) struct Trace {
     /// Name of the image
     pub(crate) name: String,
@@ -511,7 +512,7 @@ pub(crate) struct Trace {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = format!("{PLACES}\n\nExample:\n  \
     strata diff web:1.0 registry:example.com/team/web:1.1\n\n\
-Exit codes: 0 they are one image, 1 they are not."))]
+Exit codes: 0 they are one image, 1 they are not, 2 that cannot be told, 3 one is not there."))]
 pub(crate) struct Diff {
     /// Name of the first image
     pub(crate) old: String,

@@ -6,7 +6,7 @@ use crate::images::surroundings;
 use crate::places::Places;
 use crate::show::{bytes, print};
 use crate::text::{Cell, Column, Table, shown};
-use crate::trace::{Failed, Traced, hash, print_json, scan, what, width};
+use crate::trace::{Failed, Traced, answered, hash, print_json, scan, what, width};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use std::io::Read;
@@ -62,6 +62,10 @@ struct Compared {
 
 /// Runs the command.
 pub(crate) fn run(args: &args::Diff, places: &Places) -> Outcome {
+    answered(answer(args, places))
+}
+
+fn answer(args: &args::Diff, places: &Places) -> Outcome {
     let surroundings = surroundings(places, &args.store);
     let old = Traced::open(&args.old, &surroundings, args.platform.as_ref())?;
     let new = Traced::open(&args.new, &surroundings, args.platform.as_ref())?;

@@ -77,7 +77,7 @@ fn main() -> ExitCode {
         args::Command::Sbom(sbom) => sbom::run(&sbom, &places),
         args::Command::Cache(cache) => cache::run(&cache, &places),
     };
-    match outcome {
+    match outcome.and_then(|code| show::all_printed().map(|()| code)) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             show::failure(&failure);

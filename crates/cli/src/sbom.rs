@@ -3,13 +3,17 @@
 use crate::images::{self, Names, failure, surroundings};
 use crate::places::Places;
 use crate::show::{document, print_err};
+use crate::text::shown;
 use crate::{Outcome, args};
+use std::collections::BTreeSet;
 use std::path::Path;
+use strata_decide::trace::Labelled;
 use strata_oci::Platform;
 use strata_phases::bill::{self, BillError, Image};
 use strata_phases::{Event, Failure, Level, Observer, files};
 use strata_sbom::{Bill, Filter, changes, diff, table, write};
 use strata_spec::exit::Exit;
+use strata_spec::origins::Kind;
 use strata_store::source::{Source, Surroundings};
 use strata_store::{Store, StoredImage};
 
@@ -26,6 +30,7 @@ fn show(args: &args::Sbom, name: &str, places: &Places) -> Outcome {
     let surroundings = surroundings(places, &args.store);
     let found = Found::open(name, &surroundings, args.platform.as_ref(), args.fresh, places)?;
     let filter = Filter { layer: args.layer.as_deref(), buildpack: args.buildpack.as_deref() };
+    args.layer.as_deref().map_or(Ok(()), |layer| check_layer(&found, layer, name))?;
     let bill = if args.layer.is_some() || args.buildpack.is_some() {
         let only = found.bill.only(filter);
         if only.is_empty() {
@@ -42,6 +47,21 @@ fn show(args: &args::Sbom, name: &str, places: &Places) -> Outcome {
         args::SbomFormat::Table => table(&bill),
     };
     put(args.output.as_deref(), &text, places)
+}
+
+/// Makes sure that there is such a layer, by the image's labels or in its bill: one may be of nothing that is known.
+fn check_layer(found: &Found, asked: &str, name: &str) -> Result<(), Failure> {
+    let rows = Labelled::of(&found.stored.image).rows;
+    let labelled = rows.into_iter().filter(|row| row.kind.is_some_and(|kind| kind != Kind::RunImage));
+    let components = found.bill.components().flat_map(|(_, component)| &component.found_in);
+    let there: BTreeSet<String> =
+        labelled.map(|row| row.id).chain(components.filter_map(|origin| origin.layer_label())).collect();
+    if there.iter().any(|id| id == asked || id.rsplit_once(':').is_some_and(|(_, layer)| layer == asked)) {
+        return Ok(());
+    }
+    let there: Vec<_> = there.iter().map(|id| shown(id)).collect();
+    let message = format!("there is no layer '{}' in '{name}'", shown(asked));
+    Err(Failure::new(Exit::InvalidArguments, message).hint(format!("the layers are {}", there.join(", "))))
 }
 
 /// What there is instead of what was asked for.
@@ -93,7 +113,12 @@ impl Found {
         fresh: bool,
         places: &Places,
     ) -> Result<Self, Failure> {
-        let (store, stored) = images::open(text, surroundings, platform, Names::Anywhere)?;
+        let opened = images::open(text, surroundings, platform, Names::Anywhere);
+        let (store, stored) = opened.map_err(|failure| match failure.exit {
+            // Nothing is to be exported.
+            Exit::Export => Failure { exit: Exit::Other, ..failure },
+            _ => failure,
+        })?;
         let image = Image { store: &*store, stored: &stored };
         let what = format!("cannot tell what is in '{text}'");
         let attached = if fresh { None } else { attached(image) };

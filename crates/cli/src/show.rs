@@ -14,9 +14,9 @@ use crate::view::{Screen, Size, View};
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
-use std::io::{IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 use strata_phases::summary::Summary;
@@ -337,11 +337,26 @@ fn failure_text(failure: &Failure) -> String {
     text
 }
 
-/// Prints one line to standard output.
+/// Why a line could not be printed, the first of them: commands print many, and ask once, at their end.
+static UNPRINTED: OnceLock<io::Error> = OnceLock::new();
+
+/// Prints one line to standard output. [`all_printed`] says whether that was possible.
 pub(crate) fn print(text: &str) {
     let mut out = AutoStream::auto(std::io::stdout());
-    // Whoever reads the output may have gone.
-    writeln!(out, "{text}").unwrap_or_default();
+    match writeln!(out, "{text}") {
+        // Whoever reads the output may have gone.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            UNPRINTED.get_or_init(|| error);
+        }
+        _ => {}
+    }
+}
+
+/// Makes sure that all lines were printed: half of a table must not pass for the whole.
+pub(crate) fn all_printed() -> Result<(), Failure> {
+    UNPRINTED
+        .get()
+        .map_or(Ok(()), |error| Err(Failure::caused(Exit::NoAnswer, "cannot print the answer", error)))
 }
 
 /// Prints a document to standard output, where the half of one must not pass for the whole.

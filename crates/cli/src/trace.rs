@@ -51,8 +51,20 @@ impl Traced {
     }
 }
 
+/// Tells failures from answers, of which 1 is one.
+pub(crate) fn answered(outcome: Outcome) -> Outcome {
+    outcome.map_err(|failure| match failure.exit {
+        Exit::Other | Exit::Export => Failure { exit: Exit::NoAnswer, ..failure },
+        _ => failure,
+    })
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &args::Trace, places: &Places) -> Outcome {
+    answered(answer(args, places))
+}
+
+fn answer(args: &args::Trace, places: &Places) -> Outcome {
     let surroundings = surroundings(places, &args.store);
     let traced = Traced::open(&args.name, &surroundings, args.platform.as_ref())?;
     if args.statement || args.predicate {

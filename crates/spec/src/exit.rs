@@ -8,6 +8,8 @@ pub enum Exit {
     Other,
     /// A flag that does not exist, or whose value has the wrong form.
     Flags,
+    /// A question about images that could not be answered, where 1 is an answer; as of `diff` and `grep`.
+    NoAnswer,
     /// Bad arguments or inputs that do not fit together.
     InvalidArguments,
     /// The platform API is unset, malformed or unsupported.
@@ -49,7 +51,7 @@ impl Exit {
     pub fn code(self) -> u8 {
         match self {
             Self::Other => 1,
-            Self::Flags => 2,
+            Self::Flags | Self::NoAnswer => 2,
             Self::InvalidArguments => 3,
             Self::PlatformApi => 11,
             Self::BuildpackApi => 12,

@@ -172,8 +172,13 @@ fn everything_in_an_image_is_told_with_its_layer_and_buildpack() {
         documents(&bench, "web", &args, &mut written);
     }
     validate(&written);
-    let said = strata(&bench, &["sbom", "web", "--layer", "nope"]).ok().stderr;
-    assert!(said.contains("there is buildpacksio/lifecycle:launcher, e2e/listing:js"), "{said}");
+    let done = strata(&bench, &["sbom", "web", "--layer", "nope"]);
+    let hint = "the layers are buildpacksio/lifecycle:launcher, ";
+    assert!(done.code == 3 && done.stderr.contains(hint), "{done:?}");
+    assert!(done.stderr.contains("e2e/listing:js"), "{done:?}");
+    // A layer that nothing is known to be in is one all the same.
+    let said = strata(&bench, &["sbom", "web", "--layer", "slice-1"]).ok().stderr;
+    assert!(said.contains("nothing in 'web' is of that"), "{said}");
     is_attached_once(&bench, &run, &buildpack, &built);
 }
 

@@ -175,7 +175,14 @@ fn archives_daemons_and_images_of_others_say_what_is_known() {
 fn what_cannot_be_printed_or_read_is_told_harmlessly() {
     let bench = built();
     let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
-    for args in [["trace", "web", "--json"], ["sbom", "web", "--format=spdx"]] {
+    for args in [
+        ["trace", "web", "--json"].as_slice(),
+        &["sbom", "web", "--format=spdx"],
+        &["trace", "web"],
+        &["trace", "web", "--layer", "deps"],
+        &["inspect", "web"],
+        &["diff", "web", "web"],
+    ] {
         let mut command = bench.strata(args);
         let done = Done::from(command.args(["--layout-dir", "images"]).stdout(full()).output().unwrap());
         assert!(done.code != 0 && done.stderr.contains("cannot print"), "{done:#?}");
@@ -183,7 +190,54 @@ fn what_cannot_be_printed_or_read_is_told_harmlessly() {
     // Causes cite what somebody else wrote.
     bench.write("bad.tar", &"\u{1b}[2Jgo\u{9b}1m".repeat(200));
     let done = strata(&bench, &["trace", "oci-archive:bad.tar"]);
-    assert!(done.code != 0 && !done.stderr.contains(['\u{1b}', '\u{9b}']), "{done:#?}");
+    assert!(done.code == 2 && !done.stderr.contains(['\u{1b}', '\u{9b}']), "{done:#?}");
+    assert!(!done.stderr.contains("layer"), "{done:#?}");
+    // 1 is an answer of these.
+    let nowhere = "registry:127.0.0.1:1/web";
+    for args in [["trace", nowhere, "/file"].as_slice(), &["trace", nowhere], &["diff", nowhere, "web"]] {
+        assert_eq!(strata(&bench, args).code, 2, "{args:?}");
+    }
+    assert_eq!(strata(&bench, &["sbom", nowhere]).code, 1);
+}
+
+#[test]
+fn what_is_known_is_stated_for_whoever_signs_it() {
+    let bench = built();
+    let done = strata(&bench, &["trace", "web", "--statement"]);
+    assert!(done.code == 2 && done.stderr.contains("no report lies beside the image"), "{done:#?}");
+    let image = json_of(&bench, &["inspect", "web"]);
+    attach(&bench, "web", &report(&image, 1));
+    let json = |args: &[&str]| -> Value { serde_json::from_str(&strata(&bench, args).ok().stdout).unwrap() };
+    let statement = json(&["trace", "web", "--statement"]);
+    let digest = image["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+    assert_eq!(statement["subject"][0]["digest"]["sha256"], digest);
+    assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
+    let metadata = &statement["predicate"]["runDetails"]["metadata"];
+    assert_eq!(metadata["invocationId"], build_id(1));
+    assert_eq!(json(&["trace", "web", "--predicate"]), statement["predicate"]);
+}
+
+#[test]
+fn a_report_does_not_win_by_its_date() {
+    let bench = built();
+    let image = json_of(&bench, &["inspect", "web"]);
+    let honest = report(&image, 1);
+    attach(&bench, "web", &honest);
+    let forged = |day: &str, number: usize| {
+        let (id, other) = (build_id(1), build_id(number));
+        honest.replace("2026-03-02T10:00:00Z", &format!("{day}T10:00:00Z")).replace(&id, &other)
+    };
+    attach(&bench, "web", &forged("9999-01-01", 7));
+    attach(&bench, "web", &forged("2026-03-04", 8).replace("name = \"tools\"", "name = \"evil\""));
+    let done = strata(&bench, &["trace", "web"]).ok();
+    done.says(&build_id(1));
+    done.says("9999-01-01T10:00:00Z, which is yet to come");
+    assert!(!done.stdout.contains(&build_id(7)), "{done:#?}");
+    // One that the labels agree with as much may be right: that it says otherwise is told.
+    attach(&bench, "web", &forged("2026-03-03", 9).replace(&build_id(0), &build_id(6)));
+    let done = strata(&bench, &["trace", "web"]).ok();
+    done.says(&format!("another report beside the image, of build {}", build_id(1)));
+    done.says(&format!("acme/node:deps was made by build {}", build_id(0)));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use strata_layer::{Member, MemberLimits};
+use strata_layer::{LayerError, Member, MemberLimits};
 use strata_oci::{Descriptor, Digest};
 
 use crate::StoreError;
@@ -43,8 +43,14 @@ impl Members {
         if start[..count] == [0x1f, 0x8b] {
             return Err(StoreError::Compressed { path: path.to_owned() });
         }
-        let by_name = strata_layer::members(BufReader::new(&file), MemberLimits::default())
-            .map_err(|source| StoreError::Archive { path: path.to_owned(), source })?;
+        let by_name =
+            strata_layer::members(BufReader::new(&file), MemberLimits::default()).map_err(|source| {
+                match source {
+                    // An archive of layers is no layer.
+                    LayerError::Read { source } => StoreError::io("read the archive", path)(source),
+                    source => StoreError::Archive { path: path.to_owned(), source },
+                }
+            })?;
         Ok(Self { path: path.to_owned(), file: Arc::new(file), by_name: Arc::new(by_name) })
     }
 
