@@ -16,7 +16,7 @@ use crate::seen::Seen;
 use crate::show::{Drawn, Show, Stream};
 use crate::target::Target;
 use crate::theirs::Described;
-use crate::{Outcome, beside, given, launcher, plan, report, sbom, shell, source};
+use crate::{Outcome, beside, given, launcher, plan, report, sbom, shell, source, workplace};
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -36,7 +36,7 @@ use strata_phases::fresh::Fresh;
 use strata_phases::index::Index;
 use strata_phases::origins::Origins;
 use strata_phases::{Event, Failure, Observer, export, files, saving};
-use strata_sandbox::{Group, Io, Job, Mount, Network, Root, Sandbox, SandboxError, Spec, WorkDir};
+use strata_sandbox::{Group, Io, Job, Mount, Network, Root, Sandbox, SandboxError, Spec};
 use strata_spec::PlatformApi;
 use strata_spec::cache::CacheMetadata;
 use strata_spec::exit::Exit;
@@ -99,9 +99,7 @@ fn build(
     let surroundings = surroundings(places, &args.store);
     let seen = Seen::new(places.seen_images(), args.pull_policy);
     let sandbox_failure = |error: SandboxError| sandbox_failure(&error);
-    let parent = Path::new(WorkDir::DEFAULT_PARENT);
-    WorkDir::sweep(parent).map_err(sandbox_failure)?;
-    let work_dir = WorkDir::new(parent).map_err(sandbox_failure)?;
+    let work_dir = workplace::new(|text| show.warn(text)).map_err(sandbox_failure)?;
     let target = Target::find(args, places, output, work_dir.path(), &surroundings)?;
     let folders = [&args.sbom_output_dir, &args.report_output_dir];
     folders.into_iter().flatten().try_for_each(|dir| beside::make(&places.current.join(dir)))?;
@@ -163,7 +161,7 @@ fn build(
         interrupt,
     };
     built.publish(&surroundings)?;
-    work_dir.close().map_err(sandbox_failure)?;
+    workplace::close(work_dir, |text| show.warn(text));
     show.event(Event::Summary(Box::new(show.summary(next(args, &target)))));
     Ok(0)
 }

@@ -48,6 +48,7 @@ mod transfer;
 mod user;
 mod validate;
 mod view;
+mod workplace;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -15,14 +15,12 @@ use crate::seen::Seen;
 use crate::show::{Drawn, Show, Stream};
 use crate::target::Target;
 use crate::trace::{print_json, width};
-use crate::{Outcome, args, given};
+use crate::{Outcome, args, given, workplace};
 use serde::Serialize;
-use std::path::Path;
 use strata_decide::export::CREATED;
 use strata_oci::Reference;
 use strata_phases::detect::Explained;
 use strata_phases::{Failure, Observer};
-use strata_sandbox::WorkDir;
 use strata_spec::exit::Exit;
 
 /// What would be built with what.
@@ -74,9 +72,7 @@ fn find(args: &args::Build, places: &Places, show: &Show, interrupt: &Interrupt)
     args.notices().into_iter().for_each(|notice| show.info(notice));
     let surroundings = surroundings(places, &args.store);
     let seen = Seen::new(places.seen_images(), args.pull_policy);
-    let parent = Path::new(WorkDir::DEFAULT_PARENT);
-    WorkDir::sweep(parent).map_err(|error| sandbox_failure(&error))?;
-    let work_dir = WorkDir::new(parent).map_err(|error| sandbox_failure(&error))?;
+    let work_dir = workplace::new(|text| show.warn(text)).map_err(|error| sandbox_failure(&error))?;
     let app = given::find(args, places, work_dir.path(), &surroundings)?;
     let app_dir = app::folder(&app.dir)?;
     let wanted = Wanted::find(args, &app, &args.exec_env, places, show)?;
@@ -94,7 +90,7 @@ fn find(args: &args::Build, places: &Places, show: &Show, interrupt: &Interrupt)
     let explained =
         explained.ok_or_else(|| Failure::new(Exit::Other, "the sandbox did not say what it found"))?;
     let found = Found { builder: builder(&kit, &wanted), ..found(&base, explained) };
-    work_dir.close().map_err(|error| sandbox_failure(&error))?;
+    workplace::close(work_dir, |text| show.warn(text));
     Ok(found)
 }
 

@@ -3,7 +3,8 @@
 use crate::args;
 use crate::images::{self, Names, surroundings};
 use crate::places::Places;
-use crate::{Outcome, hands, user};
+use crate::show::print_err;
+use crate::{Outcome, hands, user, workplace};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -12,7 +13,7 @@ use std::path::Path;
 use std::thread::available_parallelism;
 use strata_decide::detect::home_of;
 use strata_phases::Failure;
-use strata_sandbox::{Io, Job, Network, Root, Sandbox, SandboxError, Spec, WorkDir};
+use strata_sandbox::{Io, Job, Network, Root, Sandbox, SandboxError, Spec};
 use strata_spec::exit::Exit;
 use strata_store::StoredImage;
 
@@ -26,9 +27,8 @@ pub(crate) fn run(args: &args::Run, places: &Places) -> Outcome {
     let held = unpacked
         .hold(&*store, &stored.image, threads.min(4))
         .map_err(|error| hands::failure(Exit::Launch, "cannot unpack the image", &error))?;
-    let parent = Path::new(WorkDir::DEFAULT_PARENT);
-    WorkDir::sweep(parent).map_err(|error| sandbox_failure(&error))?;
-    let work_dir = WorkDir::new(parent).map_err(|error| sandbox_failure(&error))?;
+    let warn = |text: String| print_err(&format!("Warning: {text}"));
+    let work_dir = workplace::new(warn).map_err(|error| sandbox_failure(&error))?;
     let scratch = work_dir.path().join("scratch");
     fs::create_dir(&scratch)
         .map_err(|error| Failure::caused(Exit::Launch, "cannot prepare the sandbox", &error))?;
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &args::Run, places: &Places) -> Outcome {
     let mut child = Sandbox::spawn(&spec, Io::inherit()).map_err(|error| sandbox_failure(&error))?;
     pass_on(signals, child.id());
     let exit = child.wait().map_err(|error| sandbox_failure(&error))?;
-    work_dir.close().map_err(|error| sandbox_failure(&error))?;
+    workplace::close(work_dir, warn);
     Ok(u8::try_from(exit.code).unwrap_or(1))
 }
 

@@ -284,6 +284,18 @@ proptest! {
 }
 
 #[test]
+fn a_folder_that_hands_its_group_on_does_not_change_modes() {
+    let to = tempfile::tempdir().unwrap();
+    fs::set_permissions(to.path(), fs::Permissions::from_mode(0o2755)).unwrap();
+    let mut bytes = [dir("d"), dir("d/e"), file("d/f")].concat();
+    bytes.extend_from_slice(&[0; 1024]);
+    unpack(&mut bytes.as_slice(), to.path(), &UnpackOptions::default()).unwrap();
+    for name in ["d", "d/e", "d/f"] {
+        assert_eq!(fs::metadata(to.path().join(name)).unwrap().mode() & 0o7777, 0o755, "{name}");
+    }
+}
+
+#[test]
 fn an_archive_that_is_not_one_of_a_stack_keeps_odd_names_and_is_as_new_as_its_extraction() {
     let fixture = Fixture::new();
     let mut bytes = [dir("d"), file("d/.wh.x"), file("d/x")].concat();

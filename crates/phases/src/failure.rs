@@ -50,12 +50,20 @@ impl Failure {
         self
     }
 
+    /// Whether it failed because a disk, or what one user may have of it, is full.
+    pub fn is_full(&self) -> bool {
+        const FULL: [&str; 3] = ["No space left on device", "Disk quota exceeded", "(os error 28)"];
+        self.causes.iter().any(|cause| FULL.iter().any(|word| cause.contains(word)))
+    }
+
     /// The same with a hint if there is none, and no disk has room any more.
     #[must_use]
     pub fn hinted(self) -> Self {
-        const FULL: [&str; 3] = ["No space left on device", "Disk quota exceeded", "(os error 28)"];
-        let is_full = self.causes.iter().any(|cause| FULL.iter().any(|word| cause.contains(word)));
-        if self.hint.is_none() && is_full { self.hint("free some disk space, and try again") } else { self }
+        if self.hint.is_none() && self.is_full() {
+            self.hint("free some disk space, and try again")
+        } else {
+            self
+        }
     }
 
     /// Message and causes in one line.

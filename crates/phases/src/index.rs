@@ -105,6 +105,8 @@ pub struct Index {
     layers_dir: PathBuf,
     /// `None` where changes of files cannot be relied on to show.
     clock: Option<Clock>,
+    /// Whether there is a document, which nothing may stay in that no longer holds.
+    is_there: bool,
     trees: Mutex<BTreeMap<String, Entry>>,
     /// Layers of the cache that the restorer has verified.
     verified: Mutex<BTreeSet<Digest>>,
@@ -119,7 +121,9 @@ impl Index {
             observer.debug(format!("changes of files in {} do not show: {error}", layers_dir.display()));
             None
         });
-        let (trees, verified) = match (&clock, read(layers_dir)) {
+        let found = read(layers_dir);
+        let is_there = !matches!(found, Ok(None));
+        let (trees, verified) = match (&clock, found) {
             (Some(clock), Ok(Some(document))) if document.boot == clock.boot() => {
                 (document.trees, document.verified)
             }
@@ -131,7 +135,7 @@ impl Index {
             }
         };
         let (trees, verified) = (Mutex::new(trees), Mutex::new(verified));
-        Self { layers_dir: layers_dir.to_owned(), clock, trees, verified, seen: Mutex::default() }
+        Self { layers_dir: layers_dir.to_owned(), clock, is_there, trees, verified, seen: Mutex::default() }
     }
 
     /// Looks at a tree. `None` when it cannot be told whether it changes.
@@ -260,7 +264,7 @@ impl Index {
         // Held until it is written: image and cache may be exported side by side.
         let trees = self.trees();
         let verified = self.verified().clone();
-        if trees.is_empty() && verified.is_empty() {
+        if trees.is_empty() && verified.is_empty() && !self.is_there {
             return;
         }
         let boot = clock.boot().to_owned();

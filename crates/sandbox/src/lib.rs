@@ -31,4 +31,4 @@ pub use reap::kill_leftovers;
 pub use spec::{Call, Io, Job, Mount, Network, Root, Spec};
 pub use stage::{SANDBOX_ARG, enter_if_asked};
 pub use terminal::on_terminal;
-pub use workdir::{WorkDir, remove_all};
+pub use workdir::{Swept, WorkDir, remove_all};

@@ -286,7 +286,12 @@ fn try_init(envelope: Envelope, process: &str) -> Result<Started, Failure> {
             let name = argv.first().cloned().unwrap_or_default();
             reap::start(&argv, &env, &cwd).map(Started::Exec).doing_to("run", Path::new(&name))
         }
-        Job::Call { payload } => Ok(Started::Call(Call { payload, events })),
+        Job::Call { payload } => {
+            // What it starts is not trusted, and a process group reaches out of a process namespace: signals to
+            // all of the caller's, and characters typed into the caller's terminal, are kept from it.
+            rustix::process::setsid().doing("leave the caller's session")?;
+            Ok(Started::Call(Call { payload, events }))
+        }
     }
 }
 

@@ -27,6 +27,15 @@ pub struct WorkDir {
     lock: Option<File>,
 }
 
+/// What became of work directories whose build is gone.
+#[derive(Debug, Default)]
+pub struct Swept {
+    /// How many were removed.
+    pub removed: usize,
+    /// Why others are still there: they may have files of ids that the caller does not have here.
+    pub left: Vec<SandboxError>,
+}
+
 impl WorkDir {
     /// Where work directories go unless the user says otherwise: a disk, not memory.
     pub const DEFAULT_PARENT: &'static str = "/var/tmp";
@@ -68,15 +77,16 @@ impl WorkDir {
         self.remove()
     }
 
-    /// Removes what builds of this user that are no longer alive left in `parent`; returns how many there were.
-    pub fn sweep(parent: &Path) -> Result<usize, SandboxError> {
+    /// Removes what builds of this user that are no longer alive left in `parent`. One that cannot be removed is no
+    /// reason not to build: it is in what is returned.
+    pub fn sweep(parent: &Path) -> Result<Swept, SandboxError> {
         let failed = |source| SandboxError::WorkDir {
             action: "look for left-over work directories in",
             path: parent.to_owned(),
             source,
         };
         let own = rustix::process::geteuid().as_raw();
-        let mut removed = 0;
+        let mut swept = Swept::default();
         for entry in fs::read_dir(parent).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             if !entry.file_name().as_bytes().starts_with(prefix().as_bytes()) {
@@ -94,11 +104,13 @@ impl WorkDir {
                 continue;
             }
             if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                remove_all(&entry.path())?;
-                removed += 1;
+                match remove_all(&entry.path()) {
+                    Ok(()) => swept.removed += 1,
+                    Err(error) => swept.left.push(error),
+                }
             }
         }
-        Ok(removed)
+        Ok(swept)
     }
 
     fn remove(&mut self) -> Result<(), SandboxError> {

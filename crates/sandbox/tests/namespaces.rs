@@ -10,7 +10,7 @@
     reason = "a test program reports and panics"
 )]
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -137,6 +137,10 @@ fn run_call(call: Call) -> i32 {
         return 0;
     }
     assert_eq!(std::process::id(), 1);
+    // Its process group is its own: signals to "all of mine" stay inside, and there is no terminal to type into.
+    let own = Some(rustix::process::Pid::INIT);
+    assert_eq!((rustix::process::getpgid(None).ok(), rustix::process::getsid(None).ok()), (own, own));
+    assert!(File::open("/dev/tty").is_err());
     for _ in 0..3 {
         drop(Command::new("/bin/sleep").arg("1000").spawn().unwrap());
     }
@@ -515,7 +519,7 @@ fn what_others_own_is_removed(dir: &Path) {
     let dead = dir.join(format!("strata-{}-abcdef", rustix::process::geteuid().as_raw()));
     fs::create_dir_all(&dead).unwrap();
     assert_eq!(run(&owned(&dead, &ids, scratch(&dead), script)).1, 0);
-    assert_eq!(WorkDir::sweep(dir).unwrap(), 1);
+    assert_eq!(WorkDir::sweep(dir).unwrap().removed, 1);
     assert!(!dead.exists());
 }
 
@@ -600,7 +604,7 @@ fn a_sweep_removes_the_dead_only(dir: &Path) {
     fs::create_dir_all(dead.join("x")).unwrap();
     let other = dir.join(format!("strata-{}-abcdef", uid + 1));
     fs::create_dir_all(&other).unwrap();
-    assert_eq!(WorkDir::sweep(dir).unwrap(), 1);
+    assert_eq!(WorkDir::sweep(dir).unwrap().removed, 1);
     assert!(alive.path().exists() && other.exists() && !dead.exists());
 }
 

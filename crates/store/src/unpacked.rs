@@ -262,13 +262,29 @@ impl Unpacked {
             Ok(self.name_for(name, owners.as_ref()))
         });
         match made {
-            Ok(dir) => fs::rename(&part, dir).map_err(StoreError::io("rename", &part)),
+            Ok(dir) => self.rename(&part, &dir, name).map_err(StoreError::io("rename", &part)),
             Err(error) => {
                 // Why it cannot be unpacked counts more; what stays is used or removed later.
                 self.remove(&part).unwrap_or_default();
                 Err(error)
             }
         }
+    }
+
+    /// Gives a layer its name; the one for its owner where another has that which is for all and does not say whose
+    /// its files are.
+    fn rename(&self, part: &Path, dir: &Path, name: &Digest) -> io::Result<()> {
+        match (fs::rename(part, dir), &self.mapped) {
+            (Err(error), Some(mapped)) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                fs::rename(part, self.own(name, mapped))
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// What a layer is called whose files belong to others for whoever has other ids.
+    fn own(&self, name: &Digest, mapped: &Mapped) -> PathBuf {
+        self.root.join(format!("{}.{}.{}", name.hex(), mapped.uid, mapped.gid))
     }
 
     /// Writes down whose files a layer has.
@@ -347,7 +363,7 @@ impl Unpacked {
     fn dir(&self, diff_id: &Digest) -> PathBuf {
         let plain = self.root.join(diff_id.hex());
         let Some(mapped) = &self.mapped else { return plain };
-        let own = self.root.join(format!("{}.{}.{}", diff_id.hex(), mapped.uid, mapped.gid));
+        let own = self.own(diff_id, mapped);
         // One that does not say whose files it has is not used; it is unpacked again.
         let owners = fs::read(plain.join(OWNERS)).ok().and_then(|json| serde_json::from_slice(&json).ok());
         match owners {
@@ -360,9 +376,7 @@ impl Unpacked {
     fn name_for(&self, diff_id: &Digest, owners: Option<&Owners>) -> PathBuf {
         let plain = self.root.join(diff_id.hex());
         match (&self.mapped, owners) {
-            (Some(mapped), Some(owners)) if mapped.is_among(owners) => {
-                self.root.join(format!("{}.{}.{}", diff_id.hex(), mapped.uid, mapped.gid))
-            }
+            (Some(mapped), Some(owners)) if mapped.is_among(owners) => self.own(diff_id, mapped),
             _ => plain,
         }
     }

@@ -3,7 +3,7 @@
 use super::Kit;
 use crate::images::failure;
 use crate::show::{print, print_err};
-use crate::{build, output};
+use crate::{build, output, workplace};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use strata_decide::export::CREATED;
@@ -29,8 +29,7 @@ pub(super) struct Maker {
 impl Maker {
     pub(super) fn new(image: Image, to: &str) -> Result<Self, Failure> {
         let what = format!("cannot make '{to}'");
-        let parent = Path::new(WorkDir::DEFAULT_PARENT);
-        let temp = WorkDir::sweep(parent).and_then(|_| WorkDir::new(parent));
+        let temp = workplace::new(|text| print_err(&format!("Warning: {text}")));
         let temp = temp.map_err(|error| Failure::caused(Exit::Other, what.clone(), &error))?;
         let layout = Layout::open_or_create(temp.path().join("image"));
         let layout = layout.map_err(|error| failure(Exit::Other, &what, &error))?;

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 
+use rustix::fs::fstat;
 use rustix::io::Errno;
 
 use super::root::names;
@@ -13,7 +14,9 @@ impl Modes {
     /// Those in a directory that is new: in another one, directories may have rules of their own.
     pub(super) fn in_new(dir: &impl AsFd) -> Self {
         let is_new = names(dir.as_fd()).is_ok_and(|names| names.is_empty());
-        Self(umask().filter(|_| is_new && !has_default_acl(dir)))
+        // Directories below one with this bit would get it too.
+        let hands_on_group = fstat(dir).map_or(true, |stat| stat.st_mode & 0o2000 != 0);
+        Self(umask().filter(|_| is_new && !hands_on_group && !has_default_acl(dir)))
     }
 
     /// Whether what is created with this mode has it.

@@ -1,7 +1,7 @@
 //! Makes layers, several at a time.
 
 use super::wanted::Wanted;
-use super::{Export, failed, is_full};
+use super::{Export, failed};
 use crate::analyze::find_layer;
 use crate::failure::Failure;
 use crate::fresh::Fresh;
@@ -180,7 +180,7 @@ impl<'a> Maker<'a> {
     /// Packs a layer, and its archive for the cache along with it. That is never why the image lacks room.
     fn pack(&self, source: &Source, what: &str, fresh: Option<&Fresh<'_>>) -> Result<New, Failure> {
         match (self.try_pack(source, what, fresh.and_then(Fresh::draft)), self.export.fresh) {
-            (Err(failure), Some(all)) if is_full(&failure) => {
+            (Err(failure), Some(all)) if failure.is_full() => {
                 all.give_up();
                 self.try_pack(source, what, None)
             }

@@ -180,13 +180,8 @@ fn layers(export: &Export<'_>, assembly: &mut Assembly<'_>) -> Result<LifecycleM
 
 fn failed(what: &str, error: &dyn std::error::Error) -> Failure {
     let failure = Failure::caused(Exit::Export, format!("failed to export: {what}"), error);
-    if is_full(&failure) {
+    if failure.is_full() {
         return failure.hint("free some disk space; nothing of the image was kept");
     }
     failure
-}
-
-/// Whether it failed because of a full disk.
-fn is_full(failure: &Failure) -> bool {
-    failure.causes.iter().any(|cause| cause.contains("No space left"))
 }

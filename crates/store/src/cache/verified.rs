@@ -54,15 +54,22 @@ impl Verified {
         {
             let (sender, pieces) = sync_channel(AHEAD);
             let (used, free) = sync_channel(AHEAD + 2);
-            let (hashed, spare) = (hashed.leave(), spare.clone());
+            let (start, started) = sync_channel::<Hashed>(1);
+            let returned = spare.clone();
             // Detached on purpose: it ends with the archive, or when nobody wants more of it.
-            std::thread::spawn(move || {
-                hashed.read_ahead(&sender, &free);
-                spare.give();
+            let thread = std::thread::Builder::new().spawn(move || {
+                if let Ok(hashed) = started.recv() {
+                    hashed.read_ahead(&sender, &free);
+                }
+                returned.give();
             });
-            self.way = Way::Ahead { pieces, used };
+            // Where no more threads may be had, it goes on here, and asks for none again.
+            if thread.is_ok() && start.send(hashed.leave()).is_ok() {
+                self.way = Way::Ahead { pieces, used };
+            }
         }
         let piece = std::mem::take(&mut self.piece);
+        self.at = 0;
         self.piece = match &mut self.way {
             Way::Here { hashed, .. } => hashed.next(piece)?,
             Way::Ahead { pieces, used } => {
@@ -72,7 +79,6 @@ impl Verified {
                 pieces.recv().map_err(ended)??
             }
         };
-        self.at = 0;
         self.is_over = self.piece.is_empty();
         Ok(())
     }

@@ -142,3 +142,32 @@ fn sweeping_spares_what_is_used_and_what_is_new() {
     drop(held);
     assert_eq!(unpacked.sweep(Duration::ZERO).unwrap(), Swept { layers: 1, in_use: 0 });
 }
+
+/// Unpacks as whoever runs the test.
+#[derive(Debug)]
+struct Same;
+
+impl Hands for Same {
+    fn unpack(&self, tar: &mut dyn Read, tree: &Path) -> Result<Owners, LayerError> {
+        unpack(tar, tree, &lower(Ownership::Caller))?;
+        Owners::of(tree).map_err(|source| LayerError::Write { source })
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        if path.exists() { remove_tree(path) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn a_layer_that_does_not_say_whose_its_files_are_is_in_nobodys_way() {
+    let Bench { layout, unpacked, .. } = &bench();
+    let layer = layer(layout, &[("/f", Some("text"))]);
+    let image = image(&[&layer]);
+    // Of somebody without ranges of ids.
+    let plain = unpacked.hold(layout, &image, 1).unwrap().dirs().to_vec();
+    let mapped = Unpacked::mapped(&unpacked.root, (4711, 4712), Arc::new(Same));
+    let own = mapped.hold(layout, &image, 1).unwrap();
+    assert_ne!(own.dirs(), plain);
+    assert_eq!(text(&own, "f").as_deref(), Some("text"));
+    assert!(mapped.missing(&image).is_empty());
+}

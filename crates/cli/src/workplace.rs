@@ -1,0 +1,22 @@
+//! The folder in which a command does its work.
+
+use std::path::Path;
+
+use strata_sandbox::{SandboxError, WorkDir};
+use strata_store::validate::chain;
+
+/// A new one; those of commands that were killed are removed first, and `warn` is told of each that cannot be.
+pub(crate) fn new(warn: impl Fn(String)) -> Result<WorkDir, SandboxError> {
+    let parent = Path::new(WorkDir::DEFAULT_PARENT);
+    for error in WorkDir::sweep(parent)?.left {
+        warn(format!("what an earlier build left behind stays: {}", chain(&error)));
+    }
+    WorkDir::new(parent)
+}
+
+/// Removes it; the command has done what it was for, so `warn` is told if that does not work.
+pub(crate) fn close(place: WorkDir, warn: impl Fn(String)) {
+    if let Err(error) = place.close() {
+        warn(format!("the folder of this build stays: {}", chain(&error)));
+    }
+}
