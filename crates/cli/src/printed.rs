@@ -11,6 +11,8 @@ use unicode_width::UnicodeWidthChar as _;
 
 /// How far beyond its end a line may be written to, in columns.
 const BEYOND: usize = 512;
+/// How many columns a line may have. What is beyond them is lost, so that no few bytes become very many.
+const WIDEST: usize = 64 << 10;
 /// How many marks a character may have above and below it.
 const MARKS: usize = 4;
 /// Columns from one stop of tabulators to the next.
@@ -18,10 +20,24 @@ const TAB: usize = 8;
 
 /// A line as a terminal shows it when all of it is written: nothing but text and colours.
 pub(crate) fn line(text: &str) -> String {
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        return text.to_owned();
+    if is_plain(text) { text.to_owned() } else { drawn(text, WIDEST) }
+}
+
+/// The same, of which no more than so many columns are wanted.
+pub(crate) fn start(text: &str, columns: usize) -> String {
+    if is_plain(text) {
+        return fit(text, columns);
     }
-    let mut row = Row::default();
+    // So much more that what is lost is beyond something that is not.
+    fit(&drawn(text, (columns + BEYOND + 2).min(WIDEST)), columns)
+}
+
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+fn drawn(text: &str, widest: usize) -> String {
+    let mut row = Row { widest, ..Row::default() };
     let mut parser = Parser::<anstyle_parse::DefaultCharAccumulator>::new();
     text.bytes().for_each(|byte| parser.advance(&mut row, byte));
     row.text()
@@ -110,15 +126,20 @@ impl Cell {
 struct Row {
     cells: Vec<Cell>,
     at: usize,
+    /// How many columns there can be.
+    widest: usize,
     style: Style,
 }
 
 impl Row {
     fn go(&mut self, at: usize) {
-        self.at = at.min(self.cells.len() + BEYOND);
+        self.at = at.min(self.cells.len() + BEYOND).min(self.widest);
     }
 
     fn put(&mut self, c: char, columns: usize) {
+        if self.at + columns > self.widest {
+            return;
+        }
         while self.cells.len() < self.at + columns {
             self.cells.push(Cell::blank());
         }
@@ -305,6 +326,19 @@ mod tests {
         assert_eq!(line(&format!("e{}", "\u{301}".repeat(100))).chars().count(), 1 + MARKS);
         assert_eq!(line("\u{1b}[65535Gx").len(), BEYOND + 1);
         assert_eq!(lines("a\rb\nc\u{7}"), "b\nc");
+    }
+
+    #[test]
+    fn few_bytes_do_not_become_very_many() {
+        for bytes in ["\u{1b}[999Cx", "\tx", "\u{1b}[65535Gx", "\u{202e}", "漢"] {
+            let said = bytes.repeat((64 << 10) / bytes.len());
+            let shown = line(&said);
+            assert!((30_000..=WIDEST).contains(&width(&shown)), "{bytes:?}: {}", width(&shown));
+            let start = start(&said, 100);
+            assert!(width(&start) <= 100 && start.ends_with('…'), "{bytes:?}: {start:?}");
+        }
+        assert_eq!(start("é".repeat(100).as_str(), 100), "é".repeat(100));
+        assert_eq!(start("long\r\u{1b}[Kré", 3), "ré");
     }
 
     #[test]

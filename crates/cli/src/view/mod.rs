@@ -8,7 +8,7 @@ mod screen;
 #[cfg(test)]
 mod tests;
 
-use crate::printed::{fit, line};
+use crate::printed::{fit, start};
 use crate::show::{DIM, ERROR, GOOD, bytes, duration, rate};
 use crate::text::shown;
 use std::collections::{BTreeMap, VecDeque};
@@ -239,7 +239,7 @@ impl Running {
 
 /// A line of output, not endless.
 fn short(text: &str) -> String {
-    fit(&line(text), LONGEST)
+    start(text, LONGEST)
 }
 
 /// A line for what is done.
