@@ -73,6 +73,8 @@ pub(crate) fn lines(event: &Event, detail: Detail, columns: usize) -> Vec<Said> 
             aside(
                 Detail::Normal,
                 match from {
+                    // A file, which has no layers.
+                    Some(from) if *blobs == 0 => format!("Fetching {}", shown(from)),
                     Some(from) => format!("Fetching {}{sizes} from {}", count(*blobs, "layer"), shown(from)),
                     None => format!("Copying {}{sizes} to {}", count(*blobs, "blob"), shown(to)),
                 },

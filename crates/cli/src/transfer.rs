@@ -20,6 +20,11 @@ pub(crate) struct Load {
 }
 
 impl Load {
+    /// A file, of which nobody knows how large it is.
+    pub(crate) fn file() -> Self {
+        Self { blobs: 0, size: 0 }
+    }
+
     /// These blobs, each once.
     pub(crate) fn of<'a>(blobs: impl IntoIterator<Item = &'a Descriptor>) -> Self {
         let mut blobs: Vec<_> = blobs.into_iter().map(|blob| (blob.digest, blob.size)).collect();

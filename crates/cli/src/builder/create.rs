@@ -2,7 +2,7 @@
 
 use super::Kit;
 use super::make::{Maker, entry, lifecycle_in, target};
-use super::place::Place;
+use super::place::{Place, shown};
 use super::shelf::Shelf;
 use crate::args::ShowArgs;
 use crate::earlier::threads;
@@ -96,7 +96,7 @@ fn add_lifecycle(
     if uri.is_empty() {
         return Ok(None);
     }
-    let what = format!("cannot use the lifecycle {uri}");
+    let what = format!("cannot use the lifecycle {}", shown(uri));
     let refused = |problem: &str| Failure::new(Exit::InvalidArguments, format!("{what}: {problem}"));
     let path = base.join(uri.strip_prefix("file://").unwrap_or(uri));
     if !path.is_file() {

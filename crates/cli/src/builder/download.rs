@@ -2,13 +2,16 @@
 
 use super::place::Download;
 use crate::images::failure;
+use crate::show::Show;
+use crate::transfer::{Load, Way, watch};
 use std::fs::File;
-use std::io::{Seek as _, Write as _};
+use std::io::{self, Seek as _, Write};
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
-use strata_phases::{Failure, Observer};
+use strata_phases::{Failure, Observer as _};
 use strata_sandbox::WorkDir;
 use strata_spec::exit::Exit;
+use strata_store::Progress;
 use strata_store::source::Surroundings;
 
 /// The largest file that is fetched, in bytes.
@@ -28,17 +31,17 @@ impl Fetched {
 pub(super) fn fetch(
     download: &Download,
     surroundings: &Surroundings<'_>,
-    observer: &dyn Observer,
+    show: &Show,
 ) -> Result<Fetched, Failure> {
-    // A query may hold a secret.
-    let shown = download.address.split('?').next().unwrap_or_default();
+    let shown = &*download.shown();
     let what = format!("cannot fetch {shown}");
-    let io = |error: std::io::Error| Failure::caused(Exit::Other, what.clone(), &error);
-    observer.info(format!("Fetching {shown}"));
+    let io = |error: io::Error| Failure::caused(Exit::Other, what.clone(), &error);
     let mut file = tempfile::tempfile_in(WorkDir::DEFAULT_PARENT).map_err(io)?;
-    let digest = surroundings
-        .fetch(&download.address, LIMIT, &mut file)
-        .map_err(|error| failure(Exit::InvalidArguments, &what, &error))?;
+    let way = Way { from: Some(shown), to: "a file for the time of the build" };
+    let fetched = watch(show, way, &Load::file(), |progress| {
+        surroundings.fetch(&download.address, LIMIT, &mut Watched { to: &mut file, progress: &**progress })
+    });
+    let digest = fetched.map_err(|error| failure(Exit::InvalidArguments, &what, &error))?.outcome;
     file.flush().and_then(|()| file.rewind()).map_err(io)?;
     match download.digest {
         Some(wanted) if wanted != digest => {
@@ -47,11 +50,33 @@ pub(super) fn fetch(
                 .hint("either it was changed, or what follows # is that of another version"));
         }
         Some(_) => {}
-        None if download.address.starts_with("http:") => observer.warn(format!(
+        None if !download.is_encrypted() => show.warn(format!(
             "{shown} came over a connection that others can change; name what it has to be: #sha256={}",
             digest.hex()
         )),
-        None => observer.info(format!("  {digest}")),
+        None => show.info(format!("  {digest}")),
     }
     Ok(Fetched(file))
+}
+
+/// Counts what is written, until somebody wants out.
+struct Watched<'a, W> {
+    to: W,
+    progress: &'a dyn Progress,
+}
+
+impl<W: Write> Write for Watched<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.progress.is_stopped() {
+            // Not the kind `Interrupted`, after which one tries again.
+            return Err(io::Error::other("interrupted"));
+        }
+        let count = self.to.write(bytes)?;
+        self.progress.moved(count as u64);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }

@@ -225,8 +225,9 @@ fn put_listed(
         {
             if !expected.is_empty() && expected != is {
                 let message = format!(
-                    "{} says {what} '{expected}', and the buildpack at {named} has '{is}'",
-                    path.display()
+                    "{} says {what} '{expected}', and the buildpack at {} has '{is}'",
+                    path.display(),
+                    place::shown(named)
                 );
                 return Err(Failure::new(Exit::InvalidArguments, message));
             }

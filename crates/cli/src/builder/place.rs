@@ -1,5 +1,6 @@
 //! Where a person says that a buildpack is.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use strata_oci::Digest;
 
@@ -47,17 +48,39 @@ impl Download {
         };
         let digest = digest.map(|fragment| {
             let hex = fragment.strip_prefix("sha256=").unwrap_or_default();
-            Digest::from_hex(hex)
-                .ok()
-                .ok_or_else(|| format!("'#{fragment}' is not #sha256= and 64 hex digits"))
+            let digest = Digest::from_hex(hex).ok();
+            digest.ok_or_else(|| "what follows its address is not #sha256= and 64 hex digits".to_owned())
         });
-        Some(digest.transpose().map(|digest| Self { address: address.to_owned(), digest }))
+        let rest = address.get(scheme.len()..).unwrap_or_default();
+        Some(digest.transpose().map(|digest| Self { address: format!("{scheme}{rest}"), digest }))
+    }
+
+    /// Its address for people.
+    pub(super) fn shown(&self) -> String {
+        shown(&self.address).into_owned()
+    }
+
+    /// Whether nobody on the way can change it.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.address.starts_with("https:")
     }
 
     /// Whether it is a buildpackage in a file, by its name.
     pub(super) fn is_package(&self) -> bool {
         self.address.split('?').next().is_some_and(|path| path.ends_with(".cnb"))
     }
+}
+
+/// Where something is, for people: of an address of the web, what may be a secret is left out.
+pub(super) fn shown(text: &str) -> Cow<'_, str> {
+    let is_web = |scheme: &str| ["http", "https"].iter().any(|web| scheme.eq_ignore_ascii_case(web));
+    let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| is_web(scheme)) else {
+        return Cow::Borrowed(text);
+    };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let host = host.rsplit('@').next().unwrap_or_default();
+    Cow::Owned(format!("{scheme}://{host}{path}"))
 }
 
 impl Place {
@@ -126,6 +149,25 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_are_shown_without_secrets() {
+        for (text, expected) in [
+            ("https://x/y.tgz?key=hush", "https://x/y.tgz"),
+            ("https://x/y.tgz?key=hush#sha256=1", "https://x/y.tgz"),
+            ("https://x/y.tgz#md5=1?key=hush", "https://x/y.tgz"),
+            ("HTTP://me:hush@x/y@1", "HTTP://x/y@1"),
+            ("https://me:hush@x?key=hush", "https://x"),
+            ("docker://x/y@sha256:1", "docker://x/y@sha256:1"),
+            ("./dir?", "./dir?"),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
+        let download = Download::parse("HTTP://X/y?z").unwrap().unwrap();
+        assert_eq!(download.address, "http://X/y?z");
+        assert!(!download.is_encrypted());
+        assert!(!Download::parse("http://x#hush").unwrap().unwrap_err().contains("hush"));
+    }
 
     #[test]
     fn buildpacks_are_found_by_what_is_there() {

@@ -1,6 +1,6 @@
 //! The buildpacks that come from outside the build image, each in a folder of its own.
 
-use super::place::{Download, Place};
+use super::place::{Download, Place, shown};
 use super::{BuildImage, Kit};
 use super::{download, listed};
 use crate::images::{self, Names, failure};
@@ -35,7 +35,7 @@ impl Shelf<'_> {
                 || self.kit.buildpacks.keys().any(|place| place.starts_with(escape_id(id)))
         };
         Place::parse(text, base, &in_builder).map_err(|(problem, hint)| {
-            let message = format!("cannot use the buildpack '{text}': {problem}");
+            let message = format!("cannot use the buildpack '{}': {problem}", shown(text));
             Failure::new(Exit::InvalidArguments, message).hint(hint)
         })
     }
@@ -101,10 +101,15 @@ impl Shelf<'_> {
 
     fn add_download(&mut self, download: &Download) -> Result<(String, String), Failure> {
         let fetched = download::fetch(download, self.surroundings, self.show)?;
-        match download.is_package() {
-            true => self.add_package(&format!("oci-archive:{}", fetched.path().display()), &download.address),
-            false => self.add_archive(&fetched.path(), &download.address),
-        }
+        let (path, shown) = (fetched.path(), download.shown());
+        let name = format!("oci-archive:{}", path.display());
+        let added = match download.is_package() {
+            true => self.add_package(&name, &shown),
+            false => self.add_archive(&path, &shown),
+        };
+        // The file's name tells nobody anything.
+        let tell = |text: String| text.replace(&name, &shown).replace(&path.display().to_string(), &shown);
+        added.map_err(|failure| Failure { causes: failure.causes.into_iter().map(tell).collect(), ..failure })
     }
 
     /// `shown` is what people call it.
@@ -121,7 +126,7 @@ impl Shelf<'_> {
         let main = Package::parse(label).map_err(broken)?;
         let modules = config.label(labels::BUILDPACK_LAYERS).unwrap_or("null");
         let modules = parse_modules(modules).map_err(broken)?;
-        let held = hold(self.show, name, self.unpacked, &*store, &stored.image, self.threads)
+        let held = hold(self.show, shown, self.unpacked, &*store, &stored.image, self.threads)
             .map_err(|error| failure(Exit::InvalidArguments, &what, &error))?;
         for (id, version) in modules.iter().flat_map(|(id, all)| all.keys().map(move |version| (id, version)))
         {

@@ -587,7 +587,8 @@ fn files_of_a_builder_belong_to_whom_it_says() {
         let layers = fs::read_dir(unpacked(&bench)).unwrap().map(|entry| entry.unwrap().file_name());
         let own = layers.filter(|name| name.to_str().unwrap().ends_with(".1234.1235")).count();
         assert_eq!(own, usize::from(!is_alone));
-        assert!(!build(command(), "web").stdout.contains("Unpacking"));
+        let again = build(command(), "web");
+        assert!(!again.stderr.contains("Fetching") && !again.stdout.contains("Fetching"), "{again:#?}");
         let mut prune = command();
         prune.args(["builder", "prune"]);
         Done::of(prune).ok().says("Removed 5 unpacked layers");
@@ -736,7 +737,8 @@ impl Web {
                 let path = lines.next().unwrap_or_default().split(' ').nth(1).unwrap_or_default().to_owned();
                 assert!(lines.any(|line| line.is_empty()), "no end of the head");
                 seen.lock().unwrap().push(path.clone());
-                let file = fs::read(dir.join(path.trim_start_matches('/')));
+                let name = path.split('?').next().unwrap_or_default();
+                let file = fs::read(dir.join(name.trim_start_matches('/')));
                 let (status, body) = file.map_or(("404 Not Found", Vec::new()), |bytes| ("200 OK", bytes));
                 let head = format!(
                     "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
@@ -756,15 +758,23 @@ fn buildpacks_come_from_the_web() {
     fs::create_dir(bench.path("web")).unwrap();
     tool("tar", &["-czf", bench.path("web/one.tgz").to_str().unwrap(), "-C", one.to_str().unwrap(), "."]);
     Done::of(bench.strata(["buildpack", "package", "web/one.cnb", "--path", one.to_str().unwrap()])).ok();
+    bench.write("web/junk.tgz", "no archive");
     let web = Web::serve(bench.path("web"));
     let url = |name: &str| format!("http://{}/{name}", web.host);
     let sum = tool("sha256sum", &[bench.path("web/one.tgz").to_str().unwrap()]);
     let sum = sum.split_whitespace().next().unwrap();
     let build = |buildpack: &str| bench.build(&["-b", buildpack], &[]);
-    for name in [url("one.tgz"), url("one.cnb"), format!("{}#sha256={sum}", url("one.tgz"))] {
+    for name in
+        [url("one.tgz").replace("http", "HTTP"), url("one.cnb"), format!("{}#sha256={sum}", url("one.tgz"))]
+    {
         let done = build(&name).ok();
         assert_eq!(built_by(&done), ["e2e/one"], "{name}");
         assert_eq!(done.stdout.contains("others can change"), !name.contains('#'), "{done:#?}");
+        assert!(done.stderr.contains("Fetching http://"), "{done:#?}");
+        assert!(
+            !done.stderr.contains("/proc/self/fd") && !done.stdout.contains("/proc/self/fd"),
+            "{done:#?}"
+        );
     }
     // In a builder's folder and in a project as well.
     bench.write(
@@ -781,10 +791,20 @@ fn buildpacks_come_from_the_web() {
             format!("it is sha256:{sum}, and sha256:000"),
         ),
         (url("none.tgz?token=hush"), "404".to_owned()),
+        (url("junk.tgz?token=hush"), format!("cannot use the buildpack {}", url("junk.tgz"))),
+        (url("junk.tgz?token=hush#md5=1"), "is not #sha256=".to_owned()),
+        (url("junk.tgz#md5=1?token=hush"), "is not #sha256=".to_owned()),
+        (format!("http://me:hush@{}/junk.tgz", web.host), format!("cannot fetch {}", url("junk.tgz"))),
     ] {
         let done = build(&name);
         assert!(done.code != 0 && done.stderr.contains(&message), "{done:#?}");
         assert!(!format!("{done:?}").contains("hush"), "{done:#?}");
+        assert!(!done.stderr.contains("/proc/self/fd"), "{done:#?}");
+    }
+    // Nor does the kept log have a secret.
+    let logs = fs::read_dir(bench.path("home/.local/state/strata/logs")).unwrap();
+    for log in logs.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()) {
+        assert!(!log.contains("hush") && !log.contains("/proc/self/fd"), "{log}");
     }
     assert!(web.asked.lock().unwrap().contains(&"/none.tgz?token=hush".to_owned()));
     bench.is_clean_soon();

@@ -2,6 +2,10 @@
 
 use crate::bench::{Bench, Buildpack, Running};
 use rustix::process::Signal;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 /// A build that says "sleeping", and sleeps.
 fn sleeping(bench: &Bench) -> Running {
@@ -24,6 +28,33 @@ fn an_interrupted_build_leaves_nothing() {
         bench.is_clean_soon();
         assert!(!bench.has_image());
     }
+}
+
+#[test]
+fn a_buildpack_that_never_ends_is_not_waited_for() {
+    let bench = Bench::new();
+    let web = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/endless.tgz", web.local_addr().unwrap());
+    let (begun, begins) = channel();
+    let server = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = web.accept().unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4000000000\r\n\r\n").unwrap();
+            // Until nobody listens.
+            while stream.write_all(&[b'x'; 4096]).is_ok() {
+                begun.send(()).unwrap();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    });
+    for args in [&["-t", "web", "-b", &url][..], &["--dry-run", "-b", &url]] {
+        let build = Running::start(bench.build_command(args, &[]));
+        begins.iter().nth(20).unwrap();
+        build.signal(Signal::INT);
+        assert_eq!(build.end(), 130, "{args:?}");
+    }
+    server.join().unwrap();
+    bench.is_clean_soon();
 }
 
 #[test]

@@ -23,7 +23,7 @@ impl Client {
     ///
     /// When the text is no address of HTTP, there is nothing or too much, or it cannot be read or written.
     pub fn fetch(&self, address: &str, limit: u64, to: &mut dyn Write) -> Result<Digest, StoreError> {
-        let refused = || Error::Address(address.split(['?', '#']).next().unwrap_or_default().to_owned());
+        let refused = || Error::Address(without_secrets(address));
         let address: Uri = address.parse().ok().ok_or_else(refused)?;
         let is_http =
             [&Scheme::HTTP, &Scheme::HTTPS].into_iter().any(|scheme| address.scheme() == Some(scheme));
@@ -53,6 +53,33 @@ impl Client {
             }
             hasher.update(bytes);
             to.write_all(bytes).map_err(failed)?;
+        }
+    }
+}
+
+/// What is said of a text that is no address: neither its query nor a user.
+fn without_secrets(text: &str) -> String {
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let host = host.rsplit('@').next().unwrap_or_default();
+    let sign = if scheme.is_empty() { "" } else { "://" };
+    format!("{scheme}{sign}{host}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_in_addresses_are_not_said() {
+        for (text, expected) in [
+            ("http://me:hush@x/y?z#w", "http://x/y"),
+            ("ftp://x/y@1", "ftp://x/y@1"),
+            ("me:hush@x", "x"),
+            ("", ""),
+        ] {
+            assert_eq!(without_secrets(text), expected);
         }
     }
 }
