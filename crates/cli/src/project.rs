@@ -34,6 +34,8 @@ pub(crate) struct Wanted {
     file: Option<PathBuf>,
     /// Whether the builder is the app's choice.
     is_builder_own: bool,
+    /// Whether the app, which came from elsewhere, chooses what it is built with.
+    is_strangers_choice: bool,
 }
 
 /// A buildpack, and the folder that its place is relative to.
@@ -75,11 +77,17 @@ impl Wanted {
             all.into_iter().map(|buildpack| Named { buildpack, base: base.clone() }).collect()
         };
         let or_own = |asked: &[String], all| if asked.is_empty() { own(all) } else { named(asked) };
+        let is_chosen = args.builder.is_some() || !args.buildpack.is_empty() || args.descriptor.is_some();
+        let chooses = build.builder.is_some()
+            || !build.group.is_empty()
+            || !build.pre.is_empty() && args.pre_buildpack.is_empty()
+            || !build.post.is_empty() && args.post_buildpack.is_empty();
         let mut variables: BTreeMap<String, String> =
             build.env.into_iter().map(|variable| (variable.name, variable.value)).collect();
         variables.extend(asked);
         Ok(Self {
             is_builder_own: args.builder.is_none() && build.builder.is_some(),
+            is_strangers_choice: app.given.is_some() && !is_chosen && chooses,
             builder: args.builder.clone().or_else(|| build.builder.map(|builder| below(&base, builder))),
             group: or_own(&args.buildpack, build.group),
             before: or_own(&args.pre_buildpack, build.pre),
@@ -97,11 +105,29 @@ impl Wanted {
             || [&self.group, &self.before, &self.after].into_iter().any(|all| !all.is_empty())
     }
 
+    /// Refuses that an app from elsewhere has its own choice run on the files of this machine.
+    ///
+    /// # Errors
+    /// When it would be so.
+    pub(crate) fn check_place(&self, is_image: bool) -> Result<(), Failure> {
+        if is_image || !self.is_strangers_choice {
+            return Ok(());
+        }
+        let message = format!(
+            "the app came in an archive or an image, and its {FILE} chooses buildpacks that would run on this machine's files"
+        );
+        Err(Failure::new(Exit::InvalidArguments, message)
+            .hint("name a builder image with --builder, or buildpacks that you trust with --buildpack"))
+    }
+
     /// A failure to use the builder, for people who may not know who chose it.
     pub(crate) fn of_builder(&self, failure: Failure) -> Failure {
         let (Some(file), true) = (&self.file, self.is_builder_own) else { return failure };
-        let own = format!("the builder is the one that {} names; --builder names another", file.display());
-        let hint = failure.hint.clone().map_or_else(|| own.clone(), |hint| format!("{hint}; {own}"));
+        let own = format!("{} names this builder. --builder names another", file.display());
+        let hint = match &failure.hint {
+            Some(hint) => format!("{hint}. {own}"),
+            None => own,
+        };
         failure.hint(hint)
     }
 }
@@ -137,4 +163,22 @@ fn read(args: &args::Build, app: &App, exec_env: &str) -> Result<Option<(PathBuf
     let project = files::read(&real, |text| Project::parse(text, exec_env))
         .map_err(|error| Failure::caused(Exit::InvalidArguments, what, &error))?;
     Ok(project.map(|project| (path, project)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_are_sentences() {
+        let wanted =
+            Wanted { file: Some("app/project.toml".into()), is_builder_own: true, ..Wanted::default() };
+        let failure = || Failure::new(Exit::Other, "x");
+        let hint = |failure| wanted.of_builder(failure).hint.unwrap();
+        assert_eq!(hint(failure()), "app/project.toml names this builder. --builder names another");
+        assert_eq!(
+            hint(failure().hint("log in")),
+            "log in. app/project.toml names this builder. --builder names another"
+        );
+    }
 }

@@ -86,6 +86,7 @@ pub(crate) fn load(
             .and_then(|image| image::kit(image, args.disable_system_buildpacks, show))
             .map_err(|failure| wanted.of_builder(failure))?,
     };
+    wanted.check_place(kit.build_image.is_some())?;
     let mut shelf = Shelf { kit: &mut kit, surroundings, unpacked, threads: threads(), show };
     let mut take = |all: &[Named]| -> Result<Vec<Asked>, Failure> {
         let asked = |named: &Named| {

@@ -150,6 +150,44 @@ fn a_descriptor_may_be_elsewhere_and_older() {
 }
 
 #[test]
+fn an_app_from_elsewhere_does_not_choose_this_machine_to_be_built_on() {
+    let bench = Bench::new();
+    run_image(&bench);
+    Builder::new(&bench, "builder", &[]).write();
+    let lister = lister(&bench);
+    let script = "id = \"e2e/script\"\nscript = { api = \"0.10\", shell = \"/usr/bin/bash\", inline = \"echo was chosen by the app\" }\n";
+    let tar = |text: &str| {
+        bench.write("app/project.toml", text);
+        let (app, dir) = (bench.path("app.tar"), bench.path("app"));
+        crate::bench::tool("tar", &["-cf", app.to_str().unwrap(), "-C", dir.to_str().unwrap(), "."]);
+    };
+    let build = |args: &[&str]| {
+        let mut command = bench.strata(["build", "app.tar", "-t", "web", "--layout-dir", "images"]);
+        command.args(args);
+        Done::of(command)
+    };
+    bench.write("app/folder/builder.toml", "[[order]]\n[[order.group]]\nid = \"e2e/lists\"\n");
+    for kind in ["group", "pre.group", "post.group", ""] {
+        tar(&match kind {
+            "" => format!("{HEAD}[io.buildpacks]\nbuilder = \"./folder\"\n"),
+            kind => format!("{HEAD}[[io.buildpacks.{kind}]]\n{script}"),
+        });
+        let done = build(&[]);
+        assert!(done.code == 3 && done.stderr.contains("would run on this machine's files"), "{done:#?}");
+        assert!(done.stderr.contains("--builder") && !done.stdout.contains("was chosen"), "{done:#?}");
+    }
+    // One's own choice, or one's own file.
+    tar(&format!("{HEAD}[[io.buildpacks.group]]\n{script}"));
+    build(&["--buildpack", lister.to_str().unwrap()]).ok().says("has marker");
+    build(&["--builder", "oci:builder", "--run-image", "oci:run"]).ok().says("was chosen by the app");
+    build(&["-d", "app/project.toml"]).ok().says("was chosen by the app");
+    // An image of the app's choice is no file of this machine.
+    tar(&format!("{HEAD}[io.buildpacks]\nbuilder = \"oci:builder\"\n[[io.buildpacks.group]]\n{script}"));
+    build(&["--run-image", "oci:run"]).ok().says("was chosen by the app");
+    assert!(!bench.build(&[], &[]).stderr.contains("this machine's files"));
+}
+
+#[test]
 fn variables_come_from_the_project_from_files_and_from_the_command_line() {
     let bench = Bench::new();
     let lister = lister(&bench);
@@ -223,7 +261,7 @@ fn what_is_wrong_in_a_project_is_said_before_anything_is_built() {
         ),
         (
             format!("{HEAD}[io.buildpacks]\nbuilder = \"127.0.0.1:1/none\""),
-            "the builder is the one that app/project.toml names; --builder names another",
+            "app/project.toml names this builder. --builder names another",
         ),
         (format!("# {}\n", "x".repeat(17 << 20)), "larger than"),
     ] {
