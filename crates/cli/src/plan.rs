@@ -45,6 +45,10 @@ struct Named {
 
 /// Runs the command.
 pub(crate) fn run(args: args::Build, places: &Places) -> Outcome {
+    if args.debug_shell {
+        let message = "--debug-shell is for builds: a plan runs no bin/build";
+        return Err(Failure::new(Exit::InvalidArguments, message));
+    }
     let args = args.settled()?;
     // What is said on the way is no part of the answer.
     let quiet = args::ShowArgs { json: false, ..args.show };
@@ -52,7 +56,10 @@ pub(crate) fn run(args: args::Build, places: &Places) -> Outcome {
     let interrupt = Interrupt::listen()
         .map_err(|error| Failure::caused(Exit::Other, "cannot listen for signals", &error))?;
     show.stops_with(&interrupt);
-    let found = find(&args, places, &show, &interrupt)?;
+    let found = match find(&args, places, &show, &interrupt) {
+        Err(_) if interrupt.asked() => return Err(Failure::new(Exit::Interrupted, "interrupted")),
+        found => found?,
+    };
     if args.show.json {
         print_json(&found)?;
     } else {

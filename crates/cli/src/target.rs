@@ -38,6 +38,11 @@ impl Target {
     ) -> Result<Self, Failure> {
         let images = places.images(args.store.layout_dir.as_deref());
         let names = args.tag.iter().map(|tag| name(tag)).collect::<Result<Vec<_>, _>>()?;
+        if args.publish && names.is_empty() {
+            let message = "--publish has no name to publish the image under";
+            return Err(Failure::new(Exit::InvalidArguments, message)
+                .hint("name it with -t, as in -t example.com/web:1.0"));
+        }
         let is_kept = !args.publish && !names.is_empty();
         let more = names.iter().zip(&args.tag).skip(usize::from(is_kept));
         let mut outputs = Vec::new();
