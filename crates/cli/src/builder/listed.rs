@@ -68,6 +68,7 @@ fn choose(lines: &str, id: &str, version: &str) -> Result<Entry, String> {
     all.retain(|entry| format!("{}/{}", entry.ns, entry.name) == id);
     let versions: Vec<String> =
         all.iter().filter(|entry| !entry.yanked).map(|entry| entry.version.clone()).collect();
+    let has_any = !all.is_empty();
     let found = match version {
         "" => all.into_iter().filter(|entry| !entry.yanked).max_by_key(|entry| order(&entry.version)),
         version => all.into_iter().find(|entry| entry.version == version),
@@ -75,6 +76,8 @@ fn choose(lines: &str, id: &str, version: &str) -> Result<Entry, String> {
     match found {
         Some(entry) if entry.yanked => Err(format!("its version {version} was taken back")),
         Some(entry) => Ok(entry),
+        None if versions.is_empty() && has_any => Err("all its versions were taken back".to_owned()),
+        None if versions.is_empty() => Err("the index lists no version of it".to_owned()),
         None => Err(format!("there is no version {version}; there are {}", versions.join(", "))),
     }
 }
@@ -128,6 +131,15 @@ mod tests {
                 (Err(problem), Err(expected)) => assert!(problem.contains(expected), "{problem}"),
                 (found, _) => panic!("{version}: {found:?}"),
             }
+        }
+        let yanked = [line("1.0.0", true), line("2.0.0", true)].concat();
+        for (lines, version, expected) in [
+            (&*yanked, "", "all its versions were taken back"),
+            (&yanked, "3", "all its versions were taken back"),
+            (&yanked, "1.0.0", "its version 1.0.0 was taken back"),
+            (&all.replace("\"b\"", "\"c\""), "", "the index lists no version of it"),
+        ] {
+            assert_eq!(choose(lines, "a/b", version).unwrap_err(), expected);
         }
         assert!(choose("{", "a/b", "").is_err());
     }
