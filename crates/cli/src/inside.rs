@@ -262,7 +262,7 @@ fn phases(task: &Task, observer: &Pipe) -> Result<(), Failure> {
     let given = Given::here(Vec::new());
     let ground = Sandboxed::begin();
     let built = build::run(&detected, &around, &choice, &sealing, Some(&given), &ground, observer)?;
-    built.seal(observer).map(drop)
+    built.finish(observer).map(drop)
 }
 
 /// The sandbox, for those who watch what buildpacks do.

@@ -44,25 +44,54 @@ pub struct FoundLayer {
     pub toml: LayerToml,
 }
 
-/// A build whose layers are yet to be sealed for good.
+/// What the buildpacks made, before anything of it is written for the phases that follow.
 pub struct Built<'a> {
-    metadata: Metadata,
+    outcome: Outcome,
+    around: &'a Surroundings<'a>,
     seal: Option<Pending<'a>>,
+    witness: Option<Witness<'a>>,
+    started: Instant,
 }
 
 impl Built<'_> {
-    /// Leaves the sealed layers for the phases that follow. To be called once no process of a buildpack is left: it could
-    /// change what is left.
+    /// Seals the layers for good and writes `config/metadata.toml` and `sbom/`. To be called once no process of a buildpack
+    /// is left: it could change what is looked at and what is left.
     ///
     /// # Errors
-    /// [`Exit::Build`] when that is not possible.
-    pub fn seal(self, observer: &dyn Observer) -> Result<Metadata, Failure> {
+    /// [`Exit::Build`] when that is not possible, or a process that was left over changed what it must not change.
+    pub fn finish(mut self, observer: &dyn Observer) -> Result<Metadata, Failure> {
+        let layers_dir = self.around.layers_dir;
+        // What others did to SBOM files of sealed layers, or put where only those belong that are gathered now.
+        self.seal.as_mut().map_or(Ok(()), |pending| pending.settle(observer))?;
+        files::remove(&layers_dir.join("sbom")).map_err(|error| failed("clean the SBOM folder", &error))?;
+        if self.around.api.has_sbom_layer() {
+            sbom::collect(&self.outcome.sboms, layers_dir)
+                .map_err(|error| failed("gather SBOM files", &error))?;
+        }
+        let metadata = self.outcome.metadata;
+        if self.around.api.has_legacy_sbom_files() {
+            sbom::write_legacy(layers_dir, About::Launch, &metadata.bom)
+                .and_then(|()| sbom::write_legacy(layers_dir, About::Build, &self.outcome.build_bom))
+                .map_err(|error| failed("write the bill of materials", &error))?;
+        }
+        // `config` becomes a layer of its own: nothing that a buildpack put there may get into it.
+        let config = layers_dir.join("config");
+        files::remove(&config)
+            .and_then(|()| files::write(&config.join("metadata.toml"), &metadata.to_toml(self.around.api)))
+            .map_err(|error| failed("write the build's outcome", &error))?;
+        self.witness.iter().for_each(|witness| witness.write(observer));
         self.seal.map_or(Ok(()), |pending| pending.finish(observer))?;
-        Ok(self.metadata)
+        let millis = self.started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+        observer.event(Event::PhaseFinished { phase: "build".into(), millis });
+        Ok(metadata)
     }
 }
 
-/// Runs the phase and writes `config/metadata.toml` and `sbom/`.
+fn failed(what: &str, error: &FileError) -> Failure {
+    Failure::caused(Exit::Build, format!("failed to build: cannot {what}"), error)
+}
+
+/// Runs the buildpacks; [`Built::finish`] writes what they made.
 ///
 /// `choice` says what becomes of changes to the layers of other buildpacks, `sealing` how layers are packed. `ground`
 /// ends what each buildpack left running. With `witnessed`, it is taken down for the report which layers each buildpack
@@ -72,19 +101,16 @@ impl Built<'_> {
 /// [`Exit::BuildpackBuild`] when a `bin/build` fails, [`Exit::Build`] when what it leaves is not valid, or it changed
 /// what it must not change.
 pub fn run<'a>(
-    detected: &Detected,
-    around: &Surroundings<'_>,
-    choice: &Choice,
+    detected: &'a Detected,
+    around: &'a Surroundings<'a>,
+    choice: &'a Choice,
     sealing: &'a Sealing<'a>,
-    witnessed: Option<&Given>,
+    witnessed: Option<&'a Given>,
     ground: &dyn Ground,
     observer: &dyn Observer,
 ) -> Result<Built<'a>, Failure> {
     let started = Instant::now();
     observer.event(Event::PhaseStarted { phase: "build".into() });
-    let failed = |what: &str, error: &FileError| {
-        Failure::caused(Exit::Build, format!("failed to build: cannot {what}"), error)
-    };
     let layers_dir = around.layers_dir;
     files::remove(&layers_dir.join("sbom")).map_err(|error| failed("clean the SBOM folder", &error))?;
     files::below(layers_dir, SHARED)
@@ -97,27 +123,7 @@ pub fn run<'a>(
         seal::watch(&detected.group.group, choice, sealing, around.app_dir, ground, observer, |watch| {
             buildpacks(detected, around, watch, witness.as_mut(), ground, observer)
         })?;
-    // What others did to SBOM files of sealed layers, or put where only those belong that are gathered now.
-    seal.as_ref().map_or(Ok(()), Pending::put_back)?;
-    files::remove(&layers_dir.join("sbom")).map_err(|error| failed("clean the SBOM folder", &error))?;
-    if around.api.has_sbom_layer() {
-        sbom::collect(&outcome.sboms, layers_dir).map_err(|error| failed("gather SBOM files", &error))?;
-    }
-    let metadata = outcome.metadata;
-    if around.api.has_legacy_sbom_files() {
-        sbom::write_legacy(layers_dir, About::Launch, &metadata.bom)
-            .and_then(|()| sbom::write_legacy(layers_dir, About::Build, &outcome.build_bom))
-            .map_err(|error| failed("write the bill of materials", &error))?;
-    }
-    // `config` becomes a layer of its own: nothing that a buildpack put there may get into it.
-    let config = layers_dir.join("config");
-    files::remove(&config)
-        .and_then(|()| files::write(&config.join("metadata.toml"), &metadata.to_toml(around.api)))
-        .map_err(|error| failed("write the build's outcome", &error))?;
-    witness.iter().for_each(|witness| witness.write(observer));
-    let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
-    observer.event(Event::PhaseFinished { phase: "build".into(), millis });
-    Ok(Built { metadata, seal })
+    Ok(Built { outcome, around, seal, witness, started })
 }
 
 /// Runs the buildpacks one after the other.

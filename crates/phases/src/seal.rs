@@ -10,8 +10,8 @@ use crate::files::{self, FileError, Links};
 use crate::ground::{Apart, Ground, GroundError};
 use crate::index::Index;
 pub use bytes::Sealing;
+use bytes::{Build, Job, Made};
 pub(crate) use bytes::{Contents, contents_of};
-use bytes::{Job, Made};
 use left::{Sealed, Told, tell};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -21,7 +21,6 @@ use std::sync::mpsc::{Sender, channel};
 use strata_decide::seal::{Choice, outcome};
 use strata_layer::unchanged::Clock;
 use strata_layer::{ChangeKind, LayerError, Listing};
-use strata_oci::Digest;
 use strata_spec::buildpack::escape_id;
 use strata_spec::exit::Exit;
 use strata_spec::group::GroupElement;
@@ -36,7 +35,7 @@ const APP: &str = "app";
 /// The largest record of changes that is read, in bytes.
 const MAX_RECORD: usize = 16 * 1024 * 1024;
 /// Records of other versions are passed over.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Why nobody knows whether layers changed.
 #[derive(Debug, thiserror::Error)]
@@ -78,13 +77,6 @@ pub(crate) struct Watch<'a> {
     changes: Vec<Changes>,
     /// Takes layers whose buildpack is done.
     jobs: Sender<Job>,
-}
-
-/// What was found, and what is to be put right once nobody can change it any more.
-#[derive(Debug)]
-pub(crate) struct Found {
-    of: Vec<Sealed>,
-    changes: Vec<Changes>,
 }
 
 impl<'a> Watch<'a> {
@@ -162,10 +154,7 @@ impl<'a> Watch<'a> {
             };
             let looked =
                 looked.map_err(|error| failed(&format!("the layers of {}", of.buildpack), &error))?;
-            let told = |(name, policy, files): Told| {
-                changes(&by, &format!("{}:{name}", of.buildpack), policy, files)
-            };
-            found.extend(looked.into_iter().filter_map(told));
+            found.extend(told(&by, &of.buildpack, looked));
         }
         self.apart.map_or(Ok(()), |apart| apart.lift()).map_err(|error| failed("layers", &error.into()))?;
         let app = Listing::of(self.app_dir).map_err(|error| failed("the app", &error.into()))?;
@@ -207,18 +196,17 @@ impl<'a> Watch<'a> {
         self.of.push(own);
         Ok(())
     }
-
-    /// Ends; nothing more is to be packed.
-    fn end(self) -> Found {
-        Found { of: self.of, changes: self.changes }
-    }
 }
 
-/// Layers that are sealed, but for what is to be written once no process of a buildpack is left.
+/// Layers that are sealed, but for what is to be done once no process of a buildpack is left.
 pub(crate) struct Pending<'a> {
+    choice: &'a Choice,
     sealing: &'a Sealing<'a>,
     index: Index,
-    found: Found,
+    /// Who ran last: what is done later is told of it.
+    last: String,
+    of: Vec<Sealed>,
+    changes: Vec<Changes>,
     made: Vec<Made>,
 }
 
@@ -228,7 +216,7 @@ pub(crate) struct Pending<'a> {
 /// Those of `run`, and when the app cannot be listed.
 pub(crate) fn watch<'a, T>(
     group: &[GroupElement],
-    choice: &Choice,
+    choice: &'a Choice,
     sealing: &'a Sealing<'a>,
     app_dir: &Path,
     ground: &dyn Ground,
@@ -254,12 +242,14 @@ pub(crate) fn watch<'a, T>(
         });
         let outcome = has_begun
             .and_then(|()| Watch::begin(group, choice, sealing, &index, apart, app_dir, jobs))
-            .and_then(|mut watch| Ok((run(Some(&mut watch))?, watch.end())));
+            // With the watch goes the sender: nothing more is to be packed.
+            .and_then(|mut watch| Ok((run(Some(&mut watch))?, (watch.of, watch.changes))));
         stop.store(outcome.is_err(), Ordering::Relaxed);
         (outcome, worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
-    let (outcome, found) = outcome?;
-    Ok((outcome, Some(Pending { sealing, index, found, made })))
+    let (outcome, (of, changes)) = outcome?;
+    let last = group.last().map(GroupElement::label).unwrap_or_default();
+    Ok((outcome, Some(Pending { choice, sealing, index, last, of, changes, made })))
 }
 
 /// What sets folders apart, when there is need for it.
@@ -280,26 +270,35 @@ fn apart<'a>(choice: &Choice, ground: &'a dyn Ground, observer: &dyn Observer) -
 }
 
 impl Pending<'_> {
-    /// Puts back the documents that are not to be changed.
+    /// Looks once more, now that no process of a buildpack is left, and puts back the documents that are not to be changed.
     ///
     /// # Errors
-    /// When that is not possible.
-    pub(crate) fn put_back(&self) -> Result<(), Failure> {
+    /// When a process that was left over changed what must not be changed, or that cannot be told or put back.
+    pub(crate) fn settle(&mut self, observer: &dyn Observer) -> Result<(), Failure> {
         let layers_dir = self.sealing.trees.layers.real;
-        self.found.of.iter().try_for_each(|of| of.put_back(layers_dir)).map_err(|error| {
+        let mut found = Vec::new();
+        // Nothing was left over that could have written to what is set apart.
+        for of in self.of.iter_mut().filter(|of| !of.is_apart) {
+            let looked = of.look(self.choice);
+            let looked =
+                looked.map_err(|error| failed(&format!("the layers of {}", of.buildpack), &error))?;
+            found.extend(told(&self.last, &of.buildpack, looked));
+        }
+        found.iter().for_each(|changes| announce(changes, observer));
+        refuse(&found)?;
+        self.changes.extend(found);
+        self.of.iter().try_for_each(|of| of.put_back(layers_dir)).map_err(|error| {
             Failure::caused(Exit::Build, "failed to build: cannot discard the changes to layers", &error)
         })
     }
 
-    /// Leaves all for the phases that follow, and puts back what is not to be changed.
+    /// Leaves all for the phases that follow. `config/metadata.toml` is there.
     ///
     /// # Errors
     /// When that is not possible.
     pub(crate) fn finish(self, observer: &dyn Observer) -> Result<(), Failure> {
         let layers_dir = self.sealing.trees.layers.real;
-        // Once more: a process that was left over may have been at it since.
-        self.put_back()?;
-        write(layers_dir, self.found.changes).map_err(|error| {
+        write(layers_dir, self.changes).map_err(|error| {
             Failure::caused(Exit::Build, "failed to build: cannot write the changes to layers", &error)
         })?;
         self.sealing.leave(self.made, observer)?;
@@ -325,6 +324,12 @@ fn whole(mut files: Vec<FileChange>) -> Vec<FileChange> {
     };
     files.retain(is_told);
     files
+}
+
+/// What is told of the layers of a buildpack.
+fn told(by: &str, of: &str, looked: Vec<Told>) -> impl Iterator<Item = Changes> {
+    let told = move |(name, policy, files)| changes(by, &format!("{of}:{name}"), policy, files);
+    looked.into_iter().filter_map(told)
 }
 
 /// Counts changes and keeps the first of them; `None` when there are none.
@@ -374,7 +379,8 @@ fn refuse(found: &[Changes]) -> Result<(), Failure> {
 struct Record {
     version: u32,
     /// Of the build that found them.
-    build: Digest,
+    #[serde(flatten)]
+    build: Build,
     changes: Vec<Changes>,
 }
 
@@ -395,7 +401,7 @@ fn write(layers_dir: &Path, changes: Vec<Changes>) -> Result<(), SealError> {
     if changes.is_empty() {
         return Ok(());
     }
-    let (path, build) = (path(layers_dir)?, bytes::build_of(layers_dir)?);
+    let (path, build) = (path(layers_dir)?, Build::here(layers_dir)?);
     let text = serde_json::to_string_pretty(&Record { version: VERSION, build, changes })?;
     Ok(files::write(&path, &text)?)
 }
@@ -408,8 +414,8 @@ pub fn found_changes(layers_dir: &Path, observer: &dyn Observer) -> Vec<Changes>
             return Ok(None);
         };
         let record: Record = serde_json::from_slice(&bytes)?;
-        let is_of_build = bytes::is_of_build(layers_dir, &path, &record.build)?;
-        Ok(Some(record).filter(|record| record.version == VERSION && is_of_build))
+        let here = Build::here(layers_dir)?;
+        Ok(Some(record).filter(|record| record.version == VERSION && record.build.is(&here)))
     };
     match read() {
         Ok(record) => record.map(|record| record.changes).unwrap_or_default(),

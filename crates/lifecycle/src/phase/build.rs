@@ -54,7 +54,7 @@ pub(super) fn build(context: &Context<'_>, detected: &Detected, analyzed: &Analy
     if left_over > 0 {
         context.log.warn(format!("buildpacks left {left_over} process(es) running; they were ended"));
     }
-    outcome?.seal(context.log).map(drop)
+    outcome?.finish(context.log).map(drop)
 }
 
 /// The owner of layers in the image. The builder is not told, but it is whoever builds.

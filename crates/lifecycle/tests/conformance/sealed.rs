@@ -250,6 +250,72 @@ fn sealed_bytes_that_were_touched_are_refused_and_those_that_are_gone_are_done_w
 }
 
 #[test]
+fn what_is_done_after_the_last_look_is_found_once_nobody_is_left() {
+    // The layer of the last buildpack is packed after that look, and takes its time.
+    let script = r#"
+        mkdir $L/own; head -c 30000000 /dev/urandom > $L/own/big; printf '[types]\nlaunch = true\n' > $L/own.toml
+        (
+            until [ "$(find ${L%/*}/@exported -type f | wc -l)" -ge 3 ]; do :; done
+            echo more >> $T/bin/tool; echo '[metadata]' >> $T.toml; echo '{}' > $T.sbom.cdx.json
+        ) >&- 2>&- &
+    "#;
+    for policy in ["warn", "discard", "error"] {
+        let world = world(script);
+        world.run("analyzer", &["app"]).ok();
+        world.run("detector", &[]).ok();
+        let outcome = world.run("builder", &["-sealed-layers", policy]);
+        if policy == "error" {
+            outcome.fails(52, &["buildpack b@1 changed layer 'a:tool'", "changed bin/tool"]);
+            assert!(!world.has("layers/config") && !world.has("layers/@exported/a/tool.json"));
+            continue;
+        }
+        assert!(outcome.ok().contains("b@1 changed layer 'a:tool'"), "{}", outcome.out);
+        let is_discarded = policy == "discard";
+        assert_eq!(world.read("layers/a/tool.toml").contains("metadata"), !is_discarded);
+        assert_eq!(world.has("layers/a/tool.sbom.cdx.json"), !is_discarded);
+        world.export(&["app"]).ok();
+        let became = if is_discarded { "discarded" } else { "kept" };
+        let files = "created tool.sbom.cdx.json, changed tool.toml, changed bin/tool";
+        assert_eq!(told(&world), [format!("b@1 a:tool {became}: {files}")]);
+        let sha = world.metadata()["buildpacks"][0]["layers"]["tool"]["sha"].as_str().unwrap().to_owned();
+        let tool = if is_discarded { "tool\n" } else { "tool\nmore\n" };
+        assert!(world.files(&sha).values().any(|text| text == tool), "{policy}");
+    }
+}
+
+#[test]
+fn what_was_sealed_counts_as_long_as_the_document_of_the_build_has_its_time() {
+    const KEPT: &str = "cp -a . ../copy";
+    for (copy, is_known) in [
+        (KEPT, true),
+        // As archives have times.
+        ("cp -a . ../copy; touch -d @$(stat -c %Y config/metadata.toml) ../copy/config/metadata.toml", true),
+        ("cp -r . ../copy", false),
+        ("cp -a . ../copy; touch -d 2001-02-03 ../copy/config/metadata.toml", false),
+        ("cp -a . ../copy; touch -d tomorrow ../copy/config/metadata.toml", false),
+    ] {
+        for (policy, deed) in [("discard", "echo more >> $T/bin/tool"), ("error", "")] {
+            let world = world(deed);
+            world.run("analyzer", &["app"]).ok();
+            world.run("detector", &[]).ok();
+            world.run("builder", &["-sealed-layers", policy]).ok();
+            let copied = Command::new("sh").args(["-ec", copy]).current_dir(world.path("layers")).status();
+            assert!(copied.unwrap().success());
+            world.remove("layers");
+            fs::rename(world.path("copy"), world.path("layers")).unwrap();
+            let outcome = world.export(&["app"]);
+            let log = outcome.ok();
+            assert_eq!(log.contains("'a/tool' are of another build"), !is_known, "{policy} {copy}: {log}");
+            let words = "with whatever later buildpacks changed in it";
+            assert_eq!(log.contains(words), !is_known && policy == "discard", "{policy} {copy}: {log}");
+            let sha = world.metadata()["buildpacks"][0]["layers"]["tool"]["sha"].as_str().unwrap().to_owned();
+            let tool = if is_known || deed.is_empty() { "tool\n" } else { "tool\nmore\n" };
+            assert!(world.files(&sha).values().any(|text| text == tool), "{policy} {copy}");
+        }
+    }
+}
+
+#[test]
 fn what_another_build_sealed_does_not_count() {
     // As builders leave it that do not know of sealed layers: another document, or the same one.
     for more in ["\n", ""] {

@@ -20,6 +20,7 @@ use crate::trees::{TreeError, Trees};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -38,7 +39,7 @@ const FOLDER: &str = "@exported";
 /// The largest record that is read, in bytes.
 const MAX_RECORD: usize = 64 * 1024;
 /// Records of other versions are passed over.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// How much the work in the background gives way to the buildpack.
 const NICE: i32 = 5;
 
@@ -47,8 +48,9 @@ const NICE: i32 = 5;
 #[serde(rename_all = "kebab-case")]
 struct Record {
     version: u32,
-    /// Of the [build](build_of) that it belongs to.
-    build: Digest,
+    /// The one that it belongs to.
+    #[serde(flatten)]
+    build: Build,
     policy: Policy,
     /// The layer's folder in the image, and its owner there.
     path: String,
@@ -253,7 +255,7 @@ impl Sealing<'_> {
         let Owner { uid, gid } = self.trees.owner;
         let record = Record {
             version: VERSION,
-            build: build_of(self.trees.layers.real)?,
+            build: Build::here(self.trees.layers.real)?,
             policy: made.policy,
             path: as_path,
             uid,
@@ -312,22 +314,40 @@ fn with_ending(layers_dir: &Path, tail: &Path, ending: &str) -> Result<PathBuf, 
     files::below(layers_dir, PathBuf::from(name))
 }
 
-/// What names the build that left the layers: the digest of its `config/metadata.toml`. Builders that know nothing of
-/// sealed layers leave the records of a build before them in their place; what they build is another.
-pub(super) fn build_of(layers_dir: &Path) -> Result<Digest, FileError> {
-    let bytes = files::read_bytes(&metadata_of(layers_dir)?, Links::Refuse, MAX_DOCUMENT)?;
-    Ok(Digest::of(&bytes.unwrap_or_default()))
+/// What names the build that left the layers: the digest of its `config/metadata.toml` and when that was written. Builders
+/// that know nothing of sealed layers leave the records of a build before them in their place; what they build is another,
+/// or the very same document is, written at another time.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Build {
+    build: Digest,
+    // Records of other versions do without.
+    #[serde(default)]
+    written_seconds: i64,
+    #[serde(default)]
+    written_nanoseconds: i64,
 }
 
-/// Whether a record is of the build that left the layers. Another builder may leave the very same document; it does so
-/// later, and records are written after theirs.
-pub(super) fn is_of_build(layers_dir: &Path, record: &Path, build: &Digest) -> Result<bool, FileError> {
-    let written = |path: &Path| {
-        let written = path.symlink_metadata().and_then(|metadata| metadata.modified());
-        written.map_err(|source| FileError::Io { action: "look at", path: path.to_owned(), source })
-    };
-    let metadata = metadata_of(layers_dir)?;
-    Ok(*build == build_of(layers_dir)? && metadata.exists() && written(record)? >= written(&metadata)?)
+impl Build {
+    /// The one that left the layers that are there.
+    pub(super) fn here(layers_dir: &Path) -> Result<Self, FileError> {
+        let path = metadata_of(layers_dir)?;
+        let bytes = files::read_bytes(&path, Links::Refuse, MAX_DOCUMENT)?;
+        let (written_seconds, written_nanoseconds) = match path.symlink_metadata() {
+            Ok(metadata) => (metadata.mtime(), metadata.mtime_nsec()),
+            // It is no build that anybody recorded.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (0, 0),
+            Err(source) => return Err(FileError::Io { action: "look at", path, source }),
+        };
+        Ok(Self { build: Digest::of(&bytes.unwrap_or_default()), written_seconds, written_nanoseconds })
+    }
+
+    /// Whether this one is what is there now. Archives may round times down to seconds; a time of that kind that nobody
+    /// copied does not occur.
+    pub(super) fn is(&self, here: &Self) -> bool {
+        (&self.build, self.written_seconds) == (&here.build, here.written_seconds)
+            && [self.written_nanoseconds, 0].contains(&here.written_nanoseconds)
+    }
 }
 
 fn metadata_of(layers_dir: &Path) -> Result<PathBuf, FileError> {
@@ -357,7 +377,8 @@ pub(crate) fn contents_of(
     // No buildpack runs any more.
     let known_of = |tree: &Source| index.recall(tree).and_then(|sight| sight.known);
     match sealed {
-        Some((Policy::Discard, _, Some(archive))) => return here(Source::Archive(archive)),
+        // Under `error` the builder made sure that the tree was still what it had packed.
+        Some((Policy::Discard | Policy::Error, _, Some(archive))) => return here(Source::Archive(archive)),
         Some((_, known, None)) => {
             // Whatever a later buildpack made of the tree is to be discarded.
             let tree = trees.source(&tail).ok().filter(|tree| known_of(tree) == Some(known));
@@ -384,15 +405,20 @@ fn find(trees: &Trees<'_>, tail: &Path, observer: &dyn Observer) -> Result<Optio
     };
     let record: Record = serde_json::from_slice(&bytes)?;
     let path = blob(layers_dir, tail)?;
-    let is_of_build = record.version == VERSION && is_of_build(layers_dir, &about, &record.build)?;
-    let problem = if !is_of_build {
+    let problem = if record.version != VERSION || !record.build.is(&Build::here(layers_dir)?) {
         Some("of another build")
     } else {
         (record.blob.is_some() && !path.is_file()).then_some("gone")
     };
     if let Some(problem) = problem {
         let layer = tail.display();
-        observer.warn(format!("the sealed bytes of layer '{layer}' are {problem}; it is taken as it is"));
+        let more = match record.policy {
+            Policy::Discard => ", with whatever later buildpacks changed in it",
+            // Nobody had changed anything when the build ended, or the changes were to be kept.
+            _ => "",
+        };
+        let what = format!("the sealed bytes of layer '{layer}' are {problem}");
+        observer.warn(format!("{what}; it is taken as it is{more}"));
         return Ok(None);
     }
     let is_for_this = record.path == format!("{}/{}", trees.layers.seen, tail.display())
