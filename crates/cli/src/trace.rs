@@ -46,7 +46,7 @@ impl Traced {
             reports.absent.as_deref(),
             &reports.refused,
         );
-        trace.notes.extend(reports.disagreements());
+        trace.notes.extend(reports.others());
         Ok(Self { name: name.to_owned(), store, image, reports, trace })
     }
 }

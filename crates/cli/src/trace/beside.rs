@@ -1,15 +1,11 @@
 //! Reports that lie beside images.
 
 use strata_decide::trace::chain::Before;
-use strata_decide::trace::choose::disagreement;
 use strata_oci::Digest;
 use strata_phases::origins::beside::{self, Beside};
 use strata_spec::origins::Report;
 use strata_store::validate::chain;
 use strata_store::{Medium, Store, StoreError, StoredImage};
-
-/// Reports that say something else and are told of, one by one.
-const TOLD: usize = 5;
 
 /// What lies beside an image.
 #[derive(Debug, Default)]
@@ -27,17 +23,14 @@ impl Reports {
         self.found.first().map(|beside| &beside.report)
     }
 
-    /// What the others say that this one does not.
-    pub(crate) fn disagreements(&self) -> Vec<String> {
-        let Some((believed, others)) = self.found.split_first() else { return Vec::new() };
-        let told = others.iter().filter_map(|other| disagreement(&believed.report, &other.report));
-        let mut told: Vec<String> = told.collect();
-        let more = told.len().saturating_sub(TOLD);
-        told.truncate(TOLD);
-        if more > 0 {
-            told.push(format!("{more} more reports beside the image say something else, too"));
-        }
-        told
+    /// That there are others, and what they say that this one does not.
+    pub(crate) fn others(&self) -> Vec<String> {
+        let count = match self.found.len() {
+            0 | 1 => None,
+            2 => Some("1 more report lies beside the image".to_owned()),
+            many => Some(format!("{} more reports lie beside the image", many - 1)),
+        };
+        count.into_iter().chain(beside::disagreements(&self.found)).collect()
     }
 
     fn new(outcome: Result<(Vec<Beside>, Vec<String>), StoreError>) -> Self {
@@ -67,11 +60,18 @@ pub(crate) fn of(store: &dyn Store, image: &StoredImage) -> Reports {
 pub(crate) fn of_build(store: &dyn Store, before: &Before) -> Result<Report, String> {
     let digest: Digest = before.digest.parse().map_err(|error| format!("{error}"))?;
     let reports = Reports::new(beside::of_digest(store, &digest));
-    let mut own =
-        reports.found.into_iter().filter(|beside| beside.report.build.id == before.build).peekable();
-    let is_there = own.peek().is_some();
+    let own = reports.found.into_iter().filter(|beside| beside.report.build.id == before.build);
+    let own: Vec<Beside> = own.collect();
+    let is_there = !own.is_empty();
+    if before.report.is_empty() && own.iter().any(|beside| beside.digest != own[0].digest) {
+        let text = "says different things in several copies";
+        return Err(format!(
+            "the report of build {} beside the image {} {text}",
+            before.build, before.digest
+        ));
+    }
     let is_it = |beside: &Beside| before.report.is_empty() || beside.digest.to_string() == before.report;
-    if let Some(beside) = own.find(is_it) {
+    if let Some(beside) = own.into_iter().find(is_it) {
         return Ok(beside.report);
     }
     if is_there {

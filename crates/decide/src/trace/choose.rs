@@ -1,24 +1,34 @@
 //! Which of several reports beside an image is to be believed, and what the others say.
 //!
-//! Anybody who can write beside an image can write reports. None is known to be right, so the order is one that a forger
-//! cannot choose at will: labels, which the image's digest covers, go before dates, and dates to come are not believed.
+//! Anybody who can write beside an image can write reports, and none is known to be right. Labels, which the image's
+//! digest covers, go before all else, what is known before what is not, and dates to come are not believed. A forgery that
+//! keeps to all that can still come first: so what the others say is told.
 
 use super::{Labelled, words};
+use std::collections::BTreeSet;
 use strata_oci::Image;
-use strata_spec::origins::{Evidence, Kind, Layer, Report, Source};
+use strata_spec::origins::{Evidence, ImageRef, Kind, Layer, Report, Source};
 
-/// Layers that are named of one report.
+/// Layers, and inputs, that are named of one report.
 const NAMED: usize = 3;
+/// Reports that say something else and are told of, one by one.
+const TOLD: usize = 5;
 
-/// Puts reports in order, the one to be believed first: those that contradict the image's labels least, of these the
-/// latest. `key` tells a report and its checksum.
+/// Puts reports in order, the one to be believed first: those that contradict the image's labels least, of these those that
+/// know the origins of most of its layers, of these the latest. `key` tells a report and its checksum.
 pub fn rank<T>(image: &Image, reports: &mut [T], key: impl Fn(&T) -> (&Report, String)) {
     let labels = Labelled::of(image);
     reports.sort_by_cached_key(|one| {
         let (report, digest) = key(one);
         let later = std::cmp::Reverse((report.build.time.clone(), last_rebase(report), digest));
-        (contradictions(&labels, report), later)
+        (contradictions(&labels, report), unknown(report), later)
     });
+}
+
+/// Layers of the image that a report knows no origin of.
+fn unknown(report: &Report) -> usize {
+    let inside = report.layers.iter().filter(|layer| layer.is_in_image());
+    inside.filter(|layer| layer.origin.from == Evidence::Unknown).count()
 }
 
 fn last_rebase(report: &Report) -> String {
@@ -53,29 +63,22 @@ fn is_same_source(label: &Source, said: &Source) -> bool {
     label.kind == said.kind && words::exact_source(label) == words::exact_source(said)
 }
 
-/// What a report says of the image's layers that the believed one does not: a sentence, or nothing.
+/// What the other reports say that the believed one does not, each in a sentence.
+pub fn disagreements<'a>(believed: &Report, others: impl Iterator<Item = &'a Report>) -> Vec<String> {
+    let mut told: Vec<String> = others.filter_map(|other| disagreement(believed, other)).collect();
+    let more = told.len().saturating_sub(TOLD);
+    told.truncate(TOLD);
+    if more > 0 {
+        told.push(format!("{more} more reports beside the image say something else, too"));
+    }
+    told
+}
+
+/// What a report says of the build and the image's layers that the believed one does not: a sentence, or nothing. The
+/// operator's own table and unstructured bills are not looked at.
 pub fn disagreement(believed: &Report, other: &Report) -> Option<String> {
-    let mut all = Vec::new();
-    let source = |report: &Report| report.build.application_source.as_ref().map(words::source);
-    if source(believed) != source(other) {
-        all.push(format!("the source is {}", source(other).unwrap_or_else(|| "unknown".into())));
-    }
-    let differs = |layer: &&Layer| {
-        let of = believed.layers.iter().find(|known| known.id() == layer.id());
-        of.is_some_and(|known| {
-            known.diff_id == layer.diff_id && !is_compatible((believed, known), (other, layer))
-        })
-    };
-    let layers: Vec<&Layer> = other.layers.iter().filter(differs).collect();
-    all.extend(layers.iter().take(NAMED).map(|layer| {
-        let maker = other
-            .build_of(layer)
-            .map_or_else(|| "an unknown build".into(), |build| format!("build {}", build.id));
-        format!("{} was made by {maker}", layer.id())
-    }));
-    if layers.len() > NAMED {
-        all.push(format!("{} more layers were made by others as well", layers.len() - NAMED));
-    }
+    let mut all = of_build(believed, other);
+    all.extend(of_layers(believed, other));
     let Report { build, .. } = other;
     (!all.is_empty()).then(|| {
         format!(
@@ -87,14 +90,89 @@ pub fn disagreement(believed: &Report, other: &Report) -> Option<String> {
     })
 }
 
-/// Whether both can be true of one layer: that one build made it, or that each of the two builds made it, with the same
-/// outcome.
+/// What it says of the build that the other does not.
+fn of_build(believed: &Report, other: &Report) -> Vec<String> {
+    let source = |report: &Report| report.build.application_source.as_ref().map(exact);
+    let program = |report: &Report| {
+        let text = format!("{} {}", report.lifecycle.name, report.lifecycle.version);
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    };
+    let build_image = |report: &Report| report.lifecycle.build_image.as_ref().and_then(named);
+    let run_image = |report: &Report| report.run_image().and_then(named);
+    let mut all = Vec::new();
+    let mut say = |what: &str, tell: &dyn Fn(&Report) -> Option<String>| {
+        let said = tell(other);
+        if said != tell(believed) {
+            all.push(format!("the {what} is {}", said.unwrap_or_else(|| "unknown".into())));
+        }
+    };
+    say("source", &source);
+    say("lifecycle", &program);
+    say("build image", &build_image);
+    say("run image", &run_image);
+    all.extend(inputs(believed, other));
+    all
+}
+
+/// A source with all texts that there are about it, of which one is usually its address.
+fn exact(source: &Source) -> String {
+    let about = source.metadata.values().filter_map(|value| value.as_str());
+    let words = [words::exact_source(source)].into_iter().chain(about.map(str::to_owned));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// An image by what is most exact.
+fn named(image: &ImageRef) -> Option<String> {
+    let exact = [&image.digest, &image.image_id].into_iter().find(|id| !id.is_empty());
+    let words = [exact.or_else(|| image.tags.first()).cloned(), Some(image.distro.clone())];
+    let words: Vec<String> = words.into_iter().flatten().filter(|word| !word.is_empty()).collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+/// Inputs that one of them has and the other has not, or with another digest.
+fn inputs(believed: &Report, other: &Report) -> Option<String> {
+    let of = |report: &Report| report.build.inputs.iter().cloned().collect::<BTreeSet<_>>();
+    let (one, two) = (of(believed), of(other));
+    let names: BTreeSet<&str> = one.symmetric_difference(&two).map(|input| input.name.as_str()).collect();
+    let named: Vec<&str> = names.iter().take(NAMED).copied().collect();
+    let more = names.len() - named.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!named.is_empty()).then(|| format!("the build had other inputs ({}{more})", named.join(", ")))
+}
+
+/// What it says of layers that the other does not.
+fn of_layers(believed: &Report, other: &Report) -> Vec<String> {
+    let differs = |layer: &&Layer| {
+        let of = believed.layers.iter().find(|known| known.id() == layer.id());
+        of.is_some_and(|known| {
+            known.diff_id == layer.diff_id && !is_compatible((believed, known), (other, layer))
+        })
+    };
+    let layers: Vec<&Layer> = other.layers.iter().filter(differs).collect();
+    let told = layers.iter().take(NAMED).map(|layer| {
+        let maker = other
+            .build_of(layer)
+            .map_or_else(|| "an unknown build".into(), |build| format!("build {}", build.id));
+        let version = Some(&layer.buildpack_version).filter(|version| !version.is_empty());
+        let version = version.map(|version| format!(" with version {version}")).unwrap_or_default();
+        format!("{} was made by {maker}{version}", layer.id())
+    });
+    let mut all: Vec<String> = told.collect();
+    if layers.len() > NAMED {
+        all.push(format!("{} more layers were made by others as well", layers.len() - NAMED));
+    }
+    all
+}
+
+/// Whether the other says nothing new of a layer: nothing at all, that the same build made it, or that each of the two builds
+/// made it, with the same outcome.
 fn is_compatible((believed, one): (&Report, &Layer), (other, two): (&Report, &Layer)) -> bool {
     let is_own = |layer: &Layer| layer.origin.from == Evidence::ThisBuild;
-    let is_known = |layer: &Layer| !matches!(layer.origin.from, Evidence::Unknown | Evidence::RunImage);
     let maker = |report: &Report, layer: &Layer| report.build_of(layer).map(|build| build.id);
-    !is_known(one)
-        || !is_known(two)
-        || is_own(one) && is_own(two)
-        || maker(believed, one) == maker(other, two)
+    if two.origin.from == Evidence::Unknown {
+        return true;
+    }
+    // Nobody is known to have made what came with the run image.
+    let is_same = is_own(one) && is_own(two) || maker(believed, one) == maker(other, two);
+    is_same && one.kind == two.kind && one.buildpack_version == two.buildpack_version
 }

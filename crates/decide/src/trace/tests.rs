@@ -5,7 +5,7 @@ use super::*;
 use serde_json::json;
 use strata_oci::{Descriptor, Digest, History, Layer as ImageLayer};
 use strata_spec::labels::LIFECYCLE_METADATA;
-use strata_spec::origins::{Origin, ReasonCode, RestoredImage, SCHEMA_VERSION};
+use strata_spec::origins::{ImageRef, Input, Origin, ReasonCode, RestoredImage, SCHEMA_VERSION};
 use strata_spec::sealed::{FileChange, Outcome};
 
 fn digest(text: &str) -> String {
@@ -495,6 +495,13 @@ fn of_several_reports_the_one_that_the_labels_agree_with_goes_first() {
         // Whatever the order in which they are listed.
         all.reverse();
     }
+    // Who knows less does not go first for being later.
+    let knows_less = at("2026-07-01T10:00:00Z", &|report| report.layers[2].origin = Origin::default());
+    let mut all = [knows_less, later.clone()];
+    choose::rank(&image, &mut all, |report| (report, digest(&report.build.time)));
+    assert_eq!(all[0], later);
+    assert_eq!(choose::disagreements(&all[0], all[1..].iter()), Vec::<String>::new());
+    assert_eq!(choose::disagreements(&all[1], all[..1].iter()).len(), 1);
     for (latest, expected) in [("2026-03-31T00:00:00Z", true), ("2026-04-02T00:00:00Z", false)] {
         assert_eq!(choose::is_to_come(&later, latest), expected);
     }
@@ -519,4 +526,52 @@ fn what_reports_disagree_on_is_told() {
     other.build.application_source = None;
     let says = choose::disagreement(&honest, &other).unwrap();
     assert!(says.contains("the source is unknown; a/b:deps"), "{says}");
+}
+
+#[test]
+fn a_copy_of_the_honest_report_does_not_get_by_in_silence() {
+    type Forge = fn(&mut Report);
+    let honest = report(2);
+    let forgeries: [(Forge, &str); 6] = [
+        (
+            |report| {
+                let image = ImageRef { digest: digest("forged"), ..ImageRef::default() };
+                report.lifecycle.build_image = Some(image);
+            },
+            "the build image is sha256:",
+        ),
+        (|report| report.lifecycle.version = "9".into(), "the lifecycle is 9"),
+        (
+            |report| report.build.inputs = vec![Input { name: "env/A".into(), digest: "x".into() }],
+            "the build had other inputs (env/A)",
+        ),
+        (
+            |report| report.layers[2].buildpack_version = "9".into(),
+            "a/b:deps was made by build build-0000 with",
+        ),
+        (
+            |report| report.layers[2].origin = report.layers[3].origin.clone(),
+            "a/b:deps was made by build forged",
+        ),
+        (
+            |report| {
+                let source = report.build.application_source.get_or_insert_default();
+                source.metadata.insert("repository".into(), "https://example.com/forged".into());
+            },
+            "https://example.com/forged",
+        ),
+    ];
+    for (forge, expected) in forgeries {
+        let mut other = honest.clone();
+        other.build.id = "forged".into();
+        other.layers.iter_mut().filter(|layer| layer.origin.from == Evidence::ThisBuild).for_each(|layer| {
+            layer.origin.build = "forged".into();
+        });
+        assert_eq!(choose::disagreement(&honest, &other), None);
+        forge(&mut other);
+        // Whichever goes first.
+        let says = choose::disagreement(&honest, &other).unwrap();
+        assert!(says.contains(expected), "{says}");
+        assert!(choose::disagreement(&other, &honest).is_some(), "{expected}");
+    }
 }

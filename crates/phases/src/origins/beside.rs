@@ -8,7 +8,8 @@ use std::io::Read;
 use std::time::SystemTime;
 use strata_decide::export::created;
 use strata_decide::origins::Unknown;
-use strata_decide::trace::choose::{is_to_come, rank};
+use strata_decide::trace::choose::{self, is_to_come, rank};
+use strata_oci::annotation::CREATED;
 use strata_oci::{Descriptor, Digest, Manifest};
 use strata_spec::exit::Exit;
 use strata_spec::origins::provenance::{PREDICATE_ANNOTATION, STATEMENT};
@@ -18,9 +19,8 @@ use strata_store::{Medium, Store, StoreError, StoredImage, Tree};
 
 /// More reports than anybody looks at: each build of the same image leaves one.
 const MAX_REPORTS: usize = 64;
-
-/// When an artifact was made.
-const CREATED: &str = "org.opencontainers.image.created";
+/// Reports that are refused and told of, one by one.
+const TOLD: usize = 5;
 
 /// A report that lies beside an image, and is about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,7 +65,7 @@ fn find(
     subject: &Digest,
     check: impl Fn(&Report) -> Result<(), ReportError>,
 ) -> Result<(Vec<Beside>, Vec<String>), StoreError> {
-    let entries = store.referrers(subject, Some(MEDIA_TYPE))?;
+    let mut entries = store.referrers(subject, Some(MEDIA_TYPE))?;
     let (mut found, mut refused) = (Vec::new(), Vec::new());
     let latest = in_a_day();
     let check = |beside: Beside| match check(&beside.report) {
@@ -75,8 +75,12 @@ fn find(
         Ok(()) => Ok(beside),
         Err(error) => Err(error.to_string()),
     };
-    // Lists grow at their end.
-    for entry in entries.iter().rev().take(MAX_REPORTS) {
+    sort(&mut entries, latest.as_deref());
+    if entries.len() > MAX_REPORTS {
+        let more = entries.len() - MAX_REPORTS;
+        refused.push(format!("{more} older ones, for no more than {MAX_REPORTS} are read"));
+    }
+    for entry in entries.iter().take(MAX_REPORTS) {
         match one(store, subject, entry).and_then(check) {
             Ok(beside) => found.push(beside),
             Err(reason) => refused.push(format!("{}: {reason}", entry.digest)),
@@ -85,17 +89,34 @@ fn find(
     Ok((found, refused))
 }
 
+/// The newest first, as far as that is known: the order of referrers is any, though most lists grow at their end.
+fn sort(entries: &mut [Descriptor], latest: Option<&str>) {
+    entries.reverse();
+    entries.sort_by_cached_key(|entry| {
+        let time = entry.annotations.get(CREATED);
+        let is_possible = |time: &&String| latest.is_none_or(|latest| time.as_str() <= latest);
+        std::cmp::Reverse(time.filter(is_possible).cloned())
+    });
+}
+
 /// The latest time that a report may have: clocks differ.
 fn in_a_day() -> Option<String> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
     created(&since.as_secs().saturating_add(24 * 60 * 60).to_string())
 }
 
-/// The report to be believed beside an image.
+/// What the other reports beside an image say that the first does not.
+pub fn disagreements(found: &[Beside]) -> Vec<String> {
+    let Some((believed, others)) = found.split_first() else { return Vec::new() };
+    choose::disagreements(&believed.report, others.iter().map(|other| &other.report))
+}
+
+/// The report to be believed beside an image. What others there say is a warning, and so is what keeps them from being
+/// believed.
 ///
 /// # Errors
 /// Why there is none to be believed.
-pub fn latest(store: &dyn Store, image: &StoredImage) -> Result<Beside, Unknown> {
+pub fn latest(store: &dyn Store, image: &StoredImage, observer: &dyn Observer) -> Result<Beside, Unknown> {
     let unknown = |cause, text: String| Unknown { cause, text };
     let (found, refused) = all(store, image).map_err(|error| match error {
         StoreError::NoReferrers => {
@@ -103,14 +124,21 @@ pub fn latest(store: &dyn Store, image: &StoredImage) -> Result<Beside, Unknown>
         }
         error => {
             let failure = Failure::caused(Exit::Other, "the report cannot be looked for", &error);
+            observer.warn(failure.chain());
             unknown(Cause::NoReport, failure.chain())
         }
     })?;
+    if !found.is_empty() {
+        let refused = refused.iter().take(TOLD);
+        let refused = refused.map(|reason| format!("a report beside the image is refused: {reason}"));
+        refused.chain(disagreements(&found)).for_each(|told| observer.warn(told));
+    }
     match (found.into_iter().next(), refused.as_slice()) {
         (Some(beside), _) => Ok(beside),
         (None, []) => Err(unknown(Cause::NoReport, "no report lies beside the previous image".into())),
         (None, refused) => {
             let text = format!("the report beside the previous image is refused: {}", refused.join("; "));
+            observer.warn(text.clone());
             Err(unknown(Cause::ReportRefused, text))
         }
     }
@@ -226,5 +254,29 @@ fn statement(tree: &Tree) -> Option<(Digest, Descriptor, String)> {
     match manifest.layers.as_slice() {
         [file] if file.media_type == STATEMENT => Some((manifest.subject?.digest, file.clone(), predicate)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_read_from_the_newest_to_the_oldest() {
+        let entry = |name: &str, time: Option<&str>| {
+            let mut entry = Descriptor::of(name, name.as_bytes());
+            entry.annotations.extend(time.map(|time| (CREATED.to_owned(), time.to_owned())));
+            entry
+        };
+        let mut entries = [
+            entry("undated", None),
+            entry("new", Some("2026-03-02T10:00:00Z")),
+            entry("to come", Some("9999-01-01T00:00:00Z")),
+            entry("old", Some("2026-03-01T10:00:00Z")),
+            entry("as new", Some("2026-03-02T10:00:00Z")),
+        ];
+        sort(&mut entries, Some("2026-03-03T00:00:00Z"));
+        let names = entries.map(|entry| entry.media_type);
+        assert_eq!(names, ["as new", "new", "old", "to come", "undated"]);
     }
 }

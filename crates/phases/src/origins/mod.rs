@@ -26,8 +26,8 @@ use strata_spec::labels::{LifecycleMetadata, RunImage};
 use strata_spec::origins::provenance::{PREDICATE, STATEMENT};
 use strata_spec::origins::records::{KEY, Records};
 use strata_spec::origins::{
-    Build, Cause, EarlierBuild, ImageRef, Input, Lifecycle, MEDIA_TYPE, Report, RestoredImage,
-    SCHEMA_VERSION, Source, clean, parse_extra,
+    Build, EarlierBuild, ImageRef, Input, Lifecycle, MEDIA_TYPE, Report, RestoredImage, SCHEMA_VERSION,
+    Source, clean, parse_extra,
 };
 use strata_spec::project::ProjectMetadata;
 use strata_spec::raw_object::RawObject;
@@ -283,17 +283,14 @@ fn previous(
     } else {
         restored.digest = stored.manifest_digest.to_string();
     }
-    match beside::latest(store, stored) {
+    match beside::latest(store, stored, observer) {
         Ok(beside) => {
             restored.build.clone_from(&beside.report.build.id);
             restored.report = beside.digest.to_string();
             (Some(restored), Some(Ok(beside.report)))
         }
         Err(unknown) => {
-            match unknown.cause {
-                Cause::ReportRefused => observer.warn(unknown.text.clone()),
-                _ => observer.debug(unknown.text.clone()),
-            }
+            observer.debug(unknown.text.clone());
             (Some(restored), Some(Err(unknown)))
         }
     }

@@ -11,7 +11,7 @@ use strata_spec::origins::{self as spec, Lifecycle};
 /// The report that lies beside the image, which a layout drops together with the image. `None` when there is none to be
 /// believed, which the log tells: then nobody knows more of the new image either.
 pub fn before(rebase: &Rebase<'_>, observer: &dyn Observer) -> Option<Beside> {
-    let found = beside::latest(rebase.app_store, rebase.app);
+    let found = beside::latest(rebase.app_store, rebase.app, observer);
     found.map_err(|unknown| observer.detail(format!("There are no origins to report: {}", unknown.text))).ok()
 }
 
