@@ -389,6 +389,7 @@ struct Tail(Option<String>);
 
 impl Tail {
     fn push(&mut self, line: &str) {
+        let line = process::without_colours(line);
         if !line.trim().is_empty() {
             self.0 = Some(line.trim().to_owned());
         }

@@ -216,6 +216,7 @@ fn error_of((element, run): (&Element, &DetectRun)) -> Option<String> {
         (None, code) => format!("bin/detect ended with exit status {code}"),
     };
     let said = String::from_utf8_lossy(&run.output);
+    let said = process::without_colours(&said);
     let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
     Some(format!(
         "{label}: {what}{}",

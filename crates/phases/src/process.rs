@@ -2,6 +2,7 @@
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -253,6 +254,25 @@ impl Lines {
     }
 }
 
+/// What a program said without the sequences that select colours (ECMA-48, 8.3.117).
+pub(crate) fn without_colours(said: &str) -> Cow<'_, str> {
+    let Some((before, mut rest)) = said.split_once("\u{1b}[") else { return Cow::Borrowed(said) };
+    let mut plain = before.to_owned();
+    loop {
+        let (piece, more) =
+            rest.split_once("\u{1b}[").map_or((rest, None), |(piece, more)| (piece, Some(more)));
+        let after = piece.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, ';' | ':'));
+        match after.strip_prefix('m') {
+            Some(text) => plain.push_str(text),
+            None => plain.extend(["\u{1b}[", piece]),
+        }
+        match more {
+            Some(more) => rest = more,
+            None => return Cow::Owned(plain),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,5 +356,17 @@ mod tests {
         let mut count = 0;
         lines.feed(&vec![b'x'; 200 * 1024], &mut |_| count += 1);
         assert_eq!(count, 3);
+    }
+
+    #[test]
+    fn last_words_have_no_colours() {
+        for (said, expected) in [
+            ("plain", "plain"),
+            ("\u{1b}[0;31mred\u{1b}[0m and\u{1b}[m more", "red and more"),
+            ("\u{1b}[38:2:1:2:3m\u{1b}[1mx", "x"),
+            ("a\u{1b}[2Jb\u{1b}[", "a\u{1b}[2Jb\u{1b}["),
+        ] {
+            assert_eq!(without_colours(said), expected);
+        }
     }
 }
