@@ -5,7 +5,7 @@
 
 use anstream::adapter::strip_str;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,7 +20,7 @@ const LONGEST: u64 = 32 << 20;
 /// A log that is being written.
 pub(crate) struct Log {
     path: PathBuf,
-    file: BufWriter<File>,
+    file: File,
     room: u64,
 }
 
@@ -32,7 +32,7 @@ impl Log {
         let time = strata_decide::export::created(&seconds.to_string()).unwrap_or_default();
         let path = dir.join(file_name(&time, name, std::process::id()));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let mut log = Self { path, file: BufWriter::new(file), room: LONGEST };
+        let mut log = Self { path, file, room: LONGEST };
         let version = env!("CARGO_PKG_VERSION");
         log.line(Duration::ZERO, &format!("strata {version} builds {name} on {time}"))?;
         prune(dir, LOGS, BYTES)?;
@@ -48,37 +48,33 @@ impl Log {
         self.room == 0
     }
 
-    /// Writes lines, without colours.
+    /// Writes lines, without colours. What was written is there, however this process ends.
     pub(crate) fn line(&mut self, time: Duration, text: &str) -> io::Result<()> {
         if self.is_full() {
             return Ok(());
         }
+        let mut lines = String::with_capacity(text.len() + 16);
         for line in text.split('\n') {
             let line = strip_str(line);
             let line = format!("[{:>8}.{:03}] {line}\n", time.as_secs(), time.subsec_millis());
             match self.room.checked_sub(line.len() as u64) {
                 Some(room) => {
                     self.room = room;
-                    self.file.write_all(line.as_bytes())?;
+                    lines.push_str(&line);
                 }
                 None => {
                     self.room = 0;
-                    self.file.write_all(b"This log is long enough; what follows is left out.\n")?;
+                    lines.push_str("This log is long enough; what follows is left out.\n");
                     break;
                 }
             }
         }
-        Ok(())
+        self.file.write_all(lines.as_bytes())
     }
 
     /// Removes it.
     pub(crate) fn remove(self) -> io::Result<()> {
         fs::remove_file(self.path)
-    }
-
-    /// Writes what is not written yet.
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }
 
@@ -134,7 +130,6 @@ mod tests {
         let dir = root.path().join("strata/logs");
         let mut log = Log::create(&dir, UNIX_EPOCH + Duration::from_secs(1), "acme/web:1").unwrap();
         log.line(Duration::from_millis(12_345), "\u{1b}[31mred\u{1b}[0m\nsecond").unwrap();
-        log.flush().unwrap();
         let name = format!("19700101T000001Z-acme-web-1-{}.log", std::process::id());
         assert_eq!(names(&dir), [name]);
         let text = fs::read_to_string(log.path()).unwrap();
@@ -153,7 +148,6 @@ mod tests {
         for _ in 0..9 {
             log.line(Duration::ZERO, "0123456789").unwrap();
         }
-        log.flush().unwrap();
         let text = fs::read_to_string(log.path()).unwrap();
         assert_eq!(text.lines().count(), 3, "{text}");
         assert!(text.ends_with("left out.\n"), "{text}");

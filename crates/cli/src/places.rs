@@ -51,6 +51,11 @@ impl Places {
         }
     }
 
+    /// The user's home, when there is one.
+    pub(crate) fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+
     /// The embedded image store.
     pub(crate) fn images(&self, asked: Option<&Path>) -> PathBuf {
         asked.map_or_else(|| self.data.join("images"), |dir| self.current.join(dir))

@@ -9,18 +9,18 @@ use crate::places::Places;
 use crate::plain::{self, Said};
 use crate::printed;
 use crate::tally::Tally;
-use crate::text::shown_lines;
+use crate::text::{brief, shown_lines};
 use crate::view::{Screen, Size, View};
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use std::io::{self, IsTerminal as _, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 use strata_phases::summary::Summary;
-use strata_phases::{Event, Failure, Observer};
+use strata_phases::{Event, Failure, Level, Observer};
 use strata_spec::exit::Exit;
 
 pub(crate) const HEADING: Style = AnsiColor::Cyan.on_default().bold();
@@ -78,6 +78,8 @@ struct State {
     tally: Tally,
     log: Option<Log>,
     interrupt: Option<Interrupt>,
+    /// The user's home, which a terminal has no room for.
+    home: Option<PathBuf>,
     started: Instant,
 }
 
@@ -108,6 +110,7 @@ impl Show {
             tally: Tally::default(),
             log: None,
             interrupt: None,
+            home: places.home().map(Path::to_owned),
             started,
         }));
         if screen.is_some() {
@@ -177,8 +180,6 @@ impl Drop for Show {
         let mut state = self.state();
         state.screen.iter_mut().for_each(Screen::clear);
         state.screen = None;
-        // What is said of a log that cannot be written is said when it is.
-        state.log.iter_mut().for_each(|log| log.flush().unwrap_or_default());
     }
 }
 
@@ -222,6 +223,8 @@ impl State {
             return self.write(&said);
         }
         if matches!(event, Event::Message { .. } | Event::Summary(_)) {
+            let event = &shortened(event, self.home.as_deref());
+            let said = || plain::lines(event, self.detail, size.columns);
             stay.extend(said().into_iter().filter(|said| said.least <= self.detail).map(|said| said.text));
         }
         if let (Some(screen), true) = (&mut self.screen, !stay.is_empty() || !is_output) {
@@ -265,8 +268,24 @@ impl State {
             let path = log.path().display().to_string();
             self.log = None;
             let text = format!("the log {path} cannot be written: {error}");
-            self.event(&Event::Message { level: strata_phases::Level::Warn, text });
+            self.event(&Event::Message { level: Level::Warn, text });
         }
+    }
+}
+
+/// The same for a terminal, which is narrow.
+fn shortened(event: &Event, home: Option<&Path>) -> Event {
+    match event.clone() {
+        Event::Message { level: Level::Info, text } => {
+            Event::Message { level: Level::Info, text: brief(&text) }
+        }
+        Event::Summary(summary) => {
+            let below_home =
+                |log: &str| Some(format!("~/{}", Path::new(log).strip_prefix(home?).ok()?.display()));
+            let log = summary.log.as_deref().map(|log| below_home(log).unwrap_or_else(|| log.to_owned()));
+            Event::Summary(Box::new(Summary { log, ..*summary }))
+        }
+        other => other,
     }
 }
 
@@ -416,6 +435,24 @@ pub(crate) fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_has_room_for_what_is_long() {
+        let log = |home: &str| {
+            let summary = Summary { log: Some("/home/me/logs/a.log".to_owned()), ..Summary::default() };
+            match shortened(&Event::Summary(Box::new(summary)), Some(Path::new(home))) {
+                Event::Summary(summary) => summary.log.unwrap(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((&*log("/home/me"), &*log("/home/m")), ("~/logs/a.log", "/home/me/logs/a.log"));
+        let text = format!("content sha256:{}", "a".repeat(64));
+        let warning = Event::Message { level: Level::Warn, text: text.clone() };
+        assert_eq!(shortened(&warning, None), warning);
+        let info = Event::Message { level: Level::Info, text };
+        let short = Event::Message { level: Level::Info, text: "content sha256:aaaaaaaaaaaa".to_owned() };
+        assert_eq!(shortened(&info, None), short);
+    }
 
     #[test]
     fn numbers_are_for_people() {

@@ -22,6 +22,20 @@ pub(crate) fn shown_lines(text: &str) -> String {
     text.split('\n').map(shown).collect::<Vec<_>>().join("\n")
 }
 
+/// A text in which digests have 12 of their 64 digits, which is enough to tell them apart by eye.
+pub(crate) fn brief(text: &str) -> String {
+    const SIGN: &str = "sha256:";
+    let mut pieces = text.split(SIGN);
+    let mut brief = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let is_hex = |hex: &str| hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let digits = piece.split_at_checked(64).filter(|(hex, _)| is_hex(hex));
+        let (hex, rest) = digits.map_or((piece, ""), |(hex, rest)| (hex.get(..12).unwrap_or(hex), rest));
+        brief.extend([SIGN, hex, rest]);
+    }
+    brief
+}
+
 /// Whether a character is not to be seen, or changes how others are.
 pub(crate) fn is_hidden(c: char) -> bool {
     c.is_control()
@@ -224,6 +238,15 @@ fn take(chars: impl Iterator<Item = char>, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digests_may_be_brief() {
+        let long = format!("Source: content sha256:{}, and more", "0123456789abcdef".repeat(4));
+        assert_eq!(brief(&long), "Source: content sha256:0123456789ab, and more");
+        for text in ["", "sha256:", "x sha256:é", "sha256:0123456789abcdef sha256:z"] {
+            assert_eq!(brief(text), text);
+        }
+    }
 
     #[test]
     fn nothing_from_elsewhere_moves_the_cursor() {

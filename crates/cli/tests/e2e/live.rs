@@ -198,6 +198,11 @@ fn a_build_fits_its_terminal() {
         {
             assert!(plain.contains(text), "no '{text}' in {plain}");
         }
+        if columns == 80 {
+            assert!(plain.contains("log     ~/.local/state/strata/logs/"), "{plain}");
+            let source = plain.lines().find(|line| line.contains("Source: content sha256:")).unwrap();
+            assert!(source.trim().len() < 60, "{source:?}");
+        }
         // What buildpacks said is gone, and was never obeyed.
         assert!(!seen.contains('🎉') && !seen.contains("bye"), "{seen}");
         assert!(!all.contains("\u{1b}]") && !all.contains("\u{1b}[?") && !all.contains("\u{1b}[2J"), "{all}");
