@@ -752,7 +752,7 @@ pub(crate) struct StoreArgs {
     pub(crate) insecure_registry: Vec<String>,
 }
 
-#[derive(Debug, Default, ClapArgs)]
+#[derive(Debug, Clone, Default, ClapArgs)]
 pub(crate) struct ShowArgs {
     /// Show more: what each buildpack said during detection, digests of layers
     #[arg(short, long, conflicts_with = "quiet")]

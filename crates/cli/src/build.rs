@@ -18,6 +18,7 @@ use crate::target::Target;
 use crate::theirs::Described;
 use crate::{Outcome, beside, given, launcher, plan, report, sbom, shell, source, workplace};
 use rustix::pipe::{PipeFlags, pipe_with};
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
@@ -49,18 +50,26 @@ pub(crate) fn run(args: args::Build, places: &Places) -> Outcome {
     if args.dry_run {
         return plan::run(args, places);
     }
-    let args = &args.settled()?;
-    let output = Output::of(args, places)?;
+    // Who reads events reads of refused flags as well.
+    let is_pipe = |output: &Path| output.to_str().is_some_and(|text| text == "-" || text.ends_with(":-"));
+    let (shown, is_pipe) = (args.show.clone(), args.output.as_deref().is_some_and(is_pipe));
+    let settled = args.settled().and_then(|args| Ok((Output::of(&args, places)?, args)));
+    let (output, args) = settled.inspect_err(|failure| {
+        let stream = if is_pipe { Stream::Err } else { Stream::Out };
+        if shown.json {
+            Show::new(&shown, stream, Drawn::Build, places).event(Event::Failed(failure.clone()));
+        }
+    })?;
+    let args = &args;
     let show = Show::new(&args.show, Output::stream(output.as_ref()), Drawn::Build, places);
     keep_log(args, places, &show);
     let interrupt = Interrupt::listen()
         .map_err(|error| Failure::caused(Exit::Other, "cannot listen for signals", &error))?;
     show.stops_with(&interrupt);
-    let outcome = build(args, places, output, &show, &interrupt);
+    let written = Written::default();
+    let outcome = build(args, places, output, &show, &interrupt, &written);
     let outcome = match outcome {
-        Err(_) if interrupt.asked() => {
-            Err(Failure::new(Exit::Interrupted, "interrupted; nothing of the image was kept"))
-        }
+        Err(_) if interrupt.asked() => Err(Failure::new(Exit::Interrupted, stopped(&written.take()))),
         other => other,
     };
     outcome.map_err(|failure| {
@@ -69,6 +78,19 @@ pub(crate) fn run(args: args::Build, places: &Places) -> Outcome {
         show.event(Event::Failed(failure.clone()));
         failure
     })
+}
+
+/// Where the image is by now.
+type Written = RefCell<Vec<String>>;
+
+/// What a build leaves that somebody stopped.
+fn stopped(written: &[String]) -> String {
+    match written {
+        [] => "interrupted; nothing of the image was kept".to_owned(),
+        names => {
+            format!("interrupted; the image is in {}, and what was to follow was not done", names.join(", "))
+        }
+    }
 }
 
 /// Has all that is said written into a log, too; one that cannot be written is done without.
@@ -90,6 +112,7 @@ fn build(
     output: Option<Output>,
     show: &Show,
     interrupt: &Interrupt,
+    written: &Written,
 ) -> Outcome {
     let created = created(args, places)?;
     if args.debug_shell {
@@ -159,6 +182,7 @@ fn build(
         earlier: &earlier,
         show,
         interrupt,
+        written,
     };
     built.publish(&surroundings)?;
     workplace::close(work_dir, |text| show.warn(text));
@@ -201,6 +225,7 @@ struct Built<'a> {
     earlier: &'a Earlier<'a>,
     show: &'a Show,
     interrupt: &'a Interrupt,
+    written: &'a Written,
 }
 
 impl Built<'_> {
@@ -272,6 +297,7 @@ impl Built<'_> {
                     surroundings,
                     show,
                 )?);
+                self.written.borrow_mut().extend(output.name());
             }
             self.put_beside(&exported)?;
             show.event(image.clone());
@@ -355,7 +381,11 @@ impl Built<'_> {
             // Whatever cannot be removed is an empty layout, which the next build uses.
             fs::remove_dir_all(layout.dir()).unwrap_or_default();
         }
-        outcome.map(|exported| (exported, outputs))
+        let exported = outcome?;
+        let here = |output: &&Output| output.path() == Some(target.layout.dir());
+        let other = target.outputs.iter().filter(here).filter_map(Output::name);
+        self.written.borrow_mut().extend(target.kept().map(Reference::to_string).into_iter().chain(other));
+        Ok((exported, outputs))
     }
 }
 
@@ -674,4 +704,19 @@ fn spec(
         groups: Vec::new(),
         job: Job::Call { payload },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_that_is_stopped_says_what_is_left() {
+        assert_eq!(stopped(&[]), "interrupted; nothing of the image was kept");
+        let left = stopped(&["web:latest".to_owned(), "oci:/tmp/web".to_owned()]);
+        assert!(
+            left.contains("the image is in web:latest, oci:/tmp/web,") && !left.contains("nothing"),
+            "{left}"
+        );
+    }
 }

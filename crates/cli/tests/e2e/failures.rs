@@ -365,3 +365,26 @@ fn a_failed_build_keeps_the_users_own_files() {
     assert_eq!(done.code, 62, "{done:#?}");
     assert_eq!(std::fs::read_to_string(keep.join("notes")).unwrap(), "mine");
 }
+
+#[test]
+fn flags_that_are_refused_are_an_event_too() {
+    let bench = Bench::new();
+    let good = [bench.add(&Buildpack::new("e2e/good"))];
+    for (args, message) in [
+        (&["--extension", "x"][..], "--extension"),
+        (&["--platform", "linux/s390x"], "linux/s390x"),
+        (&["-o", "registry:web", "--output-format", "oci"], "--output-format says it again"),
+        (&["--publish", "-o", "dir"], "--publish has no name"),
+    ] {
+        let mut command = bench.build_command(&[&["--json"], args].concat(), &good);
+        command.arg("--no-cache");
+        let done = Done::of(command);
+        assert_eq!(done.code, 3, "{done:#?}");
+        let last: serde_json::Value = serde_json::from_str(done.stdout.lines().last().unwrap()).unwrap();
+        assert_eq!(last["event"], "failed", "{done:#?}");
+        assert!(last["message"].as_str().unwrap().contains(message), "{done:#?}");
+    }
+    assert!(!bench.has_image() && !bench.path("dir").exists());
+    let done = bench.build(&["--dry-run", "--debug-shell"], &good);
+    assert!(done.code == 3 && done.stderr.contains("--debug-shell is for builds"), "{done:#?}");
+}
