@@ -556,7 +556,7 @@ pub(crate) fn in_sandbox(
                     answer.as_mut().map_or(Ok(()), |pipe| pipe.write_all(b"\n")).unwrap_or_default();
                 }
                 Ok(Said::Shell(failed)) => {
-                    let Some(keys) = &mut answer else { continue };
+                    let Some(keys) = answer.take() else { continue };
                     meanwhile = shell::attend(&failed, keys, &events, show, interrupt).into_iter();
                 }
                 Ok(Said::ShellEnded) => {}

@@ -93,8 +93,8 @@ pub(crate) enum Said {
     Waiting(Vec<GroupElement>),
     /// What detection found, where that is all that was asked for.
     Explained(Box<Explained>),
-    /// A `bin/build` failed, and a shell is to be tried in its place. The answer is the size of the terminal, and then what
-    /// is typed there.
+    /// A `bin/build` failed, and a shell is to be tried in its place. The answer is a byte, and then what is typed at the
+    /// terminal.
     Shell(shell::Failed),
     /// The shell ended.
     ShellEnded,
@@ -182,7 +182,7 @@ fn variables(task: &Task) -> Result<Vec<(OsString, OsString)>, Failure> {
 /// Has the program outside bring what earlier builds left.
 fn wait_for_layers(group: &[GroupElement], pipe: &Pipe) -> Result<(), Failure> {
     pipe.say(&Said::Waiting(group.to_vec()));
-    std::io::stdin().lock().read_exact(&mut [0]).map_err(|error| {
+    shell::Unbuffered(std::io::stdin()).read_exact(&mut [0]).map_err(|error| {
         Failure::caused(Exit::Other, "the program outside the sandbox does not answer", &error)
     })
 }

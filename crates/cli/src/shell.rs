@@ -2,17 +2,19 @@
 
 use crate::args;
 use crate::inside::{Pipe, Said};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Held, Interrupt};
 use crate::places::Places;
 use crate::show::Show;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::io::{Errno, ioctl_fionbio};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde::{Deserialize, Serialize};
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{ChildStdin, Command};
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 use strata_phases::process::Invocation;
 use strata_phases::{Failure, Observer};
 use strata_spec::exit::Exit;
@@ -54,21 +56,18 @@ pub(crate) fn here(buildpack: &str, invocation: &Invocation, terminal: &str, pip
     let words = words.chain(invocation.args.iter().map(|arg| arg.to_string_lossy().into_owned()));
     let again = words.collect::<Vec<_>>().join(" ");
     pipe.say(&Said::Shell(Failed { buildpack: buildpack.to_owned(), again }));
-    let mut typed = std::io::stdin();
-    let mut size = [0; 4];
+    let mut typed = Unbuffered(std::io::stdin());
+    // Until somebody listens.
+    if typed.read_exact(&mut [0]).is_err() {
+        return;
+    }
     let mut command = Command::new(shell);
     command
         .env_clear()
         .env("TERM", terminal)
         .envs(invocation.env.iter().map(|(name, value)| (name, value)))
         .current_dir(&invocation.dir);
-    let [a, b, c, d] = match typed.read_exact(&mut size) {
-        Ok(()) => size,
-        // Nobody is there any more.
-        Err(_) => return,
-    };
-    let size = (u16::from_le_bytes([a, b]), u16::from_le_bytes([c, d]));
-    let ended = strata_sandbox::on_terminal(command, size, &mut Unbuffered(typed), &mut std::io::stderr());
+    let ended = strata_sandbox::on_terminal(command, &mut typed, &mut std::io::stderr());
     strata_sandbox::kill_leftovers();
     pipe.say(&Said::ShellEnded);
     if let Err(error) = ended {
@@ -76,8 +75,8 @@ pub(crate) fn here(buildpack: &str, invocation: &Invocation, terminal: &str, pip
     }
 }
 
-/// Standard input, of which nothing is read ahead.
-struct Unbuffered(std::io::Stdin);
+/// Standard input, of which nothing is read ahead: what follows is for another reader.
+pub(crate) struct Unbuffered(pub(crate) std::io::Stdin);
 
 impl Read for Unbuffered {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
@@ -91,30 +90,34 @@ impl AsFd for Unbuffered {
     }
 }
 
-/// The person's terminal, which passes on each key until this is dropped.
-struct Raw(Termios);
+/// The person's terminal, which passes on each key until this is dropped. No signal ends the program meanwhile.
+struct Raw {
+    before: Termios,
+    _held: Held,
+}
 
 impl Raw {
-    fn begin() -> Option<Self> {
+    fn begin(interrupt: &Interrupt) -> Option<Self> {
+        let held = interrupt.hold();
         let before = tcgetattr(std::io::stdin()).ok()?;
         let mut raw = before.clone();
         raw.make_raw();
         tcsetattr(std::io::stdin(), OptionalActions::Now, &raw).ok()?;
-        Some(Self(before))
+        Some(Self { before, _held: held })
     }
 }
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing.
-        tcsetattr(std::io::stdin(), OptionalActions::Drain, &self.0).unwrap_or_default();
+        // At once, since what is shown may be held up. A terminal that is gone needs nothing.
+        tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before).unwrap_or_default();
     }
 }
 
 /// Outside: passes on what is typed until the shell ends. Gives what else the sandbox said meanwhile.
 pub(crate) fn attend(
     failed: &Failed,
-    keys: &mut ChildStdin,
+    keys: ChildStdin,
     events: &Receiver<String>,
     show: &Show,
     interrupt: &Interrupt,
@@ -123,37 +126,62 @@ pub(crate) fn attend(
     show.info(format!("  again   {}", failed.again));
     show.info("  end     exit".to_owned());
     show.away(|| {
-        let _raw = Raw::begin();
-        let size = tcgetwinsize(std::io::stdin()).map_or((24, 80), |size| (size.ws_row, size.ws_col));
-        let [a, b] = size.0.to_le_bytes();
-        let [c, d] = size.1.to_le_bytes();
-        // A sandbox that is gone says no more, which is found out below.
-        keys.write_all(&[a, b, c, d]).unwrap_or_default();
+        let _raw = Raw::begin(interrupt);
+        let mut keys = Keys::to(keys);
         let mut rest = Vec::new();
-        let mut is_typed_at = true;
         while !interrupt.asked() {
-            match events.try_recv() {
+            // Keys take their time themselves.
+            let time = if keys.is_some() { Duration::ZERO } else { Duration::from_millis(20) };
+            match events.recv_timeout(time) {
                 Ok(line) if matches!(serde_json::from_str(&line), Ok(Said::ShellEnded)) => break,
                 Ok(line) => rest.push(line),
-                Err(TryRecvError::Disconnected) => break,
-                Err(TryRecvError::Empty) => is_typed_at = is_typed_at && pass_on(keys),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => keys = keys.and_then(Keys::pass_on),
             }
         }
         rest
     })
 }
 
-/// Passes on what was typed, if something is soon; `false` when nothing will be any more.
-fn pass_on(keys: &mut ChildStdin) -> bool {
-    const SOON: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-    let stdin = std::io::stdin();
-    let ready = poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&SOON));
-    if !ready.is_ok_and(|count| count > 0) {
-        return true;
+/// What is typed, on its way into the sandbox.
+struct Keys {
+    sandbox: ChildStdin,
+    /// Typed, and not taken by the sandbox yet.
+    pending: Vec<u8>,
+}
+
+impl Keys {
+    /// Begins with the byte that says that somebody listens.
+    fn to(sandbox: ChildStdin) -> Option<Self> {
+        // A shell that takes nothing must not keep a signal from being noticed.
+        ioctl_fionbio(&sandbox, true).ok()?;
+        Some(Self { sandbox, pending: b"\n".to_vec() })
     }
-    let mut buffer = [0; 4096];
-    match rustix::io::read(&stdin, &mut buffer) {
-        Ok(count @ 1..) => keys.write_all(buffer.get(..count).unwrap_or_default()).is_ok(),
-        _ => false,
+
+    /// Passes on what was typed, if something is soon; `None` when nothing will be any more.
+    fn pass_on(mut self) -> Option<Self> {
+        const SOON: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+        let stdin = std::io::stdin();
+        let awaited = match self.pending.is_empty() {
+            true => PollFd::new(&stdin, PollFlags::IN),
+            false => PollFd::new(&self.sandbox, PollFlags::OUT),
+        };
+        if !poll(&mut [awaited], Some(&SOON)).is_ok_and(|count| count > 0) {
+            return Some(self);
+        }
+        if self.pending.is_empty() {
+            let mut buffer = [0; 4096];
+            match rustix::io::read(&stdin, &mut buffer) {
+                Ok(count @ 1..) => self.pending.extend(buffer.iter().take(count)),
+                Err(Errno::INTR) => {}
+                _ => return None,
+            }
+        }
+        match rustix::io::write(&self.sandbox, &self.pending) {
+            Ok(count) => drop(self.pending.drain(..count)),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => return None,
+        }
+        Some(self)
     }
 }

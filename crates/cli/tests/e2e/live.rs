@@ -1,8 +1,9 @@
 //! What a person sees of a build on a terminal.
 
 use crate::bench::{Bench, Buildpack, wait_for};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -293,12 +294,13 @@ fn a_terminal_without_colours_or_without_a_cursor_is_respected() {
 #[test]
 fn a_build_that_fails_ends_in_a_shell_where_it_failed() {
     let bench = Bench::new();
-    let script = r#"export LOST=x; touch "$layers/left"; echo fails; exit 7"#;
+    let script = r#"export LOST=x; touch "$layers/left"; echo why it broke; exit 7"#;
     let fails = bench.add(&Buildpack::new("e2e/fails").build(script));
     let args = ["--debug-shell", "--env", "GIVEN=given to all"];
     let mut live = Live::build(&bench, 100, std::slice::from_ref(&fails), &args, &[]);
     live.wait_for("this shell is in its place");
     live.wait_for("again   /cnb/buildpacks/e2e_fails/1.0.0/bin/build /layers/e2e_fails /platform /tmp/");
+    live.wait_for("why it broke");
     live.types("PS1='ready> '\r");
     live.wait_for("\nready> ");
     live.types("echo \"[$GIVEN|$LOST|$PWD|$TERM|$(ls $CNB_LAYERS_DIR)|$(id -u)|$(stty size)]\"\r");
@@ -306,6 +308,9 @@ fn a_build_that_fails_ends_in_a_shell_where_it_failed() {
     live.types("clear; test -f $CNB_BP_PLAN_PATH && tty && grep CapEff /proc/self/status\r");
     live.wait_for("/dev/pts/0");
     live.wait_for("CapEff: 0000000000000000");
+    tcsetwinsize(&live.master, winsize(110, 30)).unwrap();
+    live.types("clear; until stty size | grep '^30 110$'; do sleep 0.1; done; echo wid''er\r");
+    live.wait_for("wider");
     // Keys are the shell's, and do not end the build.
     live.types("clear; echo sle''eps; sleep 100\r");
     live.wait_for("sleeps");
@@ -319,4 +324,35 @@ fn a_build_that_fails_ends_in_a_shell_where_it_failed() {
     bench.is_clean_soon();
     let done = bench.build(&["--debug-shell"], &[fails]);
     assert!(done.code == 3 && done.stderr.contains("--debug-shell needs a terminal"), "{done:#?}");
+}
+
+#[test]
+fn a_shell_that_takes_no_keys_can_be_ended_and_the_terminal_is_as_before() {
+    let bench = Bench::new();
+    let fails = bench.add(&Buildpack::new("e2e/fails").build("exit 7"));
+    let mut live = Live::build(&bench, 100, &[fails], &["--debug-shell"], &[]);
+    let modes = |live: &Live| tcgetattr(&live.master).unwrap().local_modes;
+    let before = modes(&live);
+    live.wait_for("again ");
+    live.types("echo sle''eps; exec sleep 1000\r");
+    live.wait_for("sleeps");
+    assert!(!modes(&live).contains(LocalModes::ICANON));
+    let mut typing = live.master.try_clone().unwrap();
+    // More than fits on the way. Detached, since nobody wakes who waits for a terminal that was closed.
+    std::thread::spawn(move || typing.write_all(&b"nobody reads this\n".repeat(20_000)));
+    live.wait_for("nobody reads this");
+    let strata = Pid::from_child(&live.child);
+    for signal in [Signal::TERM, Signal::HUP] {
+        kill_process(strata, signal).unwrap();
+    }
+    let status = wait_for(|| {
+        live.look();
+        live.child.try_wait().unwrap().ok_or("it still runs")
+    });
+    wait_for(|| if live.look() { Err("it is still open") } else { Ok(()) });
+    let all = String::from_utf8_lossy(&live.bytes);
+    assert_eq!(status.code(), Some(130), "{all}");
+    assert!(all.contains("interrupted"), "{all}");
+    assert_eq!(modes(&live), before);
+    bench.is_clean_soon();
 }
