@@ -1,8 +1,8 @@
 //! A folder that is set apart: whoever writes to it writes to a place of its own, and the folder stays as it was.
 //!
 //! Process 1 of a sandbox overlays it on its own path, for as long as other programs run. What was written is below the
-//! next overlay again, so that the programs that follow see it. Where it is kept is covered meanwhile, and covers are
-//! locked for whoever makes namespaces of its own.
+//! next overlay again, so that the programs that follow see it. Where it is kept is covered from the start, whenever other
+//! programs run, and covers are locked for whoever makes namespaces of its own.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -28,13 +28,13 @@ pub struct Apart {
     written: Vec<PathBuf>,
     now: Option<Now>,
     count: usize,
+    is_covered: bool,
 }
 
 /// How far it is set apart.
 #[derive(Debug)]
 struct Now {
     home: PathBuf,
-    is_covered: bool,
     /// Whether one sees there how it was before.
     has_before: bool,
 }
@@ -57,14 +57,21 @@ impl Apart {
     /// When it cannot, as where files are on a file system that overlayfs does not write to.
     pub fn begin(folder: &Path) -> Result<Self, SandboxError> {
         let base = Path::new(PLACE).join("base");
-        fs::create_dir(&base).doing_to("create", &base)?;
-        mount_bind(folder, &base).doing_to("bind", folder)?;
-        let thread = std::thread::spawn(see_below).join();
-        thread.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let mut apart = Self { folder: folder.to_owned(), base, written: Vec::new(), now: None, count: 0 };
-        apart.set(&[])?;
-        apart.lift()?;
-        Ok(apart)
+        let (folder, written) = (folder.to_owned(), Vec::new());
+        let mut apart = Self { folder, base, written, now: None, count: 0, is_covered: true };
+        let tried = apart.attempt();
+        apart.cover()?;
+        tried.map(|()| apart)
+    }
+
+    fn attempt(&mut self) -> Result<(), SandboxError> {
+        self.uncover()?;
+        fs::create_dir(&self.base).doing_to("create", &self.base)?;
+        mount_bind(&self.folder, &self.base).doing_to("bind", &self.folder)?;
+        let thread = std::thread::Builder::new().spawn(see_below).doing("start a thread")?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        self.set(&[])?;
+        self.lift()
     }
 
     /// Sets the folder apart until [`Self::lift`], but for these folders below it.
@@ -72,12 +79,13 @@ impl Apart {
     /// # Errors
     /// When that is not possible.
     pub fn set(&mut self, but: &[PathBuf]) -> Result<(), SandboxError> {
+        self.uncover()?;
         let home = Path::new(PLACE).join(self.count.to_string());
         self.count += 1;
         fs::create_dir(&home).doing_to("create", &home)?;
         let mode = fs::metadata(&self.folder).doing_to("look at", &self.folder)?.mode();
         overlay(&home, &self.lowers(), &self.folder, Upper::Mode(mode, Maker::Caller))?;
-        let now = self.now.insert(Now { home, is_covered: false, has_before: false });
+        self.now = Some(Now { home, has_before: false });
         for path in but {
             let Ok(tail) = path.strip_prefix(&self.folder) else { continue };
             let own = self.base.join(tail);
@@ -87,10 +95,7 @@ impl Apart {
                 mount_bind(&own, path).doing_to("bind", path)?;
             }
         }
-        let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-        mount("tmpfs", PLACE, "tmpfs", flags, c"mode=0").doing_to("cover", Path::new(PLACE))?;
-        now.is_covered = true;
-        Ok(())
+        Ok(self.cover()?)
     }
 
     /// What was written to the folder since it was set apart; `None` when it is not, or nothing was. Only when no other
@@ -100,13 +105,13 @@ impl Apart {
     /// When that cannot be uncovered.
     pub fn written(&mut self) -> Result<Option<Written>, SandboxError> {
         let Some(mut now) = self.now.take() else { return Ok(None) };
+        self.uncover()?;
         let written = self.look(&mut now);
         self.now = Some(now);
         Ok(written?)
     }
 
     fn look(&self, now: &mut Now) -> Result<Option<Written>, Failure> {
-        now.uncover()?;
         let (upper, before) = (now.home.join("u"), now.home.join("before"));
         if is_empty(&upper)? {
             return Ok(None);
@@ -128,8 +133,8 @@ impl Apart {
     /// # Errors
     /// When that is not possible.
     pub fn lift(&mut self) -> Result<(), SandboxError> {
-        let Some(mut now) = self.now.take() else { return Ok(()) };
-        now.uncover()?;
+        let Some(now) = self.now.take() else { return Ok(()) };
+        self.uncover()?;
         // What is mounted below comes off with it.
         unmount(&self.folder, UnmountFlags::DETACH).doing_to("unmount", &self.folder)?;
         if now.has_before {
@@ -140,6 +145,22 @@ impl Apart {
         if !is_empty(&upper)? {
             self.written.insert(0, upper);
         }
+        Ok(self.cover()?)
+    }
+
+    fn cover(&mut self) -> Result<(), Failure> {
+        if !self.is_covered {
+            cover(Path::new(PLACE))?;
+            self.is_covered = true;
+        }
+        Ok(())
+    }
+
+    fn uncover(&mut self) -> Result<(), Failure> {
+        if self.is_covered {
+            unmount(PLACE, UnmountFlags::empty()).doing_to("uncover", Path::new(PLACE))?;
+            self.is_covered = false;
+        }
         Ok(())
     }
 
@@ -148,13 +169,10 @@ impl Apart {
     }
 }
 
-impl Now {
-    fn uncover(&mut self) -> Result<(), Failure> {
-        if std::mem::take(&mut self.is_covered) {
-            unmount(PLACE, UnmountFlags::empty()).doing_to("uncover", Path::new(PLACE))?;
-        }
-        Ok(())
-    }
+/// Hides the place; `path` leads there.
+pub(crate) fn cover(path: &Path) -> Result<(), Failure> {
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    mount("tmpfs", path, "tmpfs", flags, c"mode=0").doing_to("cover", Path::new(PLACE))
 }
 
 fn is_empty(dir: &Path) -> Result<bool, Failure> {

@@ -180,7 +180,9 @@ fn system_directories(root: &NewRoot, table: &MountTable, scratch: &Path) -> Res
     devices(root, table)?;
     let apart = scratch.join("apart");
     fs::create_dir(&apart).doing_to("create", &apart)?;
-    root.bind(table, &apart, Path::new(apart::PLACE), Access::Writable)?;
+    let place = Path::new(apart::PLACE);
+    root.bind(table, &apart, place, Access::Writable)?;
+    apart::cover(&root.directory(place)?.path())?;
     for (name, inside) in [("tmp", "/tmp"), ("var-tmp", "/var/tmp")] {
         let source = scratch.join(name);
         fs::create_dir(&source).doing_to("create", &source)?;
