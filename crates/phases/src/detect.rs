@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::thread::ScopedJoinHandle;
 use std::time::Instant;
 use strata_decide::detect::{BuildTarget, Catalog, DetectRun, Element, Line, Trial, WalkError, judge, walk};
 use strata_decide::plan::Complaint;
@@ -243,18 +244,20 @@ fn run_group(
     let missing: Vec<&Element> =
         elements.iter().filter(|e| !lock().contains_key(&e.buildpack.label())).collect();
     let fresh: Vec<Result<(String, DetectRun), Failure>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = missing
-            .iter()
-            .map(|element| scope.spawn(move || Ok((element.buildpack.label(), detect_one(element, around)?))))
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| {
-                thread.join().unwrap_or_else(|_| {
-                    Err(Failure::new(Exit::Detect, "a detect thread panicked; please report this"))
-                })
+        let run = |element: &Element| Ok((element.buildpack.label(), detect_one(element, around)?));
+        // The outcome, or the thread that will have it.
+        let start = |element| match std::thread::Builder::new().spawn_scoped(scope, move || run(element)) {
+            Ok(thread) => Err(thread),
+            // There is no room for another thread, so this one does it.
+            Err(_) => Ok(run(element)),
+        };
+        let started: Vec<_> = missing.into_iter().map(start).collect();
+        let join = |thread: ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|_| {
+                Err(Failure::new(Exit::Detect, "a detect thread panicked; please report this"))
             })
-            .collect()
+        };
+        started.into_iter().map(|started| started.unwrap_or_else(join)).collect()
     });
     for result in fresh {
         let (label, run) = result?;
