@@ -4,7 +4,7 @@
 //! buildpack. What shows and what does not is what the kernel writes down: a changed file has another size, mtime or
 //! inode, and another ctime in any case, which no program can set.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ffi::{CStr, OsStr, OsString};
 use std::fmt;
 use std::fs::File;
@@ -119,6 +119,17 @@ impl Listing {
     /// When anything about an entry changed last.
     pub fn newest(&self) -> Moment {
         self.entries.iter().map(|entry| entry.ctime.into()).max().unwrap_or_default()
+    }
+
+    /// Whether a regular file here has a name elsewhere, too, through which it can be written to.
+    pub fn has_links_elsewhere(&self) -> bool {
+        let mut missing: HashMap<_, u32> = HashMap::new();
+        let is_linked = |entry: &&Entry| entry.kind() == FileType::RegularFile && entry.links > 1;
+        for entry in self.entries.iter().filter(is_linked) {
+            let missing = missing.entry(entry.inode).or_insert(entry.links);
+            *missing = missing.saturating_sub(1);
+        }
+        missing.values().any(|missing| *missing > 0)
     }
 
     /// How many entries there are, the top included.
@@ -245,8 +256,12 @@ impl Written<'_> {
             (Some(old), Some(mut new)) if old.kind() == new.kind() => {
                 let is_dir = old.kind() == FileType::Directory;
                 new.inode = old.inode;
-                if !is_dir && old.looks_like(&new) && has_same_bytes(&old, &before, &now)? {
-                    new.ctime = old.ctime;
+                if !is_dir && old.looks_like(&new) {
+                    // A copy has one link, whoever made it; what is known of the bytes needs no explanation.
+                    (new.links, new.owner) = (old.links, old.owner);
+                    let (seconds, nanoseconds) = old.ctime;
+                    let is_same = has_same_bytes(&old, &before, &now)?;
+                    new.ctime = (seconds, if is_same { nanoseconds } else { nanoseconds ^ 1 });
                 }
                 self.old.push(old);
                 self.new.push(new);
@@ -448,6 +463,33 @@ mod tests {
             },
             &["touched a/file"],
         );
+    }
+
+    #[test]
+    fn other_bytes_show_in_what_was_written_whatever_became_of_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let [before, now, upper] = ["before", "now", "upper"].map(|name| dir.path().join(name));
+        let make = "mkdir before; echo one >before/file; echo two >before/same; ln before/file before/link
+            ln before/same before/twin; mkdir now upper; cp -p before/* now; cp -p now/file now/same upper";
+        run("sh", &["-ec", make], dir.path());
+        assert_eq!(Listing::written(&before, &now, &upper).unwrap(), []);
+        run("sh", &["-ec", "echo eno >now/file; touch -r before/file now/file"], dir.path());
+        let changes = Listing::written(&before, &now, &upper).unwrap();
+        assert_eq!(changes, [Change { path: "file".into(), kind: ChangeKind::Touched }]);
+    }
+
+    #[test]
+    fn a_file_with_a_name_elsewhere_is_told_from_one_with_two_names_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let has_links = || Listing::of(&dir.path().join("tree")).unwrap().has_links_elsewhere();
+        run("sh", &["-ec", "mkdir tree; echo x >tree/a; ln tree/a tree/b; echo x >tree/c"], dir.path());
+        assert!(!has_links());
+        run("ln", &["tree/c", "c"], dir.path());
+        assert!(has_links());
+        run("sh", &["-ec", "rm c; ln tree/a tree/d; ln tree/a a; rm tree/b"], dir.path());
+        assert!(has_links());
+        run("rm", &["a"], dir.path());
+        assert!(!has_links());
     }
 
     #[test]

@@ -126,8 +126,11 @@ impl<'a> Watch<'a> {
         let own = layers_dir.join(escape_id(&buildpack.id));
         let others = self.group.iter().filter(|of| is_own(&of.id) || !is_apart(&of.id));
         let folders = others.map(|of| layers_dir.join(escape_id(&of.id))).chain([layers_dir.join(SHARED)]);
-        let set = files::make_dir(&own).map_err(SealError::from);
-        set.and_then(|()| Ok(apart.set(&folders.collect::<Vec<_>>())?)).map_err(|error| {
+        let folders: Vec<PathBuf> = folders.collect();
+        // What is written to the folder of one that is yet to run has to be there when it runs: only a folder shows through.
+        let is_missing = |dir: &&PathBuf| **dir == own || dir.symlink_metadata().is_err();
+        let made = folders.iter().filter(is_missing).try_for_each(|dir| files::make_dir(dir));
+        made.map_err(SealError::from).and_then(|()| Ok(apart.set(&folders)?)).map_err(|error| {
             Failure::caused(Exit::Build, "failed to build: cannot set sealed layers apart", &error)
         })
     }
@@ -231,17 +234,22 @@ pub(crate) fn watch<'a, T>(
     let stop = AtomicBool::new(false);
     let (outcome, made) = std::thread::scope(|scope| {
         let ((jobs, taken), (begun, has_begun)) = (channel(), channel());
-        let worker = scope.spawn(|| {
+        let (index, stop) = (&index, &stop);
+        let work = move || {
             // Nobody waits for it any more only when the build is over.
             begun.send(apart.map_or(Ok(()), Apart::see_below)).unwrap_or_default();
             drop(begun);
-            sealing.work(taken, &index, &stop)
-        });
+            sealing.work(taken, index, stop)
+        };
+        let worker = match std::thread::Builder::new().name("seal".to_owned()).spawn_scoped(scope, work) {
+            Ok(worker) => worker,
+            Err(error) => return (Err(no_thread(&error)), Vec::new()),
+        };
         let has_begun = has_begun.recv().unwrap_or(Ok(())).map_err(|error| {
             Failure::caused(Exit::Build, "failed to build: cannot begin to seal layers", &error)
         });
         let outcome = has_begun
-            .and_then(|()| Watch::begin(group, choice, sealing, &index, apart, app_dir, jobs))
+            .and_then(|()| Watch::begin(group, choice, sealing, index, apart, app_dir, jobs))
             // With the watch goes the sender: nothing more is to be packed.
             .and_then(|mut watch| Ok((run(Some(&mut watch))?, (watch.of, watch.changes))));
         stop.store(outcome.is_err(), Ordering::Relaxed);
@@ -250,6 +258,14 @@ pub(crate) fn watch<'a, T>(
     let (outcome, (of, changes)) = outcome?;
     let last = group.last().map(GroupElement::label).unwrap_or_default();
     Ok((outcome, Some(Pending { choice, sealing, index, last, of, changes, made })))
+}
+
+fn no_thread(error: &std::io::Error) -> Failure {
+    let failure =
+        Failure::caused(Exit::Build, "failed to build: cannot start the thread that seals layers", error);
+    failure.hint(
+        "there may be no more processes and threads than a limit allows; with the policy off none is needed",
+    )
 }
 
 /// What sets folders apart, when there is need for it.

@@ -218,6 +218,8 @@ echo sub >$layers/tool/lib/sub/sub; ln -s bin/tool $layers/tool/link; echo other
 echo '{"bomFormat": "CycloneDX", "specVersion": "1.5", "version": 1}' >$layers/tool.sbom.cdx.json
 "#;
 
+const SBOMS: &str = "sbom-formats = [\"application/vnd.cyclonedx+json\", \"application/spdx+json\"]\n";
+
 /// What a buildpack can do to the layers of another, and what is told of it: alike however it is found out.
 const DEEDS: &[(&str, &[&str])] = &[
     ("cat $T/bin/tool; ls -R $T", &[]),
@@ -293,8 +295,7 @@ const FATAL: &[&str] = &[GONE, "rm -r $A", "rm $T.sbom"];
 
 /// For each deed a buildpack `a` with layers and a buildpack `b` that does it to them, in one build.
 fn doing(bench: &Bench, deeds: &[&str]) -> Vec<PathBuf> {
-    let toml = "sbom-formats = [\"application/vnd.cyclonedx+json\", \"application/spdx+json\"]\n";
-    let make = |number| bench.add(&Buildpack::new(&format!("a{number}")).toml(toml).build(MAKE));
+    let make = |number| bench.add(&Buildpack::new(&format!("a{number}")).toml(SBOMS).build(MAKE));
     let deed = |(number, deed): (usize, &&str)| {
         let script = format!("A=/layers/a{number} T=$A/tool\n{deed}");
         bench.add(&Buildpack::new(&format!("b{number}")).build(&script))
@@ -394,6 +395,59 @@ fn what_is_written_to_layers_that_are_set_apart_is_told() {
 #[test]
 fn what_is_written_is_told_where_layers_cannot_be_set_apart() {
     deeds_are_told(By::Comparing);
+}
+
+#[test]
+fn no_buildpack_gets_at_what_is_set_apart_from_around_it() {
+    // Each with what the second buildpack does, what the third one does, and what is told of that.
+    for (first, second, third, expected) in [
+        // What is written to the folder of one that is yet to run is there when it runs.
+        (
+            "",
+            "mkdir -p /layers/c; echo x >/layers/c/x; echo more >>$T/lib/lib",
+            "[[ $(cat /layers/c/x) == x ]]",
+            "b@1.0.0 a:tool discarded: changed lib/lib",
+        ),
+        // The place where it is kept what is written.
+        (
+            "! mkdir /dev/.strata/{base,0,1,2,3}",
+            "! mkdir /dev/.strata/{0,1,2,3}; ! ls /dev/.strata; ! chmod 700 /dev/.strata; echo more >>$T/lib/lib",
+            "! umount /dev/.strata; ! unshare -rm umount /dev/.strata",
+            "b@1.0.0 a:tool discarded: changed lib/lib",
+        ),
+        // A name for a file of a layer in a folder that is never set apart.
+        (
+            "ln $layers/tool/lib/lib $CNB_SHARED_LAYERS_DIR/lib",
+            "echo more >>$CNB_SHARED_LAYERS_DIR/lib",
+            "[[ $(tail -n 1 $T/lib/lib) == more ]]",
+            "b@1.0.0 a:tool discarded: changed lib/lib",
+        ),
+        // To write to a file with two names makes a copy with one, and its time can be set.
+        (
+            "ln $layers/other/file $layers/other/link",
+            "touch -r $T/../other/file t; echo rehto >$T/../other/file; touch -r t $T/../other/file; rm t",
+            "[[ $(cat $T/../other/file) == rehto ]]",
+            "b@1.0.0 a:other discarded: touched file",
+        ),
+    ] {
+        let run = |second: &str, third: &str| {
+            let bench = Bench::new();
+            let all = [("a", format!("{MAKE}\n{first}")), ("b", second.to_owned()), ("c", third.to_owned())];
+            let all = all.map(|(id, script)| {
+                let detect = "mkdir /dev/.strata/base 2>/dev/null || true";
+                let buildpack = Buildpack::new(id).toml(SBOMS).detect(detect);
+                bench.add(&buildpack.build(&format!("T=/layers/a/tool\n{script}")))
+            });
+            let done = build_by(By::Uppers, &bench, &["--sealed-layers", "discard"], &all).ok();
+            assert!(!done.stdout.contains("cannot be set apart"), "{done:#?}");
+            bench.is_clean_soon();
+            events(&done)
+        };
+        let untouched = sealed(&run("", ""));
+        let done = run(second, third);
+        assert_eq!(told(&done), [expected], "{second}");
+        assert_eq!(sealed(&done), untouched, "{second}");
+    }
 }
 
 #[test]

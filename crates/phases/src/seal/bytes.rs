@@ -1,6 +1,6 @@
 //! The bytes of sealed layers: packed while the next buildpack runs, left in `<layers>/@exported` for those that export.
 //!
-//! A layer that is set apart stays what it is, and its tree is compressed in the background. Else, of a layer with the
+//! A layer that is set apart stays what it is (one of which a file has a name elsewhere is not set apart), and its tree is compressed in the background. Else, of a layer with the
 //! policy `discard` the archive is copied before the next buildpack starts, to a file without a name, which no buildpack
 //! can reach; it is compressed from there. Of other layers the tree itself is compressed in the background, and the outcome
 //! counts as long as the tree is [unchanged](strata_layer::unchanged).

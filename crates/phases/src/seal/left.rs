@@ -68,9 +68,11 @@ impl Sealed {
             .chain(NOT_LAYERS.iter().map(|name| (*name, None)))
             .map(|(name, sealed)| (name, choice.of_layer(&buildpack.id, sealed)))
             .collect();
-        // What is to be kept has to be in the folder itself.
-        let is_apart =
-            can_be_apart && policies.values().all(|policy| keeps_sealed_bytes(*policy)) && is_dir(dir);
+        // What is to be kept has to be in the folder itself. A file with a name elsewhere can be written to there.
+        let is_apart = can_be_apart
+            && policies.values().all(|policy| keeps_sealed_bytes(*policy))
+            && is_dir(dir)
+            && !Listing::of(dir)?.has_links_elsewhere();
         let left = |(name, policy): (&str, Policy)| {
             let left = if is_apart { Left::nothing(policy) } else { Left::of(policy, dir, name)? };
             Ok((name.to_owned(), left))
