@@ -12,6 +12,7 @@ use strata_phases::Failure;
 use strata_sandbox::{Ids, Io, SandboxError, call_with, remove_all};
 use strata_spec::exit::Exit;
 use strata_store::unpacked::{Hands, Owners, lower};
+use strata_store::validate::chain;
 use strata_store::{StoreError, Unpacked};
 
 /// What a process with other ids is asked to do with an archive on its standard input.
@@ -119,12 +120,6 @@ impl Hands for Removing {
     fn remove(&self, path: &Path) -> io::Result<()> {
         remove(path)
     }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn core::error::Error) -> String {
-    let causes = core::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Removes what may belong to others; what is gone already is none.

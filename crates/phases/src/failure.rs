@@ -3,11 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::error::Error;
 use strata_spec::exit::Exit;
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    Failure::caused(Exit::Other, "", error).causes.join(": ")
-}
+pub(crate) use strata_store::validate::chain;
 
 /// Why a phase failed. It is a value that can cross a process boundary, so causes are texts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]

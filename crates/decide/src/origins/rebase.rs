@@ -2,11 +2,8 @@
 //! run image's are what they were.
 
 use super::{Blob, inherited};
-use strata_spec::origins::{Kind, Layer, Rebase, Report};
+use strata_spec::origins::{Kind, Layer, MAX_REBASES, Rebase, Report};
 use strata_spec::report::Image;
-
-/// More would be refused when it is read.
-const MAX_REBASES: usize = 1024;
 
 /// The report of an image on its new run image, of whose layers it has so many; `report` is of the image before. `None`
 /// when its layers are others than that report says.

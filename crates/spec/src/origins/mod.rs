@@ -27,6 +27,8 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub const MEDIA_TYPE: &str = "application/vnd.strata.report.v1+toml";
 /// The largest report that is read or stored, in bytes.
 pub const MAX_REPORT: usize = 4 * 1024 * 1024;
+/// Rebases that a report may have; more than any image has gone through.
+pub const MAX_REBASES: usize = 1024;
 
 /// `report.toml` with origins.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Reading reports, which anybody may have written.
 
-use super::{Evidence, Layer, MAX_REPORT, Rebase, Report, SCHEMA_VERSION};
+use super::{Evidence, Layer, MAX_REBASES, MAX_REPORT, Rebase, Report, SCHEMA_VERSION};
 use crate::DocError;
 use crate::doc::from_toml;
 use crate::sealed::Changes;
@@ -10,8 +10,6 @@ use toml::{Table, Value};
 
 /// More layers than any image, and any build, has.
 const MAX_LAYERS: usize = 4096;
-/// More than any image has gone through.
-const MAX_REBASES: usize = 1024;
 /// More layers than were ever present at once.
 const MAX_NEIGHBOURS: usize = 1024;
 /// The longest name, digest or date, in bytes.
