@@ -40,8 +40,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     drop(timer);
     let program = || origins::program(&base_name, &base_store.identifier(&new_base));
     let carry_on = |before| rebased::carry_on(&input, &rebased, before, program(), *log);
-    let with_origins = before.map_or(Ok(None), carry_on)?;
-    let report = with_origins.unwrap_or_else(|| rebased.report.to_toml());
+    let report = before.and_then(carry_on).unwrap_or_else(|| rebased.report.to_toml());
     documents::write(inputs, &inputs.report, "rebase report", &report, Exit::Rebase)
 }
 

@@ -15,11 +15,23 @@ pub fn before(rebase: &Rebase<'_>, observer: &dyn Observer) -> Option<Beside> {
     found.map_err(|unknown| observer.detail(format!("There are no origins to report: {}", unknown.text))).ok()
 }
 
-/// Carries that report on to the rebased image, and puts it beside that; the document. `None` when it is of other layers.
-///
-/// # Errors
-/// [`strata_spec::exit::Exit::Export`] when the clock tells an impossible time, or the document cannot be read.
+/// Carries that report on to the rebased image, and puts it beside that; the document. `None` when that fails, which the log
+/// tells: the image is there by now, and its names are.
 pub fn carry_on(
+    rebase: &Rebase<'_>,
+    rebased: &Rebased,
+    before: Beside,
+    lifecycle: Lifecycle,
+    observer: &dyn Observer,
+) -> Option<String> {
+    let carried = try_carry_on(rebase, rebased, before, lifecycle, observer);
+    carried.unwrap_or_else(|failure| {
+        observer.warn(format!("There are no origins to report: {}", failure.chain()));
+        None
+    })
+}
+
+fn try_carry_on(
     rebase: &Rebase<'_>,
     rebased: &Rebased,
     before: Beside,
