@@ -492,6 +492,10 @@ fn statements_are_where_cosign_looks_unless_something_is_there() {
     let offered = image.offer_statements(&subject, &[statement("three")]).unwrap();
     assert_eq!(offered, Offered::Taken);
     assert_eq!(raw(), found);
+    let two = [statement("one"), statement("two")];
+    assert!(!image.has_other_statements(&subject, &two).unwrap());
+    assert!(image.has_other_statements(&subject, &two[..1]).unwrap());
+    assert!(!image.has_other_statements(&Digest::of(b"none"), &two).unwrap());
     // It is no referrer: those are what is said of the image in the other way.
     assert_eq!(image.referrers(&subject, None).unwrap(), []);
 }

@@ -288,6 +288,30 @@ fn a_layer_is_followed_through_ten_builds_across_a_registry() {
 }
 
 #[test]
+fn nothing_unsigned_takes_the_place_of_attestations_that_are_not_copied() {
+    let bench = Bench::new();
+    let buildpack = bench.add(&acme());
+    bench.build(&[], &[buildpack]).ok();
+    let registry = Registry::start(&bench);
+    let at = |team: &str| format!("registry:{}/{team}/web:v1", registry.host);
+    strata(&bench, &["copy", "web", &at("one")]).ok();
+    strata(&bench, &["copy", &at("one"), &at("two")]).ok();
+    let hex = json_of(&bench, &["inspect", "web"])["digest"].as_str().unwrap()[7..].to_owned();
+    let tag = |team: &str| format!("docker://{}/{team}/web:sha256-{hex}.att", registry.host);
+    let read = ["inspect", "--raw", "--tls-verify=false"];
+    let offered = tool("skopeo", &[&read[..], &[&tag("one")]].concat());
+    assert_eq!(tool("skopeo", &[&read[..], &[&tag("two")]].concat()), offered);
+    // Somebody puts something else there, which may well be signed.
+    let copy = ["copy", "--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false"];
+    let other = format!("docker://{}/one/web:v1", registry.host);
+    tool("skopeo", &[&copy[..], &[&other, &tag("one")]].concat());
+    let done = strata(&bench, &["copy", &at("one"), &at("three")]).ok();
+    let said = format!("{}{}", done.stdout, done.stderr);
+    assert!(said.contains("are not copied to"), "{done:#?}");
+    assert_ne!(strata(&bench, &["inspect", &tag("three").replace("docker://", "registry:")]).code, 0);
+}
+
+#[test]
 fn a_report_that_is_missing_is_said() {
     let bench = built();
     let image = bench.inspect();

@@ -1,7 +1,7 @@
 //! Reports beside images: found, judged, and put there.
 
 use crate::event::Observer;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::saving::Output;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -19,6 +19,9 @@ use strata_store::{Medium, Store, StoreError, StoredImage, Tree};
 
 /// More reports than anybody looks at: each build of the same image leaves one.
 const MAX_REPORTS: usize = 64;
+/// More statements than are ever offered at once, and their size in bytes: all are in memory.
+const MAX_STATEMENTS: usize = 64;
+const MAX_STATEMENTS_SIZE: u64 = 16 * 1024 * 1024;
 /// Reports that are refused and told of, one by one.
 const TOLD: usize = 5;
 
@@ -145,8 +148,10 @@ pub fn latest(store: &dyn Store, image: &StoredImage, observer: &dyn Observer) -
 }
 
 fn one(store: &dyn Store, subject: &Digest, entry: &Descriptor) -> Result<Beside, String> {
-    let tree =
-        store.read_referrer(entry).map_err(|error| chain(&error))?.ok_or("it is listed and not there")?;
+    let tree = store
+        .read_referrer(entry)
+        .map_err(|error| unreadable(&error))?
+        .ok_or("it is listed and not there")?;
     let (root, bytes) = tree.documents.last().ok_or("it is empty")?;
     let manifest = Manifest::parse(bytes, Some(&root.media_type))
         .map_err(|error| format!("it is no artifact: {error}"))?;
@@ -165,20 +170,20 @@ fn contents(store: &dyn Store, file: &Descriptor) -> Result<Vec<u8>, String> {
     if file.size > MAX_REPORT as u64 {
         return Err(format!("it is larger than {} MiB", MAX_REPORT >> 20));
     }
-    let blob = store.open_blob(file).map_err(|error| chain(&error))?.ok_or("its file is not there")?;
+    let blob = store.open_blob(file).map_err(|error| unreadable(&error))?.ok_or("its file is not there")?;
     let mut bytes = Vec::new();
     blob.take(MAX_REPORT as u64 + 1).read_to_end(&mut bytes).map_err(|error| format!("its file: {error}"))?;
     Ok(bytes)
 }
 
-fn chain(error: &StoreError) -> String {
-    Failure::caused(Exit::Other, "it cannot be read", error).chain()
+fn unreadable(error: &StoreError) -> String {
+    format!("it cannot be read: {}", chain(error))
 }
 
 /// Puts a file beside an image, in each of its places: made at a time, and of statements with the type of what they say.
 /// Says where that was not possible, and why.
 pub fn attach(
-    outputs: &[Output],
+    outputs: &[&Output],
     image: &StoredImage,
     media_type: &str,
     bytes: &[u8],
@@ -223,15 +228,28 @@ pub fn offer(
     }
 }
 
-/// The same with the statements among what was copied.
+/// The same with the statements among what was copied. Where the source has something of its own under that tag, which is not
+/// copied and may be signed, nothing unsigned gets in its way.
 pub fn offer_copied(
     (from, to): (&dyn Store, &dyn Store),
     name: &str,
     referrers: &[Tree],
     observer: &dyn Observer,
 ) {
+    if !matches!(to.medium(), Medium::Registry(_)) {
+        return;
+    }
     let mut found: BTreeMap<Digest, Vec<Statement>> = BTreeMap::new();
+    let (mut count, mut size) = (0, 0_u64);
     for (subject, file, predicate) in referrers.iter().filter_map(statement) {
+        (count, size) = (count + 1, size.saturating_add(file.size));
+        if count > MAX_STATEMENTS || size > MAX_STATEMENTS_SIZE {
+            observer.warn(format!(
+                "cosign will not find all statements in {name}: more than {MAX_STATEMENTS}, or {} MiB, are too many",
+                MAX_STATEMENTS_SIZE >> 20
+            ));
+            break;
+        }
         match contents(from, &file) {
             Ok(bytes) => found.entry(subject).or_default().push(Statement {
                 media_type: STATEMENT.to_owned(),
@@ -243,7 +261,23 @@ pub fn offer_copied(
             }
         }
     }
-    found.iter().for_each(|(subject, statements)| offer(to, name, subject, statements, observer));
+    for (subject, statements) in &found {
+        let has_others = match from.medium() {
+            Medium::Registry(source) => source.has_other_statements(subject, statements),
+            _ => Ok(false),
+        };
+        match has_others {
+            Ok(false) => offer(to, name, subject, statements, observer),
+            Ok(true) => observer.warn(format!(
+                "the attestations that cosign finds of {subject} are not copied to {name}: copy the tag sha256-{}.att as well",
+                subject.hex()
+            )),
+            Err(error) => {
+                let what = format!("cosign will not find the provenance of {subject} in {name}");
+                observer.warn(Failure::caused(Exit::Other, what, &error).chain());
+            }
+        }
+    }
 }
 
 /// What a statement is about, its file, and the type of what it says; `None` for anything else.

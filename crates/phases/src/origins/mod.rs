@@ -220,14 +220,18 @@ fn attach(text: &str, image: &StoredImage, outputs: &[Output], observer: &dyn Ob
     // It was made by this program.
     let Ok(report) = Report::parse(text) else { return Vec::new() };
     let time = report.rebases.last().map_or(&report.build.time, |latest| &latest.time);
-    let put = |kind, bytes: &[u8], predicate| beside::attach(outputs, image, kind, bytes, (time, predicate));
-    let mut failed = put(MEDIA_TYPE, text.as_bytes(), None);
+    let all: Vec<&Output> = outputs.iter().collect();
+    let put = |to: &[&Output], kind, bytes: &[u8], predicate| {
+        beside::attach(to, image, kind, bytes, (time, predicate))
+    };
+    let mut failed = put(&all, MEDIA_TYPE, text.as_bytes(), None);
     let digest = Digest::of(text.as_bytes()).to_string();
-    if let (true, Some(statement)) = (failed.is_empty(), report.provenance(&digest)) {
+    if let Some(statement) = report.provenance(&digest) {
         let bytes = statement.to_string().into_bytes();
-        failed = put(STATEMENT, &bytes, Some(PREDICATE));
+        // What one place refuses, the others have all the same.
+        failed.extend(put(&without(&all, &failed, image), STATEMENT, &bytes, Some(PREDICATE)));
         let statement = [Statement { media_type: STATEMENT.into(), bytes, predicate: PREDICATE.into() }];
-        for (name, output) in outputs.iter().filter(|_| failed.is_empty()) {
+        for (name, output) in without(&all, &failed, image) {
             beside::offer(&**output, name, &image.manifest_digest, &statement, observer);
         }
     }
@@ -241,6 +245,14 @@ fn attach(text: &str, image: &StoredImage, outputs: &[Output], observer: &dyn Ob
         }
     }
     failures
+}
+
+/// The outputs whose place did not refuse anything.
+fn without<'a>(all: &[&'a Output], failed: &[(String, StoreError)], image: &StoredImage) -> Vec<&'a Output> {
+    let is_failed = |name: &str| failed.iter().any(|(failed, _)| failed == name);
+    let places: Vec<String> =
+        all.iter().filter(|(name, _)| is_failed(name)).map(|(_, output)| output.identifier(image)).collect();
+    all.iter().copied().filter(|(_, output)| !places.contains(&output.identifier(image))).collect()
 }
 
 /// The operator's own table, in a file.

@@ -53,14 +53,7 @@ impl Image {
     ///
     /// When the registry refuses, or what is under the tag cannot be read.
     pub fn offer_statements(&self, subject: &Digest, all: &[Statement]) -> Result<Offered, StoreError> {
-        let failed = |source| StoreError::Encode { path: self.place(), source };
-        let envelopes = all.iter().map(envelope).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        let config = config(&envelopes).map_err(failed)?;
-        let mut manifest =
-            Manifest::new(media_type::OCI_MANIFEST, Descriptor::of(media_type::OCI_CONFIG, &config));
-        manifest.layers = envelopes.iter().map(|(layer, _)| layer.clone()).collect();
-        let manifest = manifest.encode().map_err(failed)?;
-        let digest = Digest::of(&manifest);
+        let Attested { envelopes, config, manifest, digest } = self.attested(all)?;
         let tag = tag(subject);
         if let Some(offered) = self.look(&tag, &digest)? {
             return Ok(offered);
@@ -84,6 +77,20 @@ impl Image {
         }
     }
 
+    /// Whether Sigstore's tools find something else about an image than these statements, unsigned, alone.
+    ///
+    /// # Errors
+    ///
+    /// When what is under the tag cannot be read.
+    pub fn has_other_statements(&self, subject: &Digest, all: &[Statement]) -> Result<bool, StoreError> {
+        let found = self.look(&tag(subject), &self.attested(all)?.digest)?;
+        Ok(found == Some(Offered::Taken))
+    }
+
+    fn attested(&self, all: &[Statement]) -> Result<Attested, StoreError> {
+        Attested::new(all).map_err(|source| StoreError::Encode { path: self.place(), source })
+    }
+
     /// What is under the tag; `None` when there is nothing.
     fn look(&self, tag: &str, wanted: &Digest) -> Result<Option<Offered>, StoreError> {
         let found = self.get_manifest(tag)?;
@@ -92,6 +99,27 @@ impl Image {
                 if Digest::of(&found.bytes) == *wanted { Offered::There } else { Offered::Taken }
             },
         ))
+    }
+}
+
+/// An image of statements.
+struct Attested {
+    envelopes: Vec<(Descriptor, Vec<u8>)>,
+    config: Vec<u8>,
+    manifest: Vec<u8>,
+    digest: Digest,
+}
+
+impl Attested {
+    fn new(all: &[Statement]) -> Result<Self, serde_json::Error> {
+        let envelopes = all.iter().map(envelope).collect::<Result<Vec<_>, _>>()?;
+        let config = config(&envelopes)?;
+        let mut manifest =
+            Manifest::new(media_type::OCI_MANIFEST, Descriptor::of(media_type::OCI_CONFIG, &config));
+        manifest.layers = envelopes.iter().map(|(layer, _)| layer.clone()).collect();
+        let manifest = manifest.encode()?;
+        let digest = Digest::of(&manifest);
+        Ok(Self { envelopes, config, manifest, digest })
     }
 }
 
