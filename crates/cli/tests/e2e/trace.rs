@@ -238,6 +238,7 @@ fn a_report_does_not_win_by_its_date() {
     let done = strata(&bench, &["trace", "web"]).ok();
     done.says(&format!("another report beside the image, of build {}", build_id(1)));
     done.says(&format!("acme/node:deps was made by build {}", build_id(0)));
+    done.says("2 more reports lie beside the image");
 }
 
 #[test]
