@@ -209,13 +209,16 @@ impl Pools {
         // Bounded by the rooms that are lent.
         let (promises, promised) = unbounded();
         std::thread::scope(|scope| {
-            let producer = scope.spawn(move || {
+            let produce = move || {
                 let mut chunker = Chunker::new(&self.buffers, compression, copy, |loan| {
                     let is_taken = promises.send(self.compressed(compression, loan)).is_ok();
                     if is_taken { Ok(()) } else { Err(LayerError::Stopped) }
                 });
                 fill(&mut chunker).and_then(|()| chunker.finish())
-            });
+            };
+            let producer = std::thread::Builder::new()
+                .spawn_scoped(scope, produce)
+                .map_err(|source| LayerError::Write { source })?;
             let written = (|| {
                 let mut blob = Blob::start(compression, out)?;
                 promised.into_iter().try_for_each(|promise: Chunk| blob.add(&promise.wait()??))?;
