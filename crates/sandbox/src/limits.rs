@@ -3,9 +3,14 @@
 //! The limits are those of one group, and the sandbox is in another one below it: whoever makes a namespace of groups
 //! inside sees the lower one at most, and can lift nothing.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, unlinkat};
+use rustix::io::Errno;
 
 use crate::SandboxError;
 use crate::error::{Doing, Failure};
@@ -139,14 +144,46 @@ fn count(events: &str, word: &str) -> Option<u64> {
     events.lines().find_map(|line| line.strip_prefix(word)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
+/// Removes a group and all below it: a buildpack that may make namespaces of groups may make groups, as deep as it likes.
 fn remove(dir: &Path) -> io::Result<()> {
-    for dir in [&dir.join(INNER), dir] {
-        match fs::remove_dir(dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+    let mut at = match openat(CWD, dir, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened?,
+    };
+    // Not by paths, which have a longest one, and not with a file open for each level.
+    let mut depth = 0_usize;
+    // Whether what was below the first one has just been removed.
+    let mut is_back = false;
+    loop {
+        match first_below(&at)? {
+            Some(name) => match unlinkat(&at, &name, AtFlags::REMOVEDIR) {
+                Ok(()) => is_back = false,
+                Err(errno) if is_back => return Err(errno.into()),
+                Err(_) => {
+                    at = openat(&at, &name, flags, Mode::empty())?;
+                    depth += 1;
+                }
+            },
+            None if depth == 0 => return fs::remove_dir(dir),
+            None => {
+                at = openat(&at, c"..", flags, Mode::empty())?;
+                depth -= 1;
+                is_back = true;
+            }
         }
     }
-    Ok(())
+}
+
+fn first_below(dir: &OwnedFd) -> io::Result<Option<CString>> {
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let is_other = ![c".", c".."].contains(&entry.file_name());
+        if is_other && entry.file_type() == FileType::Directory {
+            return Ok(Some(entry.file_name().to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 /// The groups of this process.
@@ -160,6 +197,9 @@ struct Groups {
 
 const HINT: &str = "run strata in a scope of its own, as with systemd-run --user --scope -p Delegate=yes strata build …; \
      in a container, mount the cgroup file system writable; or leave the limit out";
+
+const HINT_BUSY: &str = "other processes are in strata's control group; start strata alone in one, with systemd-run --user --scope \
+     -p Delegate=yes strata build …, or in a container as its first process, with exec strata build …; or leave the limit out";
 
 impl Groups {
     fn of_this_process() -> Result<Self, Failure> {
@@ -200,17 +240,34 @@ impl Groups {
         groups
     }
 
+    /// Of the first version, each hierarchy gets one group, for all of its controllers: a process is in one only.
+    fn by_hierarchy<'a>(
+        &self,
+        controllers: &'a [Controller],
+    ) -> (Vec<Hierarchy<'_, 'a>>, Vec<&'a Controller>) {
+        let mut legacy: Vec<Hierarchy<'_, 'a>> = Vec::new();
+        let mut unified = Vec::new();
+        for controller in controllers {
+            let Some((_, parent)) = self.legacy.iter().find(|(name, _)| name == controller.name) else {
+                unified.push(controller);
+                continue;
+            };
+            match legacy.iter_mut().find(|(known, _)| known == parent) {
+                Some((_, controllers)) => controllers.push(controller),
+                None => legacy.push((parent, vec![controller])),
+            }
+        }
+        (legacy, unified)
+    }
+
     fn make(&self, controllers: &[Controller]) -> Result<Group, Failure> {
         let mut group = Group { limited: Vec::new() };
-        let mut of_unified = Vec::new();
-        for controller in controllers {
-            match self.legacy.iter().find(|(name, _)| name == controller.name) {
-                Some((_, parent)) => {
-                    let dir = new_in(parent).map_err(|failure| failure.with_hint(Some(HINT.to_owned())))?;
-                    group.limited.push(dir.clone());
-                    set(&dir, &controller.legacy)?;
-                }
-                None => of_unified.push(controller),
+        let (legacy, of_unified) = self.by_hierarchy(controllers);
+        for (parent, controllers) in legacy {
+            let dir = new_in(parent).map_err(|failure| failure.with_hint(Some(HINT.to_owned())))?;
+            group.limited.push(dir.clone());
+            for controller in controllers {
+                set(&dir, &controller.legacy)?;
             }
         }
         if of_unified.is_empty() {
@@ -234,10 +291,15 @@ impl Groups {
                 Err(failure) => reason = reason.or(Some(failure)),
             }
         }
-        let reason = reason.unwrap_or_else(|| Failure::new("this process is in no group that can be seen"));
-        Err(reason.with_hint(Some(HINT.to_owned())))
+        let mut reason =
+            reason.unwrap_or_else(|| Failure::new("this process is in no group that can be seen"));
+        reason.hint.get_or_insert_with(|| HINT.to_owned());
+        Err(reason)
     }
 }
+
+/// A group of this process, and those that limit what is below it.
+type Hierarchy<'g, 'c> = (&'g Path, Vec<&'c Controller>);
 
 /// Makes a group with one below it, and removes those that nobody uses.
 fn new_in(parent: &Path) -> Result<PathBuf, Failure> {
@@ -287,8 +349,15 @@ fn enable(parent: &Path, names: &[&str], is_own: bool) -> Result<(), Failure> {
             fs::write(&procs, "0").doing_to("move to", &procs)?;
             write().doing_to("allow limits in", &control)
         }
+        Err(error) if is_own && error.kind() == io::ErrorKind::ResourceBusy => {
+            Err(error).doing_to("allow limits in", &control).map_err(busy)
+        }
         written => written.doing_to("allow limits in", &control),
     }
+}
+
+fn busy(failure: Failure) -> Failure {
+    failure.with_hint(Some(HINT_BUSY.to_owned()))
 }
 
 fn is_alone(dir: &Path) -> bool {
@@ -323,6 +392,43 @@ mod tests {
         let legacy = legacy.map(|(name, dir)| (name.to_owned(), dir.into())).to_vec();
         assert_eq!(found, Groups { unified: Some(unified), legacy });
         assert_eq!(Groups::parse("", ""), Groups::default());
+    }
+
+    #[test]
+    fn a_hierarchy_has_one_group_for_all_its_limits() {
+        let limits = Limits { memory: Some(1 << 30), cpus: Some(1000), pids: Some(100) };
+        let legacy = [("cpu", "/a"), ("cpuacct", "/a"), ("memory", "/a")];
+        let legacy = legacy.map(|(name, dir)| (name.to_owned(), dir.into())).to_vec();
+        let groups = Groups { unified: None, legacy };
+        let controllers = limits.controllers();
+        let (legacy, unified) = groups.by_hierarchy(&controllers);
+        let names = |all: &[&Controller]| all.iter().map(|one| one.name).collect::<Vec<_>>();
+        let legacy: Vec<_> = legacy.iter().map(|(parent, all)| (*parent, names(all))).collect();
+        assert_eq!(legacy, [(Path::new("/a"), vec!["memory", "cpu"])]);
+        assert_eq!(names(&unified), ["pids"]);
+    }
+
+    #[test]
+    fn groups_are_removed_with_all_that_is_below() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("group");
+        for below in ["a", "inner/b", "inner/c/d", "inner/c/e"] {
+            fs::create_dir_all(dir.join(below)).unwrap();
+        }
+        let mut at = openat(CWD, &dir, OFlags::DIRECTORY, Mode::empty()).unwrap();
+        for _ in 0..300 {
+            rustix::fs::mkdirat(&at, c"a-name-of-some-length", Mode::RWXU).unwrap();
+            at = openat(&at, c"a-name-of-some-length", OFlags::DIRECTORY, Mode::empty()).unwrap();
+        }
+        drop(at);
+        remove(&dir).unwrap();
+        assert!(!dir.exists());
+        remove(&dir).unwrap();
+        // One that is in use stays, and is no reason to try for ever.
+        fs::create_dir_all(dir.join("inner/busy")).unwrap();
+        fs::write(dir.join("inner/busy/file"), "").unwrap();
+        assert!(remove(&dir).is_err());
+        assert!(dir.join("inner/busy").exists());
     }
 
     #[test]

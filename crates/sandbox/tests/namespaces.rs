@@ -548,16 +548,44 @@ fn limits_hold(dir: &Path) {
         limited("i=0; while [ $i -lt 40 ]; do sleep 9 & i=$((i+1)); done 2>/dev/null; echo out");
     assert_ne!(text, "out");
     assert!(matches!(met[..], [Met::Pids(1..)]), "{met:?}");
-    let start = Instant::now();
-    let script = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; cat /proc/self/stat | cut -d' ' -f16,17";
-    assert_eq!(limited(script).0.1, 0);
-    println!("  half a processor: {:?}", start.elapsed());
+    half_a_processor_is_all(dir, limits);
+    what_a_job_made_is_removed(dir, limits);
     // As a build leaves it that was killed.
     let group = limits.group().unwrap().unwrap();
     let left = group.dirs()[0].parent().unwrap().parent().unwrap().join("strata-4194305-abcdef");
     fs::create_dir_all(left.join("inner")).unwrap();
     drop(limits.group().unwrap());
     assert!(!left.exists());
+}
+
+fn half_a_processor_is_all(dir: &Path, limits: Limits) {
+    let group = limits.group().unwrap().unwrap();
+    let script = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
+    assert_eq!(run(&Spec { groups: group.dirs(), ..host(dir, script) }).1, 0);
+    let read = |name: &str| {
+        let mut all = group.dirs().into_iter().map(|dir| dir.parent().unwrap().join(name));
+        all.find_map(|path| fs::read_to_string(path).ok())
+    };
+    match read("cpu.max") {
+        Some(max) => assert_eq!(max.trim(), "50000 100000"),
+        None => {
+            assert_eq!(read("cpu.cfs_period_us").unwrap().trim(), "100000");
+            assert_eq!(read("cpu.cfs_quota_us").unwrap().trim(), "50000");
+        }
+    }
+    let stat = read("cpu.stat").unwrap();
+    let throttled = stat.lines().find_map(|line| line.strip_prefix("nr_throttled ")).unwrap();
+    assert!(throttled.parse::<u64>().unwrap() > 0, "{stat}");
+}
+
+/// Groups below those that the job is in.
+fn what_a_job_made_is_removed(dir: &Path, limits: Limits) {
+    let group = limits.group().unwrap().unwrap();
+    let dirs = group.dirs();
+    dirs.iter().for_each(|dir| fs::create_dir_all(dir.join("a/b")).unwrap());
+    assert_eq!(run(&Spec { groups: dirs.clone(), ..host(dir, "true") }).1, 0);
+    drop(group);
+    assert!(dirs.iter().all(|dir| !dir.parent().unwrap().exists()), "{dirs:?}");
 }
 
 fn symlinks_stay_inside(dir: &Path) {

@@ -13,7 +13,7 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "NUMBER", value_parser = cpus)]
     pub(crate) cpus: Option<u64>,
     /// How many processes and threads they may have at a time
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(8..))]
+    #[arg(long, value_name = "COUNT", value_parser = pids)]
     pub(crate) pids_limit: Option<u64>,
 }
 
@@ -61,6 +61,16 @@ fn memory(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Understands a number of processes, of which Strata's own part needs some, and two for each buildpack that detects.
+fn pids(text: &str) -> Result<u64, String> {
+    const LEAST: u64 = 64;
+    match text.parse() {
+        Ok(count) if count >= LEAST => Ok(count),
+        Ok(_) => Err(format!("no build is sure to run with less than {LEAST} processes and threads")),
+        Err(error) => Err(format!("expected a number of processes and threads: {error}")),
+    }
+}
+
 /// Understands a number of processors; gives thousandths.
 fn cpus(text: &str) -> Result<u64, String> {
     let refused = || "expected a number of processors from 0.01 to 10000, as in 1.5".to_owned();
@@ -99,6 +109,13 @@ mod tests {
             ("18446744073709551615g", None),
         ] {
             assert_eq!(memory(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn there_is_a_least_number_of_processes() {
+        for (text, expected) in [("64", Some(64)), ("63", None), ("", None), ("-1", None), ("many", None)] {
+            assert_eq!(pids(text).ok(), expected, "{text}");
         }
     }
 

@@ -20,9 +20,9 @@ fn a_fork_bomb_ends_at_the_limit() {
     let bench = Bench::new();
     let bomb =
         bench.add(&Buildpack::new("e2e/bomb").build("bomb() { bomb | bomb & }; bomb; sleep 1; exit 7"));
-    let done = bench.build(&["--pids-limit", "60", "--cpus", "1"], &[bomb]);
+    let done = bench.build(&["--pids-limit", "64", "--cpus", "1"], &[bomb]);
     assert_eq!(done.code, 51, "{done:#?}");
-    assert!(done.stderr.contains("more processes than the 60 of --pids-limit"), "{done:#?}");
+    assert!(done.stderr.contains("more processes than the 64 of --pids-limit"), "{done:#?}");
     bench.is_clean_soon();
     let fine = bench.add(&Buildpack::new("e2e/fine").build("echo fine"));
     let limits = ["--memory", "1g", "--pids-limit", "200", "--cpus", "1.5"];
@@ -31,7 +31,7 @@ fn a_fork_bomb_ends_at_the_limit() {
         ("--memory", "lots", "512m"),
         ("--memory", "1m", "nothing runs in less"),
         ("--cpus", "0", "processors"),
-        ("--pids-limit", "1", "8"),
+        ("--pids-limit", "63", "less than 64 processes"),
     ] {
         let done = bench.build(&[flag, value], std::slice::from_ref(&fine));
         assert!(done.code == 2 && done.stderr.contains(word), "{done:#?}");
