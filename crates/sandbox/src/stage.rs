@@ -1,7 +1,7 @@
 //! The two processes that make a sandbox from inside.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::process::Child as Process;
@@ -283,6 +283,10 @@ fn try_init(envelope: Envelope, process: &str) -> Result<Started, Failure> {
     give_up_power().doing("give up capabilities")?;
     match spec.job {
         Job::Exec { argv, env, cwd } => {
+            // A program that reads from a terminal needs its keys to be signals. Any other could push characters into it.
+            if !std::io::stdin().is_terminal() {
+                rustix::process::setsid().doing("leave the caller's session")?;
+            }
             let name = argv.first().cloned().unwrap_or_default();
             reap::start(&argv, &env, &cwd).map(Started::Exec).doing_to("run", Path::new(&name))
         }

@@ -31,6 +31,7 @@ const CASES: &[Case] = &[
     ("changes to the files of the host stay inside", host_is_unchanged),
     ("the job has the ids asked for and no power", the_job_has_no_power),
     ("the kernel's settings are read-only", kernel_settings_are_read_only),
+    ("a job that reads from no terminal has a session of its own", a_job_has_a_session),
     ("what the job leaves running dies with it", leftovers_die),
     ("a call runs as process 1, kills leftovers and writes events", a_call_runs_as_process_1),
     ("mounts are writable only when asked", mounts_are_writable_only_when_asked),
@@ -521,6 +522,15 @@ fn what_others_own_is_removed(dir: &Path) {
     assert_eq!(run(&owned(&dead, &ids, scratch(&dead), script)).1, 0);
     assert_eq!(WorkDir::sweep(dir).unwrap().removed, 1);
     assert!(!dead.exists());
+}
+
+fn a_job_has_a_session(dir: &Path) {
+    // A session outside has the number 0 inside.
+    let script = "cut -d' ' -f6 /proc/self/stat; (: </dev/tty) 2>/dev/null || echo 'no terminal'";
+    let io = Io { stdin: Stdio::null(), stdout: Stdio::piped(), ..Io::inherit() };
+    let mut child = Sandbox::spawn(&host(dir, script), io).unwrap();
+    assert_eq!(std::io::read_to_string(child.take_stdout().unwrap()).unwrap(), "1\nno terminal\n");
+    assert!(child.wait().unwrap().is_success());
 }
 
 fn limits_hold(dir: &Path) {
