@@ -199,8 +199,10 @@ fn build_by(by: By, bench: &Bench, arguments: &[&str], all: &[PathBuf]) -> Done 
     }
     let overlay = r#"
         mkdir -p overlay/lower overlay/upper overlay/work
+        # The program may be below what is covered.
+        touch overlay/program; mount --bind "$1" overlay/program; shift
         mount -t overlay -o userxattr,lowerdir=overlay/lower,upperdir=overlay/upper,workdir=overlay/work overlay /var/tmp
-        exec "$@"
+        exec "$PWD/overlay/program" "$@"
     "#;
     let mut wrapped = Command::new("unshare");
     wrapped.args(["--user", "--map-root-user", "--mount", "sh", "-ec", overlay, "sh"]);
