@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use strata_layer::{LayerError, Owner, Ownership, unpack};
+use strata_layer::{LayerError, Noted, Owner, Ownership, unpack};
 use strata_phases::Failure;
 use strata_sandbox::{Ids, Io, SandboxError, call_with, remove_all};
 use strata_spec::exit::Exit;
@@ -46,13 +46,14 @@ impl Hands for Others {
             .map_err(|error| failed(error.into(), tree))?;
         let io = Io { stdin: Stdio::piped(), stdout: Stdio::piped(), stderr: Stdio::inherit(), events: None };
         let mut child = call_with(&self.ids, asked, io).map_err(|error| failed(told(&error), tree))?;
-        let mut tail = Tail { inner: tar, failure: None };
+        let mut tail = Noted::new(tar);
         // Whoever stops listening says why.
         let sent = match child.take_stdin() {
             Some(mut pipe) => io::copy(&mut tail, &mut pipe).map(drop),
             None => Ok(()),
         };
-        if let Some(source) = tail.failure {
+        // The archive's, not the pipe's.
+        if let Some(source) = tail.failure() {
             return Err(LayerError::Read { source });
         }
         let mut json = Vec::new();
@@ -136,22 +137,4 @@ fn told(error: &SandboxError) -> io::Error {
 
 fn failed(error: io::Error, tree: &Path) -> LayerError {
     LayerError::Io { action: "unpack into", path: tree.to_owned(), source: error }
-}
-
-/// Tells errors of the archive from those of the pipe.
-struct Tail<'a> {
-    inner: &'a mut dyn Read,
-    failure: Option<io::Error>,
-}
-
-impl Read for Tail<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buffer).map_err(|error| {
-            let kind = error.kind();
-            if kind != io::ErrorKind::Interrupted {
-                self.failure = Some(error);
-            }
-            kind.into()
-        })
-    }
 }

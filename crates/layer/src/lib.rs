@@ -14,6 +14,7 @@ mod deflate;
 mod error;
 mod frame;
 mod listing;
+mod noted;
 mod pack;
 mod pattern;
 mod pool;
@@ -30,6 +31,7 @@ mod zstd;
 pub use archive::Archive;
 pub use error::LayerError;
 pub use listing::{Change, ChangeKind, Listing};
+pub use noted::Noted;
 pub use pack::{Packed, Packer, diff_id, pack, pack_with};
 pub use pattern::{BadPattern, clean, matches};
 pub use read::{

@@ -5,6 +5,8 @@ use std::io::{self, BufRead, Read};
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
+use crate::noted::Noted;
+
 /// What the first frame starts with (RFC 8878, section 3.1.1).
 pub(crate) const MAGIC: &[u8] = b"\x28\xb5\x2f\xfd";
 /// The largest window, 128 MiB: what zstd's own program takes without being asked to take more. It is memory.
@@ -14,7 +16,8 @@ const STEP: usize = 128 * 1024;
 
 /// Decompresses any number of frames. Those to be skipped are, as tables of contents at the end of a layer.
 pub(crate) struct ZstdReader<R> {
-    source: Source<R>,
+    /// Its failures, which the decoder puts into words of its own.
+    source: Noted<R>,
     decoder: FrameDecoder,
     is_within_frame: bool,
 }
@@ -23,12 +26,12 @@ impl<R: BufRead> ZstdReader<R> {
     pub(crate) fn new(inner: R) -> Self {
         let mut decoder = FrameDecoder::new();
         decoder.set_max_window_size(MAX_WINDOW);
-        Self { source: Source { inner, failure: None }, decoder, is_within_frame: false }
+        Self { source: Noted::new(inner), decoder, is_within_frame: false }
     }
 
     /// Goes on to the next frame; `false` at the end.
     fn next_frame(&mut self) -> io::Result<bool> {
-        while !self.source.inner.fill_buf()?.is_empty() {
+        while !self.source.inner().fill_buf()?.is_empty() {
             match self.decoder.reset(&mut self.source) {
                 Ok(()) => return Ok(true),
                 Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
@@ -41,10 +44,14 @@ impl<R: BufRead> ZstdReader<R> {
                         return Err(io::ErrorKind::UnexpectedEof.into());
                     }
                 }
-                Err(error) => return Err(self.source.failure(error)),
+                Err(error) => return Err(self.failure(error)),
             }
         }
         Ok(false)
+    }
+
+    fn failure(&mut self, error: FrameDecoderError) -> io::Error {
+        self.source.failure().unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     fn end_frame(&mut self) -> io::Result<()> {
@@ -75,32 +82,8 @@ impl<R: BufRead> Read for ZstdReader<R> {
             } else {
                 let step = BlockDecodingStrategy::UptoBytes(STEP);
                 let decoded = self.decoder.decode_blocks(&mut self.source, step);
-                decoded.map_err(|error| self.source.failure(error))?;
+                decoded.map_err(|error| self.failure(error))?;
             }
         }
-    }
-}
-
-/// Keeps what went wrong below, which the decoder puts into words of its own.
-struct Source<R> {
-    inner: R,
-    failure: Option<io::Error>,
-}
-
-impl<R> Source<R> {
-    fn failure(&mut self, error: FrameDecoderError) -> io::Error {
-        self.failure.take().unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidData, error))
-    }
-}
-
-impl<R: Read> Read for Source<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.inner.read(buffer).map_err(|error| {
-            let kind = error.kind();
-            if kind != io::ErrorKind::Interrupted {
-                self.failure = Some(error);
-            }
-            kind.into()
-        })
     }
 }

@@ -5,7 +5,6 @@ use super::make::{Maker, entry, lifecycle_in, target};
 use super::place::{Place, shown};
 use super::shelf::Shelf;
 use crate::args::ShowArgs;
-use crate::earlier::threads;
 use crate::images::{self, Names, failure, surroundings};
 use crate::places::Places;
 use crate::show::{Drawn, Show, Stream, print, print_err};
@@ -45,13 +44,7 @@ pub(crate) fn create(args: &args::BuilderCreate, places: &Places) -> Outcome {
         .map_err(|problem| refused(format!("{}: {problem}", builder.build.image)))?;
     let mut kit = Kit::default();
     let show = Show::new(&ShowArgs::default(), Stream::Err, Drawn::Transfers, places);
-    let mut shelf = Shelf {
-        kit: &mut kit,
-        surroundings: &surroundings,
-        unpacked: &unpacked,
-        threads: threads(),
-        show: &show,
-    };
+    let mut shelf = Shelf::new(&mut kit, &surroundings, &unpacked, &show);
     super::check(
         &builder,
         &args.config,
@@ -177,13 +170,7 @@ pub(crate) fn package(args: &args::BuildpackPackage, places: &Places) -> Outcome
     let base = if args.config.is_some() { config.parent().unwrap_or(Path::new(".")) } else { &args.path };
     let mut kit = Kit::default();
     let show = Show::new(&ShowArgs::default(), Stream::Err, Drawn::Transfers, places);
-    let mut shelf = Shelf {
-        kit: &mut kit,
-        surroundings: &surroundings,
-        unpacked: &unpacked,
-        threads: threads(),
-        show: &show,
-    };
+    let mut shelf = Shelf::new(&mut kit, &surroundings, &unpacked, &show);
     let main = if listed.buildpack.uri.is_empty() { "." } else { &listed.buildpack.uri };
     let main = add(&mut shelf, main, base)?.ok_or_else(|| refused("there is no builder here".to_owned()))?;
     for dependency in &listed.dependencies {

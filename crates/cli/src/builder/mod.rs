@@ -10,7 +10,6 @@ mod script;
 mod shelf;
 
 use crate::args;
-use crate::earlier::threads;
 use crate::places::Places;
 use crate::project::{Named, Wanted};
 use crate::seen::Seen;
@@ -87,7 +86,7 @@ pub(crate) fn load(
             .map_err(|failure| wanted.of_builder(failure))?,
     };
     wanted.check_place(kit.build_image.is_some())?;
-    let mut shelf = Shelf { kit: &mut kit, surroundings, unpacked, threads: threads(), show };
+    let mut shelf = Shelf::new(&mut kit, surroundings, unpacked, show);
     let mut take = |all: &[Named]| -> Result<Vec<Asked>, Failure> {
         let asked = |named: &Named| {
             let place = match &named.buildpack {
@@ -173,7 +172,7 @@ fn from_folder(
         sealed_layers: builder.sealed_layers,
         ..Kit::default()
     };
-    let mut shelf = Shelf { kit: &mut kit, surroundings, unpacked, threads: threads(), show };
+    let mut shelf = Shelf::new(&mut kit, surroundings, unpacked, show);
     put_listed(&mut shelf, &builder.buildpacks, &path, base)?;
     Ok(kit)
 }

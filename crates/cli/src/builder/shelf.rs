@@ -3,6 +3,7 @@
 use super::place::{Download, Place, shown};
 use super::{BuildImage, Kit};
 use super::{download, listed};
+use crate::earlier::threads;
 use crate::images::{self, Names, failure};
 use crate::show::Show;
 use crate::transfer::hold;
@@ -22,11 +23,19 @@ pub(super) struct Shelf<'a> {
     pub(super) kit: &'a mut Kit,
     pub(super) surroundings: &'a Surroundings<'a>,
     pub(super) unpacked: &'a Unpacked,
-    pub(super) threads: usize,
     pub(super) show: &'a Show,
 }
 
-impl Shelf<'_> {
+impl<'a> Shelf<'a> {
+    pub(super) fn new(
+        kit: &'a mut Kit,
+        surroundings: &'a Surroundings<'a>,
+        unpacked: &'a Unpacked,
+        show: &'a Show,
+    ) -> Self {
+        Self { kit, surroundings, unpacked, show }
+    }
+
     /// Where a buildpack is that a person names; paths are relative to `base`.
     pub(super) fn place(&self, text: &str, base: &Path) -> Result<Place, Failure> {
         let modules = self.kit.build_image.as_ref().map(modules_of).transpose()?.unwrap_or_default();
@@ -126,7 +135,7 @@ impl Shelf<'_> {
         let main = Package::parse(label).map_err(broken)?;
         let modules = config.label(labels::BUILDPACK_LAYERS).unwrap_or("null");
         let modules = parse_modules(modules).map_err(broken)?;
-        let held = hold(self.show, shown, self.unpacked, &*store, &stored.image, self.threads)
+        let held = hold(self.show, shown, self.unpacked, &*store, &stored.image, threads())
             .map_err(|error| failure(Exit::InvalidArguments, &what, &error))?;
         for (id, version) in modules.iter().flat_map(|(id, all)| all.keys().map(move |version| (id, version)))
         {
