@@ -500,6 +500,28 @@ fn statements_are_where_cosign_looks_unless_something_is_there() {
     assert_eq!(image.referrers(&subject, None).unwrap(), []);
 }
 
+/// `cosign copy` puts images under their digests as tags, where older registries have the list of what refers to them.
+#[test]
+fn an_image_under_the_tag_of_its_own_referrers_is_no_list() {
+    let registry = DockerRegistry::plain();
+    let image = hasty_client().open(&registry.name("team/app:v1")).unwrap();
+    put(&image, &[b"layer"], &[]);
+    let subject = subject_of(&image);
+    let (hex, name) = (subject.digest.hex(), |tag: &str| registry.name(&format!("team/app:{tag}")));
+    let tagged = hasty_client().open(&name(&format!("sha256-{hex}"))).unwrap();
+    put(&tagged, &[b"layer"], &[]);
+    assert_eq!(subject_of(&tagged), subject);
+    assert_eq!(listed(&image, &subject, None), []);
+    let note = attach(&image, &subject, NOTE, b"good");
+    assert_eq!(listed(&image, &subject, None), [note]);
+    assert_eq!(subject_of(&image), subject);
+    // Another image there is not ours to replace.
+    put(&hasty_client().open(&name(&format!("sha256-{hex}"))).unwrap(), &[b"other"], &[]);
+    let annotations = BTreeMap::new();
+    let refused = image.attach(&subject, NOTE, "text/plain", b"more", &annotations).unwrap_err();
+    assert!(format!("{refused}").contains("cannot understand"), "{refused}");
+}
+
 #[test]
 fn attestations_that_come_at_the_same_time_are_not_replaced() {
     let server = Server::start(|received: &Received| match received.method.as_str() {

@@ -100,7 +100,12 @@ impl Image {
 
     /// The list that clients keep.
     fn tagged_referrers(&self, subject: &Digest) -> Result<Index, StoreError> {
-        let Some(fetched) = self.get_manifest(&tag(subject))? else { return Ok(Index::default()) };
+        let fetched = self.get_manifest(&tag(subject))?;
+        // `cosign copy` leaves there what it copied, under the tag of what refers to it. That is no list, even if it is an
+        // index, and stays under its own name when it is replaced.
+        let Some(fetched) = fetched.filter(|fetched| Digest::of(&fetched.bytes) != *subject) else {
+            return Ok(Index::default());
+        };
         Index::parse(&fetched.bytes, fetched.kind.as_deref()).map_err(|source| self.not_understood(source))
     }
 
