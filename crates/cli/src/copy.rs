@@ -2,9 +2,9 @@
 
 use crate::images::{self, Names, failure, surroundings};
 use crate::places::Places;
+use crate::show::transfer::{Load, Way, watch};
 use crate::show::{Drawn, Show, Stream};
-use crate::transfer::{Load, Way, watch};
-use crate::{Outcome, args, build, output};
+use crate::{Outcome, args, output};
 use std::path::Path;
 use std::thread::available_parallelism;
 use strata_oci::Digest;
@@ -154,7 +154,7 @@ fn create(
     what: &str,
 ) -> Result<Target, Failure> {
     if let Source::Layout { dir, .. } = to {
-        build::check_writable(dir)?;
+        output::check_writable(dir)?;
     }
     if is_standard_output(to) {
         output::check_pipe()?;

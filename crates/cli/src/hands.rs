@@ -1,6 +1,7 @@
 //! Unpacks and removes files that belong to other users than the caller, in a process that has their ids.
 
 use crate::images;
+use crate::inside::Asked;
 use crate::places::Places;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
@@ -42,7 +43,7 @@ struct Others {
 
 impl Hands for Others {
     fn unpack(&self, tar: &mut dyn Read, tree: &Path) -> Result<Owners, LayerError> {
-        let asked = serde_json::to_value(super::inside::Asked::Unpack(Unpack { tree: tree.to_owned() }))
+        let asked = serde_json::to_value(Asked::Unpack(Unpack { tree: tree.to_owned() }))
             .map_err(|error| failed(error.into(), tree))?;
         let io = Io { stdin: Stdio::piped(), stdout: Stdio::piped(), stderr: Stdio::inherit(), events: None };
         let mut child = call_with(&self.ids, asked, io).map_err(|error| failed(told(&error), tree))?;

@@ -3,8 +3,8 @@
 use crate::args::{self, Beside, OutputFormat};
 use crate::images::failure;
 use crate::places::Places;
+use crate::show::transfer::{Load, Way, watch};
 use crate::show::{Show, Stream};
-use crate::transfer::{Load, Way, watch};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use strata_oci::{Encoded, Reference};
@@ -153,9 +153,7 @@ impl Output {
         match (self, self.path()) {
             (Self::Archive(_), None) => check_pipe(),
             (Self::Archive(_), Some(file)) => check_file(file),
-            (Self::Layout(_) | Self::Kept { .. } | Self::Place { .. }, Some(dir)) => {
-                crate::build::check_writable(dir)
-            }
+            (Self::Layout(_) | Self::Kept { .. } | Self::Place { .. }, Some(dir)) => check_writable(dir),
             (Self::Place { source, written }, None) => {
                 let target = source.create(surroundings, None);
                 let checked = target.and_then(|target| match target.store().medium() {
@@ -264,4 +262,22 @@ fn check_file(file: &Path) -> Result<(), Failure> {
     let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     rustix::fs::access(dir, rustix::fs::Access::WRITE_OK)
         .map_err(|error| refuse(std::io::Error::from(error).to_string()))
+}
+
+/// A folder that is no image is never written into, and one that cannot be written fails before the build.
+pub(crate) fn check_writable(dir: &Path) -> Result<(), Failure> {
+    let refuse = |message: String| Failure::new(Exit::Export, format!("cannot write the image: {message}"));
+    if dir.is_dir() && !dir.join("oci-layout").exists() {
+        // What cannot be listed cannot be written either.
+        if !Layout::open(dir).is_unmade().is_ok_and(|is_unmade| is_unmade) {
+            return Err(refuse(format!("{} is neither empty nor an OCI layout", dir.display()))
+                .hint("name another folder, or empty this one"));
+        }
+    }
+    let existing = dir.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
+    if !existing.is_dir() {
+        return Err(refuse(format!("{} is not a folder", existing.display())));
+    }
+    rustix::fs::access(existing, rustix::fs::Access::WRITE_OK)
+        .map_err(|error| refuse(format!("{}: {}", existing.display(), std::io::Error::from(error))))
 }

@@ -2,8 +2,8 @@
 
 use crate::images::{self, Names, failure, surroundings};
 use crate::places::Places;
+use crate::show::text::shown;
 use crate::show::{document, print_err};
-use crate::text::shown;
 use crate::{Outcome, args};
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -9,7 +9,7 @@ mod show;
 use crate::args;
 use crate::images::{self, Names, surroundings};
 use crate::places::Places;
-use crate::text;
+use crate::show::text;
 use crate::{Outcome, show as out};
 use beside::Reports;
 pub(crate) use layers::{Failed, scan};

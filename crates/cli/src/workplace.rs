@@ -1,4 +1,4 @@
-//! The folder in which a command does its work.
+//! Where a command does its work: a folder, and cores.
 
 use std::path::Path;
 
@@ -19,4 +19,9 @@ pub(crate) fn close(place: WorkDir, warn: impl Fn(String)) {
     if let Err(error) = place.close() {
         warn(format!("the folder of this build stays: {}", chain(&error)));
     }
+}
+
+/// How many cores there are: how much is done side by side.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -3,7 +3,7 @@
 use super::place::Download;
 use crate::images::failure;
 use crate::show::Show;
-use crate::transfer::{Load, Way, watch};
+use crate::show::transfer::{Load, Way, watch};
 use std::fs::File;
 use std::io::{self, Seek as _, Write};
 use std::os::fd::AsRawFd as _;

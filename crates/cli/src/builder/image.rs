@@ -6,7 +6,7 @@ use crate::images;
 use crate::places::Places;
 use crate::seen::Seen;
 use crate::show::Show;
-use crate::transfer::hold;
+use crate::show::transfer::hold;
 use crate::user;
 use std::error::Error;
 use std::path::Path;

@@ -3,7 +3,7 @@
 use super::Kit;
 use crate::images::failure;
 use crate::show::{print, print_err};
-use crate::{build, output, workplace};
+use crate::{output, workplace};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use strata_decide::export::CREATED;
@@ -33,7 +33,7 @@ impl Maker {
         let temp = temp.map_err(|error| Failure::caused(Exit::Other, what.clone(), &error))?;
         let layout = Layout::open_or_create(temp.path().join("image"));
         let layout = layout.map_err(|error| failure(Exit::Other, &what, &error))?;
-        Ok(Self { image, layout, threads: crate::earlier::threads(), what, _temp: temp })
+        Ok(Self { image, layout, threads: workplace::threads(), what, _temp: temp })
     }
 
     /// Takes over the layers that the image begins with.
@@ -88,7 +88,7 @@ impl Maker {
         surroundings: &Surroundings<'_>,
     ) -> Result<(), Failure> {
         if let Source::Layout { dir, .. } = to {
-            build::check_writable(dir)?;
+            output::check_writable(dir)?;
         }
         let is_pipe = matches!(to, Source::OciArchive { file, .. } | Source::DockerArchive { file, .. } if file == Path::new("-"));
         if is_pipe {

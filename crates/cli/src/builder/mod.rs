@@ -9,9 +9,9 @@ mod place;
 mod script;
 mod shelf;
 
+use crate::app::{Named, Wanted};
 use crate::args;
 use crate::places::Places;
-use crate::project::{Named, Wanted};
 use crate::seen::Seen;
 use crate::show::Show;
 use std::collections::BTreeMap;

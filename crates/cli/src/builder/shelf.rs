@@ -3,10 +3,10 @@
 use super::place::{Download, Place, shown};
 use super::{BuildImage, Kit};
 use super::{download, listed};
-use crate::earlier::threads;
 use crate::images::{self, Names, failure};
 use crate::show::Show;
-use crate::transfer::hold;
+use crate::show::transfer::hold;
+use crate::workplace::threads;
 use std::path::{Path, PathBuf};
 use strata_phases::{Failure, Observer as _, files};
 use strata_spec::buildpack::{Descriptor, escape_id};

@@ -4,7 +4,7 @@ use super::show::{DIM, HEADING, NEW, ODD, build, field, other, rebased, source, 
 use super::{Named, Traced, beside, print_json};
 use crate::Outcome;
 use crate::show::print;
-use crate::text::shown;
+use crate::show::text::shown;
 use serde::Serialize;
 use strata_decide::trace::chain::{Chain, End, Step, walk};
 use strata_decide::trace::{Build, Row, words};

@@ -3,8 +3,8 @@
 use super::show::{HEADING, ODD, field, source, time};
 use super::{Failed, Named, Traced, print_json, scan};
 use crate::Outcome;
+use crate::show::text::shown;
 use crate::show::{bytes, print};
-use crate::text::shown;
 use serde::Serialize;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;

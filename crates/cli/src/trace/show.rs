@@ -1,8 +1,8 @@
 //! An image and its layers, for people.
 
 use super::Traced;
+use crate::show::text::{Cell, Column, Table, shown};
 use crate::show::{bytes, print};
-use crate::text::{Cell, Column, Table, shown};
 use anstyle::{AnsiColor, Style};
 use strata_decide::trace::{Build, Other, Rebased, Row, words};
 use strata_spec::origins::{Evidence, Kind, Source};

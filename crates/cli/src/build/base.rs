@@ -1,0 +1,214 @@
+//! The run image: what the app is built on.
+
+use crate::args;
+use crate::builder::Kit;
+use crate::images;
+use crate::seen::Seen;
+use crate::show::Show;
+use crate::show::transfer::{Load, Way, watch};
+use crate::user;
+use crate::workplace::threads;
+use std::path::Path;
+use strata_decide::inputs::check::{registry_of, select_run_image};
+use strata_layer::Owner;
+use strata_oci::{ImageConfig, Reference};
+use strata_phases::Failure;
+use strata_spec::exit::Exit;
+use strata_spec::labels::{self, RunImage};
+use strata_spec::run;
+use strata_store::source::{Source, Surroundings};
+use strata_store::{Layout, Medium, Store, StoreError, StoredImage, Transfer, convert_image, scratch};
+
+/// The user of the scratch base.
+pub(crate) const SCRATCH_USER: u32 = 1000;
+
+/// The run image that is made here.
+const SCRATCH: &str = "scratch";
+
+/// The run image.
+pub(crate) struct Base {
+    pub(crate) store: Box<dyn Store>,
+    pub(crate) stored: StoredImage,
+    pub(crate) run_image: RunImage,
+    /// Who owns what is built.
+    pub(crate) owner: Owner,
+}
+
+/// What it takes to find one.
+pub(crate) struct Finder<'a> {
+    /// Where the scratch base is made.
+    pub(crate) dir: &'a Path,
+    pub(crate) created: &'a str,
+    pub(crate) surroundings: &'a Surroundings<'a>,
+    pub(crate) seen: &'a Seen,
+}
+
+impl Base {
+    /// Finds the run image that the person or the builder names.
+    pub(crate) fn find(args: &args::Build, kit: &Kit, finder: &Finder<'_>) -> Result<Self, Failure> {
+        let candidates = match (&args.run_image, &kit.run_image) {
+            (Some(name), _) => run::RunImage { image: name.clone(), mirrors: Vec::new() },
+            (None, Some(named)) => named.clone(),
+            (None, None) if kit.build_image.is_none() => {
+                run::RunImage { image: SCRATCH.to_owned(), mirrors: Vec::new() }
+            }
+            (None, None) => {
+                return Err(Failure::new(Exit::InvalidArguments, "the builder names no run image")
+                    .hint("name one with --run-image"));
+            }
+        };
+        let mut base = finder.open(&finder.choose(&candidates, args.tag.first().map(String::as_str)))?;
+        // A platform that rebases looks for the mirrors in the label.
+        if !candidates.mirrors.is_empty() && args.run_image.is_none() {
+            base.run_image.image = candidates.image;
+            base.run_image.mirrors = candidates.mirrors;
+        }
+        let Some(build_image) = &kit.build_image else { return Ok(base) };
+        fits(&build_image.config, base.stored.image.config())
+            .map_err(|problem| Failure::new(Exit::InvalidArguments, problem))?;
+        base.owner = build_image.owner;
+        Ok(base)
+    }
+}
+
+impl Base {
+    /// Fetches the layers that the image's folder does not have, and shows that. What is on this disk takes no time.
+    pub(crate) fn fetch(&self, layout: &Layout, show: &Show) -> Result<(), StoreError> {
+        if matches!(self.store.medium(), Medium::Layout(_)) {
+            return Ok(());
+        }
+        let mut missing = Vec::new();
+        for layer in self.stored.image.layers() {
+            if !layout.has_blob(&layer.descriptor.digest, layer.descriptor.size)? {
+                missing.push(&layer.descriptor);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let name = self.run_image.image.as_str();
+        let from = if name.is_empty() { "the run image" } else { name };
+        let way = Way { from: Some(from), to: "the image" };
+        watch(show, way, &Load::of(missing.iter().copied()), |progress| {
+            let transfer = Transfer::new(layout, &*self.store).watched(progress);
+            // Layers that are nowhere are the exporter's to tell.
+            transfer.blobs(missing.iter().copied(), |_, _| Ok(()))
+        })
+        .map(drop)
+    }
+}
+
+/// Whether apps that are built in an image can be built on another one.
+fn fits(build: &ImageConfig, run: &ImageConfig) -> Result<(), String> {
+    let platform = |config: &ImageConfig| format!("{}/{}", config.os(), config.architecture());
+    if platform(build) != platform(run) {
+        return Err(format!(
+            "the builder is for {}, and the run image for {}",
+            platform(build),
+            platform(run)
+        ));
+    }
+    match (build.label(labels::STACK_ID), run.label(labels::STACK_ID)) {
+        (Some(build), Some(run)) if build != run => {
+            Err(format!("the builder is of the stack '{build}', and the run image of '{run}'"))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Finder<'_> {
+    /// The name near the image that is made, if it can be read there. Why none can be read is told by opening the first.
+    fn choose(&self, candidates: &run::RunImage, tag: Option<&str>) -> String {
+        if candidates.mirrors.is_empty() {
+            return candidates.image.clone();
+        }
+        // An image without a name is near to none.
+        let registry = tag.and_then(|tag| registry_of(tag).ok()).unwrap_or_default();
+        let selected = select_run_image(candidates, &registry, &mut |name| self.open(name).is_ok());
+        selected.unwrap_or_else(|_| candidates.image.clone())
+    }
+
+    fn open(&self, name: &str) -> Result<Base, Failure> {
+        let what = format!("cannot use the run image '{name}'");
+        let failed = |error: StoreError| images::failure(Exit::Export, &what, &error);
+        let (store, reference): (Box<dyn Store>, _) = if name == SCRATCH {
+            (Box::new(scratch_layout(self.dir, self.created).map_err(failed)?), None)
+        } else {
+            let source = Source::parse(name).map_err(failed)?;
+            let reference = match &source {
+                Source::Registry(_) | Source::Named { .. } => source.name(),
+                _ => None,
+            };
+            let store = source.open(self.surroundings, None).map_err(failed)?;
+            let is_daemons = matches!(source, Source::Daemon(_));
+            (if is_daemons { self.converted(&*store).map_err(failed)? } else { store }, reference)
+        };
+        let stored = self.seen.read(name, &*store).map_err(failed)?;
+        let stored = stored.ok_or_else(|| Failure::new(Exit::Export, format!("{what}: there is none")))?;
+        let run_image = run_image(name, reference.as_ref(), &stored);
+        if stored.image.layers().is_empty() {
+            return Err(Failure::new(Exit::Export, format!("{what}: it has no layers")));
+        }
+        let owner = user::of(stored.image.config())?;
+        Ok(Base { store, stored, run_image, owner })
+    }
+}
+
+impl Finder<'_> {
+    /// An image of a daemon, which has neither manifests nor compressed layers, as it would be in a registry.
+    fn converted(&self, from: &dyn Store) -> Result<Box<dyn Store>, StoreError> {
+        let Some(stored) = from.read_image()? else { return Ok(Box::new(Layout::open(self.dir))) };
+        let layout = Layout::open_or_create(self.dir)?;
+        convert_image(&layout, from, &stored, &[], threads())?;
+        Ok(Box::new(layout))
+    }
+}
+
+/// What the image says of the run image. A path of this machine says nothing elsewhere, and would change the digest from
+/// folder to folder.
+fn run_image(name: &str, reference: Option<&Reference>, stored: &StoredImage) -> RunImage {
+    let digest = stored.manifest_digest;
+    let (reference, image) = match reference {
+        Some(reference) => (reference.with_digest(digest).to_string(), reference.to_string()),
+        None if name == SCRATCH => (format!("{name}@{digest}"), name.to_owned()),
+        None => (digest.to_string(), String::new()),
+    };
+    let top_layer = stored.image.layers().last().map(|layer| layer.diff_id.to_string()).unwrap_or_default();
+    RunImage { top_layer, reference, image, mirrors: Vec::new() }
+}
+
+fn scratch_layout(dir: &Path, created: &str) -> Result<Layout, StoreError> {
+    let arch = strata_store::host_architecture();
+    let layout = Layout::open_or_create(dir)?;
+    scratch::base(arch, SCRATCH_USER, SCRATCH_USER, created)?.put_in(&layout, &[])?;
+    Ok(layout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn builder_and_run_image_are_of_one_platform_and_one_stack() {
+        let config = |arch: &str, stack: Option<&str>| {
+            let mut config = ImageConfig::new("linux", arch);
+            if let Some(stack) = stack {
+                config.set_label(labels::STACK_ID, stack);
+            }
+            config
+        };
+        let build = config("amd64", Some("a"));
+        for (run, problem) in [
+            (config("amd64", Some("a")), None),
+            (config("amd64", None), None),
+            (config("amd64", Some("b")), Some("stack 'a'")),
+            (config("arm64", Some("a")), Some("linux/arm64")),
+        ] {
+            match (fits(&build, &run), problem) {
+                (Ok(()), None) => {}
+                (Err(found), Some(word)) => assert!(found.contains(word), "{found}"),
+                (found, _) => panic!("{found:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! `strata build`.
+
+mod base;
+mod beside;
+mod earlier;
+pub(crate) mod inside;
+mod launcher;
+mod plan;
+mod report;
+mod said;
+mod sandboxed;
+mod shell;
+mod target;
+mod theirs;
+
+use base::Base;
+use earlier::{Earlier, Finder};
+pub(crate) use said::Task;
+use sandboxed::{Work, in_sandbox, sandbox_failure};
+use target::Target;
+
+use crate::app::{self, Copy, Wanted, source};
+use crate::args;
+use crate::builder::{self, Kit};
+use crate::images::{self, surroundings};
+use crate::interrupt::Interrupt;
+use crate::output::{Finished, Output};
+use crate::places::Places;
+use crate::seen::Seen;
+use crate::show::{Drawn, Log, Show, Stream};
+use crate::workplace::{self, threads};
+use crate::{Outcome, sbom};
+use std::cell::RefCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use strata_decide::export as decide;
+use strata_layer::Packer;
+use strata_oci::Reference;
+use strata_phases::cache::Keep;
+use strata_phases::export::{Export, Exported, Place};
+use strata_phases::fresh::Fresh;
+use strata_phases::index::Index;
+use strata_phases::origins::Origins;
+use strata_phases::{Event, Failure, Observer, export, files, saving};
+use strata_sandbox::SandboxError;
+use strata_spec::PlatformApi;
+use strata_spec::cache::CacheMetadata;
+use strata_spec::exit::Exit;
+use strata_spec::metadata::Metadata;
+use strata_store::source::Surroundings;
+use strata_store::{Layout, Store, StoreError};
+
+/// Runs the command.
+pub(crate) fn run(args: args::Build, places: &Places) -> Outcome {
+    if args.dry_run {
+        return plan::run(args, places);
+    }
+    // Who reads events reads of refused flags as well.
+    let is_pipe = |output: &Path| output.to_str().is_some_and(|text| text == "-" || text.ends_with(":-"));
+    let (shown, is_pipe) = (args.show.clone(), args.output.as_deref().is_some_and(is_pipe));
+    let settled = args.settled().and_then(|args| Ok((Output::of(&args, places)?, args)));
+    let (output, args) = settled.inspect_err(|failure| {
+        let stream = if is_pipe { Stream::Err } else { Stream::Out };
+        if shown.json {
+            Show::new(&shown, stream, Drawn::Build, places).event(Event::Failed(failure.clone()));
+        }
+    })?;
+    let args = &args;
+    let show = Show::new(&args.show, Output::stream(output.as_ref()), Drawn::Build, places);
+    keep_log(args, places, &show);
+    let interrupt = Interrupt::listen()
+        .map_err(|error| Failure::caused(Exit::Other, "cannot listen for signals", &error))?;
+    show.stops_with(&interrupt);
+    let written = Written::default();
+    let outcome = build(args, places, output, &show, &interrupt, &written);
+    let outcome = match outcome {
+        Err(_) if interrupt.asked() => Err(Failure::new(Exit::Interrupted, stopped(&written.take()))),
+        other => other,
+    };
+    outcome.map_err(|failure| {
+        let log = show.end_log().map(|log| log.display().to_string());
+        let failure = Failure { log, ..failure.hinted() };
+        show.event(Event::Failed(failure.clone()));
+        failure
+    })
+}
+
+/// Where the image is by now.
+type Written = RefCell<Vec<String>>;
+
+/// What a build leaves that somebody stopped.
+fn stopped(written: &[String]) -> String {
+    match written {
+        [] => "interrupted; nothing of the image was kept".to_owned(),
+        names => {
+            format!("interrupted; the image is in {}, and what was to follow was not done", names.join(", "))
+        }
+    }
+}
+
+/// Has all that is said written into a log, too; one that cannot be written is done without.
+fn keep_log(args: &args::Build, places: &Places, show: &Show) {
+    let app = args.app.file_name().map_or_else(|| "app".into(), |name| name.to_string_lossy());
+    let name = args.tag.first().map_or(&*app, String::as_str);
+    match Log::create(&places.logs(), places.now, name) {
+        Ok(log) => show.keep(log),
+        Err(error) => {
+            let dir = places.logs().display().to_string();
+            show.detail(format!("no log of this build is kept in {dir}: {error}"));
+        }
+    }
+}
+
+fn build(
+    args: &args::Build,
+    places: &Places,
+    output: Option<Output>,
+    show: &Show,
+    interrupt: &Interrupt,
+    written: &Written,
+) -> Outcome {
+    let created = created(args, places)?;
+    if args.debug_shell {
+        shell::check()?;
+    }
+    args.notices().into_iter().for_each(|notice| show.info(notice));
+    let surroundings = surroundings(places, &args.store);
+    let seen = Seen::new(places.seen_images(), args.pull_policy);
+    let sandbox_failure = |error: SandboxError| sandbox_failure(&error);
+    let work_dir = workplace::new(|text| show.warn(text)).map_err(sandbox_failure)?;
+    let target = Target::find(args, places, output, work_dir.path(), &surroundings)?;
+    let folders = [&args.sbom_output_dir, &args.report_output_dir];
+    folders.into_iter().flatten().try_for_each(|dir| beside::make(&places.current.join(dir)))?;
+    let app = app::find(args, places, work_dir.path(), &surroundings)?;
+    let app_dir = app::folder(&app.dir)?;
+    let wanted = Wanted::find(args, &app, &args.exec_env, places, show)?;
+    let kit = builder::load(args, &wanted, work_dir.path(), places, &surroundings, &seen, show)?;
+    if args.lifecycle == args::LifecycleArg::Builder && kit.build_image.is_none() {
+        let message = "cannot use the builder's own lifecycle: the builder is no image";
+        return Err(Failure::new(Exit::InvalidArguments, message).hint("name an image with --builder"));
+    }
+    let work = Work::prepare(work_dir.path(), &wanted.variables)?;
+    work.make_places(&args.volume)?;
+    let run_images =
+        base::Finder { dir: &work.base, created: &created, surroundings: &surroundings, seen: &seen };
+    let base = Base::find(args, &kit, &run_images)?;
+    let finder = Finder {
+        args,
+        places,
+        surroundings: &surroundings,
+        name: target.name.as_ref(),
+        layout: &target.layout,
+        published: target.published(),
+        layers_dir: &work.layers,
+    };
+    let earlier = finder.find(show)?;
+    let cache_folder = earlier.folder().and_then(|dir| dir.canonicalize().ok());
+    let skip: Vec<PathBuf> = target.own.iter().cloned().chain(cache_folder).collect();
+    Copy { skip: skip.clone(), selection: &wanted.selection, interrupt, observer: show }
+        .run(&app_dir, &work.app)?;
+    let search = source::Search {
+        app: &app_dir,
+        given: app.given,
+        copy: &work.app,
+        skip: &skip,
+        selection: &wanted.selection,
+        declared: &wanted.declared,
+        scratch: work_dir.path(),
+        created: is_dated(args, places).then(|| created.clone()),
+        places,
+        interrupt,
+        observer: show,
+    };
+    let source = source::find(&search)?;
+
+    in_sandbox(args, &kit, &work, &base, places, &target, &earlier, show, interrupt)?;
+
+    let built = Built {
+        args,
+        places,
+        kit: &kit,
+        work: &work,
+        base: &base,
+        source: &source,
+        target: &target,
+        created: &created,
+        earlier: &earlier,
+        show,
+        interrupt,
+        written,
+    };
+    built.publish(&surroundings)?;
+    workplace::close(work_dir, |text| show.warn(text));
+    show.event(Event::Summary(Box::new(show.summary(next(args, &target)))));
+    Ok(0)
+}
+
+/// What one may want to do with the image.
+fn next(args: &args::Build, target: &Target) -> Vec<String> {
+    let other = || target.outputs.iter().filter_map(Output::name).find(|name| !name.starts_with("docker"));
+    let image = match (target.kept(), args.tag.first()) {
+        (Some(_), Some(tag)) => {
+            let dir = args.store.layout_dir.as_ref().map(|dir| quoted(&dir.display().to_string()));
+            quoted(tag) + &dir.map_or_else(String::new, |dir| format!(" --layout-dir {dir}"))
+        }
+        _ => match other() {
+            Some(name) => quoted(&name),
+            None => return Vec::new(),
+        },
+    };
+    ["run", "trace"].map(|command| format!("strata {command} {image}")).to_vec()
+}
+
+/// A word for a shell.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@+,=%".contains(c);
+    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+/// A build whose buildpacks are done.
+struct Built<'a> {
+    args: &'a args::Build,
+    places: &'a Places,
+    kit: &'a Kit,
+    work: &'a Work,
+    base: &'a Base,
+    source: &'a source::Found,
+    target: &'a Target,
+    created: &'a str,
+    earlier: &'a Earlier<'a>,
+    show: &'a Show,
+    interrupt: &'a Interrupt,
+    written: &'a Written,
+}
+
+impl Built<'_> {
+    /// Makes the image, fills the cache, and then tells of both in the report. Nobody waits for the cache, unless the
+    /// report has to go elsewhere with the image.
+    fn publish(&self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
+        let Self { args, work, base, target, earlier, show, .. } = *self;
+        let metadata = files::read(&work.layers.join("config/metadata.toml"), Metadata::parse)
+            .map_err(|error| Failure::caused(Exit::Export, "failed to export", &error))?
+            .ok_or_else(|| {
+                Failure::new(Exit::Export, "failed to export: the build left no config/metadata.toml")
+            })?;
+        let index = Index::open(&work.layers, show);
+        let packer = Packer::new(threads());
+        let cache = earlier.open(show);
+        let report = report::Build {
+            args: &args.report,
+            places: self.places,
+            layers_dir: &work.layers,
+            platform_dir: &work.platform,
+            metadata: &metadata,
+            project: &self.source.detailed,
+            kit: self.kit,
+            base,
+            previous: earlier.previous(),
+            cache: cache.as_deref(),
+            names: target.names(),
+        };
+        let origins = report::gather(&report, show)?;
+        let fresh = cache.as_deref().map(Fresh::new);
+        let (exported, outputs) = self.export(&metadata, &index, (&packer, fresh.as_ref()), &origins)?;
+        let remember = |metadata: &CacheMetadata| origins.records(Some(&exported.made), metadata);
+        let keep = Keep {
+            group: &metadata.buildpacks,
+            trees: work.trees(base.owner),
+            index: &index,
+            api: PlatformApi::NEWEST,
+            packer: &packer,
+            fresh: fresh.as_ref().zip(outputs.first().map(|(_, store)| store.as_ref())),
+            remember: Some(&remember),
+        };
+        let kept_as = target.kept().map(Reference::to_string);
+        let image = Event::Image {
+            names: kept_as.into_iter().chain(target.outputs.iter().filter_map(Output::name)).collect(),
+            digest: exported.encoded.manifest_digest.to_string(),
+            size: exported.size,
+            process: exported.process.clone(),
+        };
+        let takes = |when| target.outputs.iter().any(|output| output.takes(when));
+        let is_kept = |when| takes(when) || target.kept().is_some() && when != args::Beside::Never;
+        if is_kept(args.sbom) {
+            let name = target.name.as_ref().map_or_else(String::new, Reference::to_string);
+            sbom::attach(&target.layout, &name, self.places, show);
+        }
+        let is_elsewhere = |output: &&Output| output.path() != Some(target.layout.dir());
+        let outputs_elsewhere: Vec<&Output> = target.outputs.iter().filter(is_elsewhere).collect();
+        let write = |with_report| -> Result<(), Failure> {
+            let Exported { encoded, .. } = &exported;
+            let mut written = Vec::new();
+            for output in &outputs_elsewhere {
+                let with_sbom = output.takes(args.sbom);
+                let with_report = with_report && output.takes(args.report.origins);
+                let beside = report::beside(&target.layout, encoded.manifest_digest, with_sbom, with_report)?;
+                let finished = Finished { layout: &target.layout, image: encoded, beside: &beside };
+                written.extend(output.write(
+                    &finished,
+                    target.name.as_ref(),
+                    &written,
+                    surroundings,
+                    show,
+                )?);
+                self.written.borrow_mut().extend(output.name());
+            }
+            self.put_beside(&exported)?;
+            show.event(image.clone());
+            Ok(())
+        };
+        // Otherwise nobody waits for the cache, of which the report tells.
+        let waits = outputs_elsewhere.iter().any(|output| output.takes(args.report.origins));
+        if !waits {
+            write(false)?;
+        }
+        let kept = cache.as_deref().and_then(|cache| earlier::keep(&keep, cache, show));
+        let is_reported = is_kept(args.report.origins);
+        report::finish(&report, &origins, &exported, kept.as_ref(), (&outputs, is_reported), show)?;
+        if waits { write(true) } else { Ok(()) }
+    }
+
+    /// Writes the documents that were asked for in folders of their own.
+    fn put_beside(&self, exported: &Exported) -> Result<(), Failure> {
+        let Self { args, places, .. } = *self;
+        if let Some(dir) = &args.sbom_output_dir {
+            beside::put_sboms(&self.work.layers, &places.current.join(dir))?;
+        }
+        if let Some(dir) = &args.report_output_dir {
+            let report = beside::report(exported, self.target.names());
+            beside::put_report(&report, &places.current.join(dir))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the image where it is kept.
+    fn export(
+        &self,
+        metadata: &Metadata,
+        index: &Index,
+        (packer, fresh): (&Packer, Option<&Fresh<'_>>),
+        origins: &Origins,
+    ) -> Result<(Exported, Vec<saving::Output>), Failure> {
+        let Self { args, work, base, source, target, .. } = *self;
+        let is_new = target.layout.dir().symlink_metadata().is_err();
+        let layout = Layout::open_or_create(target.layout.dir())
+            .map_err(|error| store_failure("cannot make the image's folder", &error))?;
+        let export = Export {
+            trees: work.trees(base.owner),
+            index,
+            app: Place { real: &work.app, seen: said::APP },
+            group: &metadata.buildpacks,
+            metadata,
+            base: &base.stored,
+            base_store: &*base.store,
+            run_image: base.run_image.clone(),
+            launcher: launcher::BYTES,
+            launcher_info: launcher::info(),
+            annotations: &args.annotation,
+            process_type: args.default_process.as_deref(),
+            project: &source.project,
+            app_source_label: true,
+            standard: Some(&source.standard),
+            created: self.created,
+            exec_env: &args.exec_env,
+            api: PlatformApi::NEWEST,
+            compression: self.args.compression,
+            packer,
+            cancelled: self.interrupt.flag(),
+            fresh,
+            previous: self.earlier.previous(),
+            may_be_sparse: false,
+            own_sboms: None,
+            origins: Some(origins),
+        };
+        let output: saving::Output = match target.kept().and_then(Reference::tag) {
+            None => (layout.dir().display().to_string(), Box::new(layout.clone())),
+            Some(tag) => (tag.to_owned(), Box::new(layout.clone().tagged(tag))),
+        };
+        let outputs = vec![output];
+        let fetched = base.fetch(&layout, self.show);
+        let fetched = fetched.map_err(|error| {
+            images::failure(Exit::Export, "failed to export: cannot copy the run image", &error)
+        });
+        let outcome = fetched.and_then(|()| export::run(&export, &outputs, self.show));
+        if outcome.is_err() && is_new && matches!(layout.read_image(), Ok(None)) {
+            // Whatever cannot be removed is an empty layout, which the next build uses.
+            fs::remove_dir_all(layout.dir()).unwrap_or_default();
+        }
+        let exported = outcome?;
+        let here = |output: &&Output| output.path() == Some(target.layout.dir());
+        let other = target.outputs.iter().filter(here).filter_map(Output::name);
+        self.written.borrow_mut().extend(target.kept().map(Reference::to_string).into_iter().chain(other));
+        Ok((exported, outputs))
+    }
+}
+
+/// Whether the image has a date because somebody wants it to.
+fn is_dated(args: &args::Build, places: &Places) -> bool {
+    args.creation_time.is_some() || places.source_date_epoch.is_some()
+}
+
+/// RFC 3339, from `--creation-time`, or from `SOURCE_DATE_EPOCH` when it is set.
+fn created(args: &args::Build, places: &Places) -> Result<String, Failure> {
+    let now = || places.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs().to_string();
+    let (name, text) = match (&args.creation_time, &places.source_date_epoch) {
+        (Some(text), _) if text == "now" => ("--creation-time", now()),
+        (Some(text), _) => ("--creation-time", text.clone()),
+        (None, Some(text)) => ("SOURCE_DATE_EPOCH", text.clone()),
+        (None, None) => return Ok(decide::CREATED.to_owned()),
+    };
+    decide::created(&text).ok_or_else(|| {
+        let message = format!("{name} is '{text}', which is no number of seconds since 1970");
+        Failure::new(Exit::InvalidArguments, message)
+    })
+}
+
+fn store_failure(what: &str, error: &StoreError) -> Failure {
+    Failure::caused(Exit::Export, what, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_that_is_stopped_says_what_is_left() {
+        assert_eq!(stopped(&[]), "interrupted; nothing of the image was kept");
+        let left = stopped(&["web:latest".to_owned(), "oci:/tmp/web".to_owned()]);
+        assert!(
+            left.contains("the image is in web:latest, oci:/tmp/web,") && !left.contains("nothing"),
+            "{left}"
+        );
+    }
+}

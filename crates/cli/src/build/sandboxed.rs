@@ -1,0 +1,303 @@
+//! Detection and build in a sandbox: what it is given, and what it says.
+
+use super::base::{Base, SCRATCH_USER};
+use super::earlier::Earlier;
+use super::said::{self, Said, Task};
+use super::shell;
+use super::target::Target;
+use super::theirs;
+use crate::args::{self, NetworkArg, Volume};
+use crate::builder::Kit;
+use crate::inside::Asked;
+use crate::interrupt::Interrupt;
+use crate::output::Output;
+use crate::places::Places;
+use crate::show::{Show, Stream};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
+use strata_decide::build::PASSED_ON;
+use strata_layer::Owner;
+use strata_phases::detect::Explained;
+use strata_phases::export::{Parents, Place, Trees};
+use strata_phases::{Event, Failure, Observer};
+use strata_sandbox::{Group, Io, Job, Mount, Network, Root, Sandbox, SandboxError, Spec};
+use strata_spec::exit::Exit;
+
+/// The folders of one build.
+pub(crate) struct Work {
+    pub(crate) app: PathBuf,
+    pub(super) layers: PathBuf,
+    pub(super) platform: PathBuf,
+    scratch: PathBuf,
+    pub(crate) base: PathBuf,
+}
+
+impl Work {
+    pub(crate) fn prepare(
+        root: &Path,
+        variables: &std::collections::BTreeMap<String, String>,
+    ) -> Result<Self, Failure> {
+        let work = Self {
+            app: root.join("app"),
+            layers: root.join("layers"),
+            platform: root.join("platform"),
+            scratch: root.join("scratch"),
+            base: root.join("base"),
+        };
+        let failed = |error: std::io::Error| {
+            Failure::caused(Exit::Other, format!("cannot prepare {}", root.display()), &error)
+        };
+        for dir in [&work.app, &work.layers, &work.platform, &work.scratch] {
+            fs::create_dir(dir).map_err(failed)?;
+        }
+        fs::create_dir(work.platform.join("env")).map_err(failed)?;
+        for (name, value) in variables {
+            fs::write(work.platform.join("env").join(name), value).map_err(failed)?;
+        }
+        Ok(work)
+    }
+
+    /// Makes the places of volumes below the platform directory, which is read-only inside.
+    pub(crate) fn make_places(&self, volumes: &[Volume]) -> Result<(), Failure> {
+        for volume in volumes {
+            let Ok(place) = volume.to.strip_prefix(said::PLATFORM) else { continue };
+            let place = self.platform.join(place);
+            let made = if volume.from.is_dir() {
+                fs::create_dir_all(&place)
+            } else {
+                place.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&place, ""))
+            };
+            made.map_err(|error| {
+                let what = format!("cannot make a place for the volume {}", volume.to.display());
+                Failure::caused(Exit::InvalidArguments, what, &error)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The layers directory as it becomes layers, which do not depend on where it is.
+    pub(super) fn trees(&self, owner: Owner) -> Trees<'_> {
+        let layers = Place { real: &self.layers, seen: said::LAYERS };
+        Trees { layers, owner, parents: Parents::Fixed }
+    }
+}
+
+/// Runs detection and build in a sandbox, and shows what happens. In between, what earlier builds left is brought in.
+#[expect(clippy::too_many_arguments, reason = "each is one input of the build, none belongs to another")]
+pub(crate) fn in_sandbox(
+    args: &args::Build,
+    kit: &Kit,
+    work: &Work,
+    base: &Base,
+    places: &Places,
+    target: &Target,
+    earlier: &Earlier<'_>,
+    show: &Show,
+    interrupt: &Interrupt,
+) -> Result<Option<Explained>, Failure> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
+        .map_err(|error| Failure::caused(Exit::Other, "cannot make a pipe", &std::io::Error::from(error)))?;
+    let mut spec = spec(args, kit, work, base, places, target, earlier)?;
+    let group = args.limits.limits().group().map_err(|error| sandbox_failure(&error))?;
+    spec.groups = group.as_ref().map(Group::dirs).unwrap_or_default();
+    let io =
+        Io { stdin: Stdio::piped(), stdout: stdout(target)?, stderr: Stdio::inherit(), events: Some(writer) };
+    let mut child = Sandbox::spawn(&spec, io).map_err(|error| sandbox_failure(&error))?;
+    let mut answer = child.take_stdin();
+    // Bounded: whoever reads slowly slows the buildpacks down instead of filling the memory.
+    let (sender, events) = sync_channel(1024);
+    // Detached on purpose: it ends when the last holder of the pipe does.
+    std::thread::spawn(move || {
+        for line in BufReader::new(File::from(reader)).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let (mut failure, mut explained) = (None, None);
+    // What was said while a shell had the terminal.
+    let mut meanwhile = Vec::new().into_iter();
+    let mut erred = Vec::new();
+    loop {
+        match meanwhile.next().map_or_else(|| events.recv_timeout(Duration::from_millis(30)), Ok) {
+            Ok(line) => match serde_json::from_str(&line) {
+                Ok(Said::Event(Event::Failed(mut value))) => {
+                    value.causes.append(&mut erred);
+                    failure = Some(value);
+                }
+                Ok(Said::Event(event)) => {
+                    if let Event::NothingDetected { errors, .. } = &event {
+                        erred.clone_from(errors);
+                    }
+                    show.event(event);
+                }
+                Ok(Said::Explained(found)) => explained = Some(*found),
+                Ok(Said::Waiting(group)) => {
+                    earlier.restore(&group, work.trees(base.owner), show)?;
+                    // One that died meanwhile is found out below.
+                    answer.as_mut().map_or(Ok(()), |pipe| pipe.write_all(b"\n")).unwrap_or_default();
+                }
+                Ok(Said::Shell(failed)) => {
+                    let Some(keys) = answer.take() else { continue };
+                    meanwhile = shell::attend(&failed, keys, &events, show, interrupt).into_iter();
+                }
+                Ok(Said::ShellEnded) => {}
+                Err(error) => {
+                    return Err(Failure::caused(Exit::Other, "the sandbox said something unknown", &error));
+                }
+            },
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if interrupt.asked() {
+            child.kill().map_err(|error| sandbox_failure(&error))?;
+            return Err(Failure::new(Exit::Interrupted, "interrupted"));
+        }
+    }
+    let exit = child.wait().map_err(|error| sandbox_failure(&error))?;
+    let met = group.map(|group| group.met()).unwrap_or_default();
+    let met: Vec<String> = met.iter().map(|met| args.limits.told(met)).collect();
+    match failure {
+        Some(mut failure) => {
+            failure.causes.extend(met);
+            Err(failure)
+        }
+        None if exit.is_success() => {
+            met.into_iter().for_each(|met| show.warn(met));
+            Ok(explained)
+        }
+        None if !met.is_empty() => {
+            let message = format!("the sandbox ended with code {}", exit.code);
+            Err(Failure { causes: met, ..Failure::new(Exit::Build, message) })
+        }
+        None => {
+            Err(Failure::new(Exit::Other, format!("the sandbox ended unexpectedly with code {}", exit.code))
+                .hint("was it killed, or was the machine out of memory?"))
+        }
+    }
+}
+
+/// What the sandbox has for standard output: not this program's own, when an archive goes there.
+fn stdout(target: &Target) -> Result<Stdio, Failure> {
+    match Output::stream(target.outputs.last()) {
+        Stream::Out => Ok(Stdio::inherit()),
+        Stream::Err => std::io::stderr().as_fd().try_clone_to_owned().map(Stdio::from).map_err(|error| {
+            Failure::caused(Exit::Other, "cannot pass standard error on to the sandbox", &error)
+        }),
+    }
+}
+
+/// What the phases are given of the environment: the build image's own, and the proxies of this machine; without an
+/// image, this machine's.
+fn variables(kit: &Kit, places: &Places) -> Vec<(String, String)> {
+    let passed_on = PASSED_ON.iter().filter(|name| **name != "HOSTNAME");
+    let of_host = |name: &&str| Some(((*name).to_owned(), places.variable(name)?.to_owned()));
+    let Some(image) = &kit.build_image else { return passed_on.filter_map(of_host).collect() };
+    let own = image.config.env().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let proxies = passed_on.filter(|name| name.to_ascii_lowercase().ends_with("_proxy")).filter_map(of_host);
+    own.chain(proxies).collect()
+}
+
+fn spec(
+    args: &args::Build,
+    kit: &Kit,
+    work: &Work,
+    base: &Base,
+    places: &Places,
+    target: &Target,
+    earlier: &Earlier<'_>,
+) -> Result<Spec, Failure> {
+    let config = base.stored.image.config();
+    let distro =
+        (config.label("io.buildpacks.base.distro.name"), config.label("io.buildpacks.base.distro.version"));
+    let distro = match distro {
+        (None, None) => None,
+        (name, version) => {
+            Some((name.unwrap_or_default().to_owned(), version.unwrap_or_default().to_owned()))
+        }
+    };
+    let task = Task {
+        is_plan: args.dry_run,
+        order: kit
+            .order
+            .iter()
+            .map(|g| g.group.iter().map(|e| (e.id.clone(), e.version.clone(), e.optional)).collect())
+            .collect(),
+        os: config.os().to_owned(),
+        arch: config.architecture().to_owned(),
+        variant: config.variant().unwrap_or_default().to_owned(),
+        distro,
+        exec_env: args.exec_env.clone(),
+        variables: variables(kit, places),
+        is_image: kit.build_image.is_some(),
+        compression: args.compression.map(|compression| compression.to_string()),
+        owner: (base.owner.uid, base.owner.gid),
+        sealed_layers: args.sealed_layers,
+        previous: earlier.previous().metadata.cloned(),
+        operator: kit.sealed_layers.clone(),
+        theirs: theirs::asked(args, kit),
+        debug_shell: shell::asked(args, places),
+    };
+    let mount = |source: &Path, target: &str, writable| Mount {
+        source: source.to_owned(),
+        target: PathBuf::from(target),
+        writable,
+    };
+    let mut mounts = vec![
+        mount(&work.app, said::APP, true),
+        mount(&work.layers, said::LAYERS, true),
+        mount(&work.platform, said::PLATFORM, false),
+    ];
+    mounts.extend(kit.build_config.as_ref().map(|dir| mount(dir, said::BUILD_CONFIG, false)));
+    for (place, dir) in &kit.buildpacks {
+        let target = Path::new(said::BUILDPACKS).join(place);
+        mounts.push(Mount { source: dir.clone(), target, writable: false });
+    }
+    for volume in &args.volume {
+        mounts.push(Mount {
+            source: places.current.join(&volume.from),
+            target: volume.to.clone(),
+            writable: volume.is_writable,
+        });
+    }
+    let payload = serde_json::to_value(Asked::Build(Box::new(task)))
+        .map_err(|error| Failure::caused(Exit::Other, "cannot describe the task", &error))?;
+    // The scratch base has a user of its own; root in the image would be powerless inside all the same.
+    let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != 0).unwrap_or(SCRATCH_USER);
+    let scratch = work.scratch.clone();
+    let root = match &kit.build_image {
+        Some(image) => Root::Layers { lowers: image.layers.dirs().to_vec(), scratch },
+        None => Root::Host {
+            hide: places.hidden([Some(target.images.as_path()), earlier.folder()].into_iter().flatten()),
+            scratch,
+        },
+    };
+    Ok(Spec {
+        uid: id(base.owner.uid),
+        gid: id(base.owner.gid),
+        ids: kit.build_image.as_ref().and_then(|image| image.ids.clone()),
+        hostname: "strata".into(),
+        network: match args.network {
+            NetworkArg::Host => Network::Host,
+            NetworkArg::None => Network::None,
+        },
+        root,
+        mounts,
+        groups: Vec::new(),
+        job: Job::Call { payload },
+    })
+}
+
+pub(crate) fn sandbox_failure(error: &SandboxError) -> Failure {
+    let failure = Failure::caused(Exit::Other, "cannot make the build's sandbox", error);
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
