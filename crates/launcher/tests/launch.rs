@@ -224,11 +224,22 @@ fn exec_d_output_may_be_long() {
 #[test]
 fn a_background_process_of_exec_d_does_not_hold_up_the_launch() {
     let image = Image::new(&direct("['printenv', 'A']"));
-    let program = "#!/bin/sh\necho 'A = \"b\"' >&3\nsleep 20 >/dev/null 2>&1 &\n";
-    image.program("layers/a_bp/l/exec.d/1", program);
-    let start = Instant::now();
+    // It ends when it is told to; or else by itself, soon enough for the test to fail.
+    let wait = "timeout 60 sh -c 'until [ -e told ]; do sleep 0.05; done' && : > heard";
+    let program = format!("#!/bin/sh\necho 'A = \"b\"' >&3\n({wait}) >/dev/null 2>&1 &\n");
+    let program = program.replace(" told", &format!(" {}", image.path("told").display()));
+    let program = program.replace(" heard", &format!(" {}", image.path("heard").display()));
+    image.program("layers/a_bp/l/exec.d/1", &program);
     assert_eq!(image.launch("web", &[]), "b\n");
-    assert!(start.elapsed() < Duration::from_secs(10));
+    image.file("told", "");
+    let start = Instant::now();
+    while !image.path("heard").exists() {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "the launch has waited for the background process"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]

@@ -3,12 +3,13 @@
 use crate::env::Environment;
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use strata_decide::inputs::Inputs;
 use strata_oci::{Digest, Reference};
 use strata_phases::Failure;
 use strata_phases::saving::Output;
 use strata_spec::exit::Exit;
-use strata_store::cache::{Cache, ImageCache, VolumeCache};
+use strata_store::cache::{Cache, ImageCache, Patience, VolumeCache};
 use strata_store::daemon;
 use strata_store::registry::{Client, Settings};
 use strata_store::{Embedded, Layout, Store, StoredImage};
@@ -35,6 +36,8 @@ pub(crate) type Found = (Box<dyn Store>, StoredImage);
 pub(crate) struct Images {
     place: Place,
     client: Client,
+    /// How long exports wait for the cache's disk.
+    patience: Patience,
 }
 
 impl Images {
@@ -59,7 +62,7 @@ impl Images {
             (_, false, false) => Place::Registries,
         };
         let client = Client::new(settings(inputs, environment)?);
-        Ok(Self { place, client })
+        Ok(Self { place, client, patience: patience(environment)? })
     }
 
     /// Looks up the credentials for all registries that are known by now: later, this process may not be allowed to
@@ -215,8 +218,19 @@ impl Images {
         let Some(dir) = &inputs.cache_dir else { return Ok(None) };
         let cache = VolumeCache::open(dir)
             .map_err(|error| Failure::caused(Exit::Other, "failed to create volume cache", &error))?;
-        Ok(Some(Box::new(cache)))
+        Ok(Some(Box::new(cache.with_patience(self.patience))))
     }
+}
+
+/// What the platform says of it, in milliseconds.
+fn patience(environment: &Environment) -> Result<Patience, Failure> {
+    const NAME: &str = "STRATA_CACHE_PATIENCE";
+    let Some(text) = environment.variable(NAME) else { return Ok(Patience::default()) };
+    let bad =
+        |error| Failure::caused(Exit::InvalidArguments, format!("failed to read {NAME} '{text}'"), &error);
+    let grace =
+        Duration::from_millis(text.parse::<u64>().map_err(|error: std::num::ParseIntError| bad(error))?);
+    Ok(Patience { grace, ..Patience::default() })
 }
 
 /// Connects to the daemon while this process may: its socket is root's.

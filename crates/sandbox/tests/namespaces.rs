@@ -3,12 +3,7 @@
 //! It has a main of its own, because a sandbox starts its program anew and that program must notice first thing.
 
 #![expect(clippy::disallowed_methods, reason = "the test starts itself again inside")]
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::unwrap_used,
-    reason = "a test program reports and panics"
-)]
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test program reports and panics")]
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -21,6 +16,9 @@ use strata_sandbox::{
     Call, Child, Exit, Ids, Io, Job, Limits, Met, Mount, Network, Root, Sandbox, SandboxError, Spec, WorkDir,
     call_with, enter_if_asked, kill_leftovers, probe,
 };
+
+/// How long is waited at most for what is bound to happen.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Case = (&'static str, fn(&Path));
 
@@ -370,13 +368,13 @@ fn the_death_of_the_parent_kills_everything(dir: &Path) {
     parent.stdout.take().unwrap().read_exact(&mut [0; 5]).unwrap();
     let start = Instant::now();
     while processes(&mark) == 0 {
-        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(start.elapsed() < PATIENCE);
     }
     parent.kill().unwrap();
     parent.wait().unwrap();
     let start = Instant::now();
     while processes(&mark) > 0 {
-        assert!(start.elapsed() < Duration::from_secs(5), "the sandbox outlives its parent");
+        assert!(start.elapsed() < PATIENCE, "the sandbox outlives its parent");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -675,19 +673,21 @@ fn nothing_is_left_mounted(dir: &Path) {
 }
 
 fn starting_is_cheap(dir: &Path) {
-    let mut times: Vec<Duration> = Vec::new();
-    for _ in 0..20 {
-        let spec = host(dir, "");
-        let start = Instant::now();
-        let mut child = Sandbox::spawn(&spec, Io::inherit()).unwrap();
-        times.push(start.elapsed());
-        child.wait().unwrap();
+    const STARTS: u64 = 20;
+    let before = processor_time();
+    for _ in 0..STARTS {
+        Sandbox::spawn(&host(dir, ""), Io::inherit()).unwrap().wait().unwrap();
     }
-    times.sort();
-    println!("  start of a sandbox over the host: median {:?}, slowest {:?}", times[10], times[19]);
-    // Far above the 30 ms aimed at: machines that test are slow.
-    if times[10] > Duration::from_millis(500) {
-        eprintln!("too slow");
-        panic!("starting takes {:?}", times[10]);
-    }
+    // Of the processor's time, which other programs do not lengthen.
+    let each = Duration::from_millis((processor_time() - before) * 10 / STARTS);
+    println!("  start and end of a sandbox over the host: {each:?} of processor time");
+    assert!(each < Duration::from_millis(500), "starting takes {each:?}");
+}
+
+/// What this process and those that it has waited for have used, in ticks of 10 ms.
+fn processor_time() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    // After the name, which may have spaces, comes the third field.
+    let fields: Vec<_> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    fields[11..15].iter().map(|field| field.parse::<u64>().unwrap()).sum()
 }

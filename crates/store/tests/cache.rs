@@ -7,10 +7,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use strata_layer::{Compression, Content, GeneratedEntry, Owner, Packer, Source};
 use strata_oci::{Descriptor, Digest, Image, Layer, media_type};
-use strata_store::cache::{Cache, Check, ImageCache, METADATA, Reuse, VolumeCache};
+use strata_store::cache::{Cache, Check, ImageCache, METADATA, Patience, Reuse, VolumeCache};
 use strata_store::{Layout, Store};
 
 /// A layer with one file.
@@ -307,7 +308,7 @@ fn writers_wait_for_each_other_and_readers_do_not() {
 #[test]
 fn a_draft_becomes_a_layer_or_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let cache = VolumeCache::open(dir.path()).unwrap();
+    let cache = VolumeCache::open(dir.path()).unwrap().with_patience(Patience::ENDLESS);
     let bytes = tar("a");
     let (size, diff_id) = (bytes.len() as u64, Digest::of(&bytes));
     let mut draft =
@@ -329,6 +330,11 @@ fn a_draft_becomes_a_layer_or_nothing() {
     assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o7777, 0o644);
     drop(cache.draft());
     assert_eq!(names(dir.path()), ["committed"]);
+    // A disk that is never quick enough.
+    let hasty = cache.with_patience(Patience { grace: Duration::ZERO, per_mib: Duration::ZERO });
+    let mut draft = hasty.draft().unwrap();
+    assert!(draft.write_all(&tar("a")).is_err_and(|error| error.kind() == io::ErrorKind::TimedOut));
+    assert!(!draft.is_whole(size));
 }
 
 #[test]

@@ -60,7 +60,10 @@ fn counted(mut command: Command) -> (String, u64) {
 }
 
 fn export(world: &World) -> (String, u64) {
-    counted(world.prepared("exporter", &["-launcher", "launcher", "app"]))
+    let mut command = world.prepared("exporter", &["-launcher", "launcher", "app"]);
+    // However slow the disk is today.
+    command.env("STRATA_CACHE_PATIENCE", "86400000");
+    counted(command)
 }
 
 #[track_caller]
@@ -253,4 +256,14 @@ fn an_index_that_lies_brings_no_foreign_bytes() {
     world.write(path, index.to_string());
     export(&world);
     assert_eq!(world.diff_ids("app"), before);
+}
+
+#[test]
+fn a_patience_that_is_no_number_is_refused() {
+    let world = first_build();
+    let mut command = world.prepared("exporter", &["-launcher", "launcher", "app"]);
+    let output = command.env("STRATA_CACHE_PATIENCE", "long").output().unwrap();
+    let log = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{log}");
+    assert!(log.contains("failed to read STRATA_CACHE_PATIENCE 'long': invalid digit"), "{log}");
 }

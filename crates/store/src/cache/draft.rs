@@ -12,10 +12,32 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, fstatvfs, linkat};
 const RESERVE: u64 = 1 << 30;
 /// So many bytes are written between two looks at what is free.
 const STEP: u64 = 4 << 20;
-/// How long the image waits for its writes at most: this, and this for each MiB. A disk that takes longer is worth
-/// more to the image.
-const GRACE: Duration = Duration::from_millis(500);
-const PER_MIB: Duration = Duration::from_micros(2500);
+
+/// How long an image waits at most for writes that are for the cache. A disk that takes longer is worth more to the
+/// image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// In any case.
+    pub grace: Duration,
+    /// For each MiB besides.
+    pub per_mib: Duration,
+}
+
+impl Patience {
+    /// However long it takes.
+    pub const ENDLESS: Self = Self { grace: Duration::MAX, per_mib: Duration::ZERO };
+
+    fn is_over(self, size: u64, taken: Duration) -> bool {
+        let mib = u32::try_from(size >> 20).unwrap_or(u32::MAX);
+        taken > self.grace.saturating_add(self.per_mib.saturating_mul(mib))
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { grace: Duration::from_millis(500), per_mib: Duration::from_micros(2500) }
+    }
+}
 
 /// An archive on its way into the next generation of a cache. It has no name: nothing is left of one that is dropped, or
 /// whose program is killed.
@@ -27,16 +49,18 @@ pub struct Draft {
     looked: u64,
     /// How long it took so far.
     taken: Duration,
+    patience: Patience,
     has_failed: bool,
 }
 
 impl Draft {
     /// One on the file system of `dir`; `None` when that has no files without names.
-    pub(super) fn new(dir: &Path) -> Option<Self> {
+    pub(super) fn new(dir: &Path, patience: Patience) -> Option<Self> {
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
         // Whatever the reason is, it is told by the writer of the cache if it matters there too.
         let file = rustix::fs::open(dir, flags, Mode::from_raw_mode(0o644)).ok()?;
-        Some(Self { file: file.into(), size: 0, looked: 0, taken: Duration::ZERO, has_failed: false })
+        let file = file.into();
+        Some(Self { file, size: 0, looked: 0, taken: Duration::ZERO, patience, has_failed: false })
     }
 
     /// Whether it holds an archive of so many bytes, all of which were written.
@@ -62,8 +86,7 @@ impl Draft {
         self.file.write_all(bytes)?;
         self.size += bytes.len() as u64;
         self.taken += started.elapsed();
-        let mib = u32::try_from(self.size >> 20).unwrap_or(u32::MAX);
-        if self.taken > GRACE + PER_MIB.saturating_mul(mib) {
+        if self.patience.is_over(self.size, self.taken) {
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(())
@@ -86,5 +109,21 @@ impl Write for Draft {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_grows_with_what_was_written() {
+        let ms = Duration::from_millis;
+        let rows = [(0, 500, false), (0, 501, true), (100 << 20, 750, false), (100 << 20, 751, true)];
+        for (size, taken, is_over) in rows {
+            assert_eq!(Patience::default().is_over(size, ms(taken)), is_over, "{size} {taken}");
+            assert!(!Patience::ENDLESS.is_over(size, ms(taken)));
+        }
+        assert!(!Patience::ENDLESS.is_over(u64::MAX, Duration::MAX));
     }
 }

@@ -16,7 +16,7 @@ use strata_layer::{Packed, Packer, Source, Spare};
 use strata_oci::{Descriptor, Digest};
 
 use crate::{Store, StoreError};
-pub use draft::Draft;
+pub use draft::{Draft, Patience};
 pub use image::ImageCache;
 pub use shelf::{Kept, Removal, Shelf};
 use verified::Verified;

@@ -109,7 +109,7 @@ impl Shelf {
             Err(error) => return Err(error),
         };
         // The contents first: should this die, the rest still has a name, and is removed the next time.
-        VolumeCache { dir: cache.dir.clone() }.empty()?;
+        VolumeCache::open(&cache.dir)?.empty()?;
         let removed = fs::remove_dir_all(&cache.dir);
         drop(lock);
         match removed {

@@ -21,7 +21,7 @@ use strata_layer::{Compression, Packed, Packer, Source, Spare, digest_of};
 use strata_oci::Digest;
 use tempfile::NamedTempFile;
 
-use super::{Cache, CacheWriter, Check, Draft, METADATA, Reuse, Verified};
+use super::{Cache, CacheWriter, Check, Draft, METADATA, Patience, Reuse, Verified};
 use crate::StoreError;
 use crate::layout::lock::Lock;
 use crate::layout::{open_file, read_file};
@@ -33,6 +33,7 @@ const MAX_METADATA: u64 = 16 * 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct VolumeCache {
     pub(super) dir: PathBuf,
+    patience: Patience,
 }
 
 impl VolumeCache {
@@ -47,7 +48,13 @@ impl VolumeCache {
         if !meta.is_dir() {
             return Err(StoreError::io("open the cache", &dir)(ErrorKind::NotADirectory.into()));
         }
-        Ok(Self { dir })
+        Ok(Self { dir, patience: Patience::default() })
+    }
+
+    /// The same, with another patience for what is written ahead.
+    #[must_use]
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// As [`open`](Self::open), for a directory that may have to be made.
@@ -183,7 +190,7 @@ impl Cache for VolumeCache {
     }
 
     fn draft(&self) -> Option<Draft> {
-        Draft::new(&self.dir)
+        Draft::new(&self.dir, self.patience)
     }
 
     fn begin(&self) -> Result<Box<dyn CacheWriter + '_>, StoreError> {

@@ -138,7 +138,7 @@ fn spawn(config: &Path) -> Child {
 }
 
 fn answers(process: &mut Child, port: u16) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
         if TcpStream::connect(("127.0.0.1", port)).is_ok() {
             // Not somebody else's.
