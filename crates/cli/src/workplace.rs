@@ -11,10 +11,11 @@ pub(crate) fn new(warn: impl Fn(String)) -> Result<WorkDir, SandboxError> {
     for error in WorkDir::sweep(parent)?.left {
         warn(format!("what an earlier build left behind stays: {}", chain(&error)));
     }
-    WorkDir::new(parent)
+    Ok(WorkDir::new(parent)?.handed_over())
 }
 
-/// Removes it; the command has done what it was for, so `warn` is told if that does not work.
+/// Removes it, or leaves that to a process that stays behind; the command has done what it was for, so `warn` is told if
+/// that does not work.
 pub(crate) fn close(place: WorkDir, warn: impl Fn(String)) {
     if let Err(error) = place.close() {
         warn(format!("the folder of this build stays: {}", chain(&error)));

@@ -18,7 +18,7 @@ use crate::ids::{MAPPER_ARG, Mapper};
 use crate::network::start_loopback;
 use crate::parent::{Envelope, Errand, Report, in_memory, itself, open_of, read_letter};
 use crate::spec::{Call, Job, Network};
-use crate::workdir::remove_tree;
+use crate::workdir::{REMOVE_ARG, remove_tree, remover};
 use crate::{Ids, hint, ids, limits, reap, root};
 
 /// The hidden argument with which a program starts itself to make a sandbox.
@@ -37,6 +37,7 @@ pub fn enter_if_asked(run_call: fn(Call) -> i32) {
     let (Some(process), Some(letter)) = (args.next(), args.next()) else { return };
     let code = match stage.as_deref() {
         Some(MAPPER_ARG) => ids::mapper(&process),
+        Some(REMOVE_ARG) => remover(Path::new(&process)),
         Some(SANDBOX_ARG) => {
             run(&process, &letter, |envelope, process, report| outer(envelope, process, report, run_call))
         }

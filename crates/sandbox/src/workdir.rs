@@ -1,7 +1,8 @@
 //! The temporary directory of one build, and the removal of those whose build is gone.
 //!
 //! A directory belongs to a living build while the build holds a lock on it; the kernel drops the lock when the
-//! build ends, however it ends.
+//! build ends, however it ends. To remove a large one takes seconds on some disks, for which nobody has to wait: a
+//! process that stays behind can do it, and has the lock until it is done.
 
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
@@ -9,9 +10,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, flock, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -25,6 +29,8 @@ pub struct WorkDir {
     path: PathBuf,
     /// Held for its lock; taken when the directory is gone.
     lock: Option<File>,
+    /// Whether another process may go on with the removal.
+    is_handed_over: bool,
 }
 
 /// What became of work directories whose build is gone.
@@ -62,9 +68,17 @@ impl WorkDir {
             };
             flock(&lock, FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;
             if is_same(&path, &lock).map_err(failed)? {
-                return Ok(Self { path, lock: Some(lock) });
+                return Ok(Self { path, lock: Some(lock), is_handed_over: false });
             }
         }
+    }
+
+    /// Has a process that stays behind remove it, if that takes long. Only for programs that call
+    /// [`enter_if_asked`](crate::enter_if_asked).
+    #[must_use]
+    pub fn handed_over(mut self) -> Self {
+        self.is_handed_over = true;
+        self
     }
 
     /// Its path.
@@ -72,7 +86,7 @@ impl WorkDir {
         &self.path
     }
 
-    /// Removes it now, and says whether that worked.
+    /// Removes it now, or has that [done](Self::handed_over), and says whether that worked as far as one waited.
     pub fn close(mut self) -> Result<(), SandboxError> {
         self.remove()
     }
@@ -115,9 +129,50 @@ impl WorkDir {
 
     fn remove(&mut self) -> Result<(), SandboxError> {
         // The lock is dropped after the removal, so that no sweep meets a half-removed directory.
-        let Some(_lock) = self.lock.take() else { return Ok(()) };
+        let Some(lock) = self.lock.take() else { return Ok(()) };
+        if self.is_handed_over && self.hand_over(&lock) {
+            return Ok(());
+        }
         remove_all(&self.path)
     }
+
+    /// Removes what can be removed at once, and starts a process for the rest; `false` when that cannot be.
+    fn hand_over(&self, lock: &File) -> bool {
+        let Ok(name) = CString::new(self.path.as_os_str().as_bytes()) else { return false };
+        if let Some(root) = open_dir(rustix::fs::CWD, &name) {
+            Crew::of(root, Some(Instant::now() + AT_ONCE)).empty();
+        }
+        if unlinkat(rustix::fs::CWD, name.as_c_str(), AtFlags::REMOVEDIR).is_ok() {
+            return true;
+        }
+        // Standard input is the lock, which the process has from its very start.
+        let Ok(lock) = lock.try_clone() else { return false };
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("strata-remove").arg(REMOVE_ARG).arg(&self.path).arg("-").current_dir("/");
+        command.stdin(lock).stdout(Stdio::null()).stderr(Stdio::null());
+        // Nobody waits for it: whoever started this program inherits it.
+        command.spawn().is_ok()
+    }
+}
+
+/// The hidden argument with which a program starts itself to remove the directory of a build that is done.
+pub(crate) const REMOVE_ARG: &str = "__strata-remove";
+/// How long a build waits for the removal of its directory before another process goes on with it.
+const AT_ONCE: Duration = Duration::from_millis(25);
+/// How much that process gives way to others.
+const NICE: i32 = 10;
+
+/// The process that goes on with a removal. Standard input is the lock on the directory.
+pub(crate) fn remover(path: &Path) -> i32 {
+    let is_ours = path.file_name().is_some_and(|name| name.as_bytes().starts_with(prefix().as_bytes()));
+    let Ok(lock) = std::io::stdin().as_fd().try_clone_to_owned().map(File::from) else { return 1 };
+    if !is_ours || !is_same(path, &lock).unwrap_or_default() {
+        return 1;
+    }
+    // A terminal that is closed does not end it. Whatever does, the next build removes what is left.
+    rustix::process::setsid().map(|_| ()).unwrap_or_default();
+    rustix::process::nice(NICE).unwrap_or_default();
+    i32::from(remove_all(path).is_err())
 }
 
 impl Drop for WorkDir {
@@ -160,7 +215,7 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     // What it cannot do, the second pass meets again, and reports.
     if let Some(root) = open_dir(rustix::fs::CWD, &name) {
-        Crew::of(root).empty();
+        Crew::of(root, None).empty();
     }
     Ok(remove_at(rustix::fs::CWD, &name)?)
 }
@@ -175,6 +230,8 @@ struct Crew {
     names: AtomicU64,
     work: Mutex<Work>,
     wake: Condvar,
+    /// When they stop, done or not.
+    until: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -191,8 +248,13 @@ const HANDS: usize = 8;
 const DEEPEST: usize = 24;
 
 impl Crew {
-    fn of(root: OwnedFd) -> Self {
-        Self { root, moved: false.into(), names: 0.into(), work: Mutex::default(), wake: Condvar::new() }
+    fn of(root: OwnedFd, until: Option<Instant>) -> Self {
+        let (work, wake) = (Mutex::default(), Condvar::new());
+        Self { root, moved: false.into(), names: 0.into(), work, wake, until }
+    }
+
+    fn is_late(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() > until)
     }
 
     /// Removes all files below, and the directories that nobody is busy in.
@@ -207,7 +269,7 @@ impl Crew {
                     drop(std::thread::Builder::new().spawn_scoped(scope, || self.take_part()));
                 }
             });
-            if !self.moved.load(Ordering::Relaxed) {
+            if !self.moved.load(Ordering::Relaxed) || self.is_late() {
                 return;
             }
         }
@@ -240,6 +302,9 @@ impl Crew {
     fn empty_one(&self, directory: &OwnedFd, depth: usize) {
         let Ok(entries) = Dir::read_from(directory) else { return };
         for entry in entries.filter_map(Result::ok) {
+            if self.is_late() {
+                return;
+            }
             let name = entry.file_name();
             if [c".", c".."].contains(&name) || unlinkat(directory, name, AtFlags::empty()).is_ok() {
                 continue;

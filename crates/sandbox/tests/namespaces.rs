@@ -43,6 +43,7 @@ const CASES: &[Case] = &[
     ("layers are stacked and whiteouts respected", layers_are_stacked),
     ("a symlink in an image cannot lead a mount out of it", symlinks_stay_inside),
     ("work directories vanish whatever their modes", work_directories_vanish),
+    ("what takes long to remove is removed by one who stays behind", a_removal_goes_on),
     ("a sweep removes the dead only", a_sweep_removes_the_dead_only),
     ("a sandbox can hold another", a_sandbox_can_hold_another),
     ("changes are kept in memory where the disk is an overlay", an_overlay_is_no_disk),
@@ -631,6 +632,44 @@ fn work_directories_vanish(dir: &Path) {
     work.close().unwrap();
     assert!(!path.exists());
     assert!(outside.join("kept").exists());
+}
+
+fn a_removal_goes_on(dir: &Path) {
+    let gone = |path: &Path| {
+        let started = Instant::now();
+        while path.symlink_metadata().is_ok() {
+            assert!(started.elapsed() < PATIENCE, "{} is still there", path.display());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    // Little is removed at once, whatever its modes.
+    let little = WorkDir::new(dir).unwrap().handed_over();
+    let path = little.path().to_owned();
+    fs::create_dir_all(path.join("a/b")).unwrap();
+    little.close().unwrap();
+    gone(&path);
+    let much = WorkDir::new(dir).unwrap().handed_over();
+    let path = much.path().to_owned();
+    for number in 0..300 {
+        let below = path.join(number.to_string());
+        fs::create_dir(&below).unwrap();
+        (0..100).for_each(|file| fs::write(below.join(file.to_string()), "x").unwrap());
+        fs::set_permissions(&below, fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    drop(much);
+    // It has the lock of the one who is gone.
+    assert_eq!(WorkDir::sweep(dir).unwrap().left.len(), 0);
+    gone(&path);
+    // What is no directory of a build, or not the one that is locked, is nobody's to remove.
+    let kept = WorkDir::new(dir).unwrap();
+    fs::create_dir(dir.join("other")).unwrap();
+    for (path, lock) in [(dir.join("other"), dir.join("other")), (kept.path().to_owned(), dir.join("other"))]
+    {
+        let mut remover = Command::new("/proc/self/exe");
+        remover.arg("__strata-remove").arg(&path).arg("-").stdin(File::open(lock).unwrap());
+        assert_eq!(remover.status().unwrap().code(), Some(1));
+        assert!(path.is_dir());
+    }
 }
 
 fn a_sweep_removes_the_dead_only(dir: &Path) {
