@@ -1,12 +1,11 @@
 //! Keeping layers for the next build, once the image is complete.
 
-use crate::build::{FoundLayer, find_layers};
 use crate::event::{Event, Observer};
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::files;
+use crate::found::{FoundLayer, find_layers};
 use crate::fresh::{self, Fresh};
 use crate::index::{Index, Known};
-use crate::restore::cache_metadata;
 use crate::seal::{self, Contents};
 use crate::trees::Trees;
 use std::path::Path;
@@ -64,7 +63,7 @@ pub fn run(input: &Keep<'_>, cache: &dyn Cache, observer: &dyn Observer) -> Resu
     observer.event(Event::PhaseStarted { phase: "cache".into() });
     let what = format!("failed to export cache {}", cache.name());
     let failed = |error: &dyn std::error::Error| Failure::caused(Exit::Export, what.clone(), error);
-    let before = cache_metadata(Some(cache), observer);
+    let before = metadata(Some(cache), observer);
     let writer = cache.begin().map_err(|error| failed(&error))?;
     let mut filling = Filling { input, writer, before, is_folder: cache.is_folder(), observer };
     let mut metadata = CacheMetadata::default();
@@ -249,7 +248,7 @@ impl Filling<'_> {
             (None, _) => return None,
         };
         let is_taken = taken.unwrap_or_else(|error| {
-            let cause = crate::failure::chain(&error);
+            let cause = chain(&error);
             self.observer.debug(format!("cannot take a layer of the image for the cache: {cause}"));
             false
         });
@@ -282,5 +281,30 @@ impl Filling<'_> {
             )),
         }
         Ok(reuse == Reuse::Taken)
+    }
+}
+
+/// What the cache says it holds; nothing if it cannot be understood.
+pub(crate) fn metadata(cache: Option<&dyn Cache>, observer: &dyn Observer) -> CacheMetadata {
+    let Some(cache) = cache else {
+        observer.debug("no cache is used".into());
+        return CacheMetadata::default();
+    };
+    if let Some(reason) = cache.damage() {
+        observer.detail(format!("Ignoring cache {} because it was corrupt: {reason}", cache.name()));
+    }
+    match cache.metadata() {
+        Ok(Some(text)) => CacheMetadata::parse(&text).unwrap_or_else(|error| {
+            observer.warn(format!("ignoring what cache {} says it holds: {error}", cache.name()));
+            CacheMetadata::default()
+        }),
+        Ok(None) => {
+            observer.debug(format!("cache {} is empty", cache.name()));
+            CacheMetadata::default()
+        }
+        Err(error) => {
+            observer.warn(format!("ignoring cache {}: {}", cache.name(), chain(&error)));
+            CacheMetadata::default()
+        }
     }
 }

@@ -2,19 +2,19 @@
 
 mod explain;
 
+pub use crate::environment::Surroundings;
 use crate::environment::{self, Own};
 use crate::event::{Event, Level, Observer};
 use crate::failure::Failure;
 use crate::files;
 use crate::process::{self, Ended, Invocation};
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::thread::ScopedJoinHandle;
 use std::time::Instant;
-use strata_decide::detect::{BuildTarget, Catalog, DetectRun, Element, Line, Trial, WalkError, judge, walk};
+use strata_decide::detect::{Catalog, DetectRun, Element, Line, Trial, WalkError, judge, walk};
 use strata_decide::plan::Complaint;
 use strata_launch::env::Env;
 use strata_spec::buildpack::{Descriptor, escape_id};
@@ -22,42 +22,12 @@ use strata_spec::exit::Exit;
 use strata_spec::group::Group;
 use strata_spec::order::Order;
 use strata_spec::plan::{BuildPlan, Plan};
-use strata_spec::{BuildpackApi, PlatformApi, api::ApiError};
+use strata_spec::{BuildpackApi, api::ApiError};
 
 pub use explain::{Explained, Told, Tried, explain};
 
 /// The most that is kept of what one `bin/detect` says, in bytes.
 const MAX_OUTPUT: usize = 1 << 20;
-
-/// What both phases that run buildpacks need to know.
-#[derive(Debug, Clone)]
-pub struct Surroundings<'a> {
-    /// `<buildpacks>/<escaped id>/<version>/`.
-    pub buildpacks_dir: &'a Path,
-    /// The app.
-    pub app_dir: &'a Path,
-    /// `<platform>/env` holds the user's variables.
-    pub platform_dir: &'a Path,
-    /// `<build config>/env` holds the operator's variables.
-    pub build_config_dir: &'a Path,
-    /// Where layers and results go.
-    pub layers_dir: &'a Path,
-    /// Where temporary files go.
-    pub temp_dir: &'a Path,
-    /// The environment that the phase was given.
-    pub variables: &'a [(OsString, OsString)],
-    /// What the image is built for.
-    pub target: &'a BuildTarget,
-    /// The platform's API.
-    pub api: PlatformApi,
-}
-
-impl Surroundings<'_> {
-    /// The folder of a buildpack.
-    pub fn buildpack_dir(&self, id: &str, version: &str) -> PathBuf {
-        self.buildpacks_dir.join(escape_id(id)).join(version)
-    }
-}
 
 /// What passed.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,18 +1,48 @@
-//! The environment that buildpacks see (buildpack specification, "Environment").
+//! What buildpacks have around them: folders, and an environment (buildpack specification, "Environment").
 
-use crate::detect::Surroundings;
 use crate::files::{self, FileError, Links};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use strata_decide::build::{BUILD_FOLDERS, PASSED_ON};
 use strata_decide::detect::BuildTarget;
 use strata_launch::env::{DefaultAction, Env};
-use strata_spec::BuildpackApi;
+use strata_spec::buildpack::escape_id;
+use strata_spec::{BuildpackApi, PlatformApi};
 
 /// The largest value of a variable in bytes: what Linux lets one have.
 const MAX_VALUE: usize = 128 * 1024;
+
+/// What both phases that run buildpacks need to know.
+#[derive(Debug, Clone)]
+pub struct Surroundings<'a> {
+    /// `<buildpacks>/<escaped id>/<version>/`.
+    pub buildpacks_dir: &'a Path,
+    /// The app.
+    pub app_dir: &'a Path,
+    /// `<platform>/env` holds the user's variables.
+    pub platform_dir: &'a Path,
+    /// `<build config>/env` holds the operator's variables.
+    pub build_config_dir: &'a Path,
+    /// Where layers and results go.
+    pub layers_dir: &'a Path,
+    /// Where temporary files go.
+    pub temp_dir: &'a Path,
+    /// The environment that the phase was given.
+    pub variables: &'a [(OsString, OsString)],
+    /// What the image is built for.
+    pub target: &'a BuildTarget,
+    /// The platform's API.
+    pub api: PlatformApi,
+}
+
+impl Surroundings<'_> {
+    /// The folder of a buildpack.
+    pub fn buildpack_dir(&self, id: &str, version: &str) -> PathBuf {
+        self.buildpacks_dir.join(escape_id(id)).join(version)
+    }
+}
 
 /// The base environment: what is passed on of the given variables.
 pub fn base(variables: &[(OsString, OsString)]) -> Env {

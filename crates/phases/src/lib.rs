@@ -15,6 +15,7 @@ pub mod export;
 mod extract;
 pub mod failure;
 pub mod files;
+mod found;
 pub mod fresh;
 pub mod ground;
 pub mod index;

@@ -1,6 +1,7 @@
 //! The restore phase: brings back what earlier builds left, metadata from the previous image and contents from the
 //! cache.
 
+use crate::cache;
 use crate::event::{Event, Observer};
 use crate::extract::{Limits, extract, sweep};
 use crate::failure::{Failure, chain};
@@ -66,7 +67,7 @@ pub fn run(input: &Restore<'_>, observer: &dyn Observer) -> Result<(), Failure> 
     let started = Instant::now();
     observer.event(Event::PhaseStarted { phase: "restore".into() });
     let failed = |error: FileError| Failure::caused(Exit::Restore, "failed to restore", &error);
-    let mut cached = cache_metadata(input.cache, observer);
+    let mut cached = cache::metadata(input.cache, observer);
     let mut label = input.metadata.clone();
     let sifted = match &input.required {
         Some(required) => origins::sift(required, input.cache, &mut label, &mut cached, observer)?,
@@ -107,31 +108,6 @@ pub fn run(input: &Restore<'_>, observer: &dyn Observer) -> Result<(), Failure> 
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "restore".into(), millis });
     Ok(())
-}
-
-/// What the cache says it holds; nothing if it cannot be understood.
-pub(crate) fn cache_metadata(cache: Option<&dyn Cache>, observer: &dyn Observer) -> CacheMetadata {
-    let Some(cache) = cache else {
-        observer.debug("no cache is used".into());
-        return CacheMetadata::default();
-    };
-    if let Some(reason) = cache.damage() {
-        observer.detail(format!("Ignoring cache {} because it was corrupt: {reason}", cache.name()));
-    }
-    match cache.metadata() {
-        Ok(Some(text)) => CacheMetadata::parse(&text).unwrap_or_else(|error| {
-            observer.warn(format!("ignoring what cache {} says it holds: {error}", cache.name()));
-            CacheMetadata::default()
-        }),
-        Ok(None) => {
-            observer.debug(format!("cache {} is empty", cache.name()));
-            CacheMetadata::default()
-        }
-        Err(error) => {
-            observer.warn(format!("ignoring cache {}: {}", cache.name(), chain(&error)));
-            CacheMetadata::default()
-        }
-    }
 }
 
 /// Writes `store.toml` of every buildpack that had one.
@@ -209,7 +185,7 @@ fn present(dir: &Path) -> Result<BTreeSet<String>, FileError> {
         let is_toml = path.extension().is_some_and(|extension| extension == "toml");
         let name = if is_dir { path.file_name() } else { path.file_stem() };
         if let Some(name) = name.and_then(|name| name.to_str())
-            && (is_dir || is_toml && !crate::build::NOT_LAYERS.contains(&name))
+            && (is_dir || is_toml && !crate::found::NOT_LAYERS.contains(&name))
         {
             names.insert(name.to_owned());
         }

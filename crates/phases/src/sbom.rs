@@ -1,7 +1,7 @@
 //! SBOM files on their way from buildpacks to `<layers>/sbom`, and back from a restored layer.
 
-use crate::build::FoundLayer;
 use crate::files::{self, FileError, Links};
+use crate::found::FoundLayer;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};

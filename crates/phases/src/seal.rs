@@ -3,10 +3,10 @@
 mod bytes;
 mod left;
 
-use crate::build::FoundLayer;
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
 use crate::files::{self, FileError, Links};
+use crate::found::FoundLayer;
 use crate::ground::{Apart, Ground, GroundError};
 use crate::index::Index;
 pub use bytes::Sealing;

@@ -1,9 +1,9 @@
 //! The unstructured bills of materials of what was used to build, for the report.
 
 use super::{Export, failed};
-use crate::build::find_layers;
 use crate::failure::Failure;
 use crate::files;
+use crate::found::find_layers;
 use strata_decide::bom as decide;
 use strata_spec::bom::{BomEntry, with_layers};
 use strata_spec::build::BuildToml;

@@ -1,10 +1,10 @@
 //! The layers that an image is to have, in the order of the reference, before any of them is made.
 
 use super::{Export, Place, failed};
-use crate::build::{FoundLayer, find_layers};
 use crate::event::Observer;
 use crate::failure::Failure;
 use crate::files::{self, FileError};
+use crate::found::{FoundLayer, find_layers};
 use crate::index::Known;
 use crate::seal::{self, Contents};
 use std::path::Path;

@@ -6,12 +6,12 @@ pub mod inputs;
 pub mod rebased;
 pub(crate) mod witness;
 
-use crate::build::find_layers;
+use crate::cache;
 use crate::event::Observer;
 use crate::export::{Exported, Previous};
 use crate::failure::Failure;
 use crate::files;
-use crate::restore::cache_metadata;
+use crate::found::find_layers;
 use crate::saving::Output;
 use std::path::Path;
 use std::time::SystemTime;
@@ -95,7 +95,7 @@ impl Origins {
             label: input.previous.metadata.cloned().unwrap_or_default(),
             image: input.previous.image.map(|(stored, _)| decide::blobs(&stored.image)).unwrap_or_default(),
             report,
-            cache: input.cache.map(|cache| cache_metadata(Some(cache), observer)),
+            cache: input.cache.map(|cache| cache::metadata(Some(cache), observer)),
             records: input.cache.map(remembered).unwrap_or_default(),
             claims,
             lost: witness::read_lost(input.layers_dir),

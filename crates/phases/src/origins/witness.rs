@@ -1,9 +1,9 @@
 //! What the builder sees while buildpacks run: `@strata/build.json` in the layers directory.
 
-use crate::build::find_layers;
 use crate::event::Observer;
 use crate::failure::Failure;
 use crate::files::{self, FileError, Links};
+use crate::found::find_layers;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;

@@ -11,10 +11,10 @@
 //! Buildpacks can write below `@exported`. What is said of the blobs is therefore kept in memory until the last buildpack
 //! and its processes are gone, and written then; whoever uses a blob verifies it while reading.
 
-use crate::build::FoundLayer;
 use crate::event::Observer;
 use crate::failure::{Failure, chain};
 use crate::files::{self, FileError, Links};
+use crate::found::FoundLayer;
 use crate::index::{Index, Known, Sight};
 use crate::trees::{TreeError, Trees};
 use serde::{Deserialize, Serialize};

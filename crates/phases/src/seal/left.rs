@@ -1,8 +1,8 @@
 //! What buildpacks left, as it was then and as it is by now.
 
 use super::SealError;
-use crate::build::{FoundLayer, NOT_LAYERS};
 use crate::files::{self, FileError, Links};
+use crate::found::{FoundLayer, NOT_LAYERS};
 use crate::ground::Written;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
