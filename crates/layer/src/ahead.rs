@@ -11,8 +11,8 @@ use rustix::fs::FileType;
 
 use crate::error::LayerError;
 use crate::pool::{Pool, Promise};
-use crate::source::{Owner, SliceItem, Source, item_meta, walk, write_entries, write_item, write_parents};
-use crate::tar_writer::TarWriter;
+use crate::source::{SliceItem, Source, item_meta, walk, write_entries, write_item, write_parents};
+use crate::tar_writer::{Owner, TarWriter};
 
 /// Larger files are not read ahead.
 const SMALL: u64 = 128 << 10;

@@ -1,15 +1,28 @@
 //! A layer that was written before, to a file that others may have touched since.
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
-use strata_oci::Digest;
+use rustix::fs::OFlags;
+use strata_oci::{Compression, Digest};
 
 use crate::error::LayerError;
-use crate::pack::Packed;
 use crate::read::{VerifiedReader, open_layer};
-use crate::source::open_file;
-use strata_oci::Compression;
+
+/// What is known of a layer once it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// Digest of the tar archive.
+    pub diff_id: Digest,
+    /// Digest of the stored bytes.
+    pub digest: Digest,
+    /// How many bytes are stored.
+    pub size: u64,
+    /// Size of the tar archive in bytes.
+    pub uncompressed_size: u64,
+}
 
 /// A layer as a blob in a file. Whoever takes its bytes gets those that were written, or an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +80,16 @@ impl Archive {
     pub fn diff_id(&self) -> Digest {
         self.packed.diff_id
     }
+}
+
+/// Opens a file that was a regular one. If it no longer is, neither a link is followed nor a pipe waited for.
+pub(crate) fn open_file(path: &Path) -> Result<File, LayerError> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.cast_signed())
+        .open(path)
+        .map_err(LayerError::io("open", path))
 }
 
 #[cfg(test)]

@@ -28,21 +28,21 @@ mod unpack;
 mod visit;
 mod zstd;
 
-pub use archive::Archive;
+pub use archive::{Archive, Packed};
 pub use error::LayerError;
 pub use listing::{Change, ChangeKind, Listing};
 pub use noted::Noted;
-pub use pack::{Packed, Packer, diff_id, pack, pack_with};
+pub use pack::{Packer, diff_id, pack, pack_with};
 pub use pattern::{BadPattern, clean, matches};
 pub use read::{
     HashReader, HashWriter, MAX_LAYER, VerifiedReader, VerifyError, digest_of, is_compressed, open_layer,
     open_layer_up_to,
 };
 pub use slices::slices;
-pub use source::{Content, GeneratedEntry, Owner, Parent, Skeleton, SliceItem, Source, skeleton, write_tar};
+pub use source::{Content, GeneratedEntry, Parent, Skeleton, SliceItem, Source, skeleton, write_tar};
 pub use spare::Spare;
 pub use strata_oci::Compression;
-pub use tar_writer::{MTIME, TarWriter};
+pub use tar_writer::{MTIME, Owner, TarWriter};
 pub use unpack::{
     Entry, EntryKind, Member, MemberLimits, Ownership, Times, Trust, UnpackOptions, UnpackStats, Walked,
     Whiteouts, examine, layer_entries, layer_files, members, remove_tree, unpack, unpack_and_sum,

@@ -11,6 +11,7 @@ use flate2::Crc;
 use strata_oci::{Compression, Digest, Hasher};
 
 use crate::ahead::write_entries_ahead;
+use crate::archive::Packed;
 use crate::buffers::{Buffers, Loan};
 use crate::codec::{self, Codecs};
 use crate::error::LayerError;
@@ -22,19 +23,6 @@ use crate::source::{Source, is_smaller_than, write_entries, write_tar};
 const READERS: usize = 8;
 /// Archives of so many bytes are not worth a thread.
 const SMALL: u64 = 256 << 10;
-
-/// What is known of a layer once it is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Packed {
-    /// Digest of the tar archive.
-    pub diff_id: Digest,
-    /// Digest of the stored bytes.
-    pub digest: Digest,
-    /// How many bytes are stored.
-    pub size: u64,
-    /// Size of the tar archive in bytes.
-    pub uncompressed_size: u64,
-}
 
 /// Makes blobs of trees. All that it makes at the same time share its threads and its memory.
 ///

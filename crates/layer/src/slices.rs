@@ -9,7 +9,8 @@ use std::path::Path;
 
 use crate::error::LayerError;
 use crate::pattern::{BadPattern, clean, matches};
-use crate::source::{Owner, Parent, SliceItem, Source, item_meta, walk};
+use crate::source::{Parent, SliceItem, Source, item_meta, walk};
+use crate::tar_writer::Owner;
 
 /// One source per slice, then one for all that no slice took.
 ///

@@ -3,34 +3,20 @@
 //! Nothing is hidden here: whatever the tree holds is written, hard links as full copies, sockets left out.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::FileType;
 
 use strata_oci::Digest;
 
-use crate::archive::Archive;
+use crate::archive::{Archive, open_file};
 use crate::error::LayerError;
 use crate::read::HashWriter;
-use crate::tar_writer::TarWriter;
-
-/// Who owns an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// User id.
-    pub uid: u64,
-    /// Group id.
-    pub gid: u64,
-}
-
-impl Owner {
-    /// User 0 and group 0.
-    pub const ROOT: Self = Self { uid: 0, gid: 0 };
-}
+use crate::tar_writer::{Owner, TarWriter};
 
 /// One directory entry written before the tree, e.g. `/layers`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -334,16 +320,6 @@ pub(crate) fn write_item<W: Write>(
         // Sockets mean nothing without the process behind them.
         _ => Ok(()),
     }
-}
-
-/// Opens a file that was a regular one. If it no longer is, neither a link is followed nor a pipe waited for.
-pub(crate) fn open_file(path: &Path) -> Result<File, LayerError> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.cast_signed())
-        .open(path)
-        .map_err(LayerError::io("open", path))
 }
 
 fn write_generated<W: Write>(tar: &mut TarWriter<W>, entry: &GeneratedEntry) -> Result<(), LayerError> {

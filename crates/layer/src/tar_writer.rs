@@ -8,7 +8,20 @@ use std::path::PathBuf;
 
 use crate::error::LayerError;
 use crate::pattern::clean_bytes;
-use crate::source::Owner;
+
+/// Who owns an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// User id.
+    pub uid: u64,
+    /// Group id.
+    pub gid: u64,
+}
+
+impl Owner {
+    /// User 0 and group 0.
+    pub const ROOT: Self = Self { uid: 0, gid: 0 };
+}
 
 /// The modification time of every entry: 1980-01-01T00:00:01Z, in seconds.
 pub const MTIME: u64 = 315_532_801;
