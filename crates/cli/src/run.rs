@@ -12,6 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::thread::available_parallelism;
 use strata_decide::detect::home_of;
+use strata_layer::threads::refused;
 use strata_phases::Failure;
 use strata_sandbox::{Io, Job, Network, Root, Sandbox, SandboxError, Spec};
 use strata_spec::exit::Exit;
@@ -52,7 +53,10 @@ pub(crate) fn run(args: &args::Run, places: &Places) -> Outcome {
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2])
         .map_err(|error| Failure::caused(Exit::Launch, "cannot listen for signals", &error))?;
     let mut child = Sandbox::spawn(&spec, Io::inherit()).map_err(|error| sandbox_failure(&error))?;
-    pass_on(signals, child.id());
+    if let Err(error) = pass_on(signals, child.id()) {
+        child.kill().map_err(|error| sandbox_failure(&error))?;
+        return Err(Failure::caused(Exit::Launch, "cannot pass signals on", &refused(&error)));
+    }
     let exit = child.wait().map_err(|error| sandbox_failure(&error))?;
     workplace::close(work_dir, warn);
     Ok(u8::try_from(exit.code).unwrap_or(1))
@@ -94,9 +98,9 @@ fn job(args: &args::Run, places: &Places, stored: &StoredImage, home: String) ->
 }
 
 /// Passes signals on to the process, as if it had been started here.
-fn pass_on(mut signals: Signals, sandbox: u32) {
+fn pass_on(mut signals: Signals, sandbox: u32) -> std::io::Result<()> {
     // Ends with the program.
-    std::thread::spawn(move || {
+    let listen = move || {
         for number in signals.forever() {
             let signal = Signal::from_named_raw(number);
             if let (Some(pid), Some(signal)) = (process_of(sandbox), signal) {
@@ -104,7 +108,8 @@ fn pass_on(mut signals: Signals, sandbox: u32) {
                 kill_process(pid, signal).unwrap_or_default();
             }
         }
-    });
+    };
+    std::thread::Builder::new().spawn(listen).map(drop)
 }
 
 /// The image's process: the child of the sandbox's process 1.

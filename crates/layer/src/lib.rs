@@ -23,6 +23,7 @@ mod slices;
 mod source;
 mod spare;
 mod tar_writer;
+pub mod threads;
 pub mod unchanged;
 mod unpack;
 mod visit;

@@ -18,6 +18,7 @@ use crate::error::LayerError;
 use crate::pool::{Pool, Promise};
 use crate::read::HashWriter;
 use crate::source::{Source, is_smaller_than, write_entries, write_tar};
+use crate::threads::refused;
 
 /// Threads that read files which lie next to each other; more than cores, since they wait for the disk.
 const READERS: usize = 8;
@@ -178,8 +179,8 @@ fn pack_here(
 impl Pools {
     fn new(threads: usize) -> io::Result<Self> {
         Ok(Self {
-            readers: Pool::new("read", READERS, || ())?,
-            compressors: Pool::new("compress", threads, Codecs::default)?,
+            readers: Pool::new("read", READERS, || ()).map_err(|error| refused(&error))?,
+            compressors: Pool::new("compress", threads, Codecs::default).map_err(|error| refused(&error))?,
             // Each compressor has one and finds the next; one is being filled and one written, for several layers.
             buffers: Buffers::new(3 * threads + 4),
         })
@@ -206,7 +207,7 @@ impl Pools {
             };
             let producer = std::thread::Builder::new()
                 .spawn_scoped(scope, produce)
-                .map_err(|source| LayerError::Write { source })?;
+                .map_err(|error| LayerError::write(refused(&error)))?;
             let written = (|| {
                 let mut blob = Blob::start(compression, out)?;
                 promised.into_iter().try_for_each(|promise: Chunk| blob.add(&promise.wait()??))?;

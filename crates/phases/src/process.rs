@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use strata_layer::threads::REFUSED;
 
 /// A program to run. A value until it is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,10 +127,12 @@ pub fn not_started(program: &Path, error: &io::Error) -> Option<(String, String)
             hint("it is neither a script with an interpreter nor a program for this machine"),
             hint("begin a script with a line as #!/usr/bin/env bash, or compile it for this machine"),
         )),
+        NO_MORE => Some((error.to_string(), hint(REFUSED))),
         _ => None,
     }
 }
 
+const NO_MORE: i32 = rustix::io::Errno::AGAIN.raw_os_error();
 const NOT_FOUND: i32 = rustix::io::Errno::NOENT.raw_os_error();
 const NOT_PERMITTED: i32 = rustix::io::Errno::ACCESS.raw_os_error();
 const NOT_EXECUTABLE: i32 = rustix::io::Errno::NOEXEC.raw_os_error();

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 use strata_decide::restore::{self as decide, Contents, From, LayerPlan};
+use strata_layer::threads::side_by_side;
 use strata_layer::{Skeleton, Spare};
 use strata_oci::Digest;
 use strata_spec::PlatformApi;
@@ -244,14 +245,7 @@ fn contents(
             }
         }
     };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().try_for_each(|thread| {
-            thread.join().unwrap_or_else(|_| {
-                Err(Failure::new(Exit::Restore, "a restoring thread panicked; please report this"))
-            })
-        })
-    })?;
+    side_by_side(count, work).into_iter().collect::<Result<(), Failure>>()?;
     Ok(lost.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 

@@ -64,9 +64,16 @@ impl SandboxError {
             Self::WorkDir { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("free some space, or choose another directory for temporary files".to_owned())
             }
+            Self::Start { source, .. } => is_refused(source),
             _ => None,
         }
     }
+}
+
+/// What there is to do about an error that says that there are too many processes.
+fn is_refused(error: &io::Error) -> Option<String> {
+    let hint = "there may be no more processes and threads than a limit allows: that of the user (ulimit -u), or of the container";
+    (error.kind() == io::ErrorKind::WouldBlock).then(|| hint.to_owned())
 }
 
 /// A failure inside the sandbox's own processes, on its way to the parent.
@@ -102,7 +109,10 @@ pub(crate) trait Doing<T> {
 
 impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
     fn doing(self, action: &str) -> Result<T, Failure> {
-        self.map_err(|error| Failure::new(format!("cannot {action}: {}", error.into())))
+        self.map_err(|error| {
+            let error = error.into();
+            Failure::new(format!("cannot {action}: {error}")).with_hint(is_refused(&error))
+        })
     }
 
     fn doing_to(self, action: &str, path: &Path) -> Result<T, Failure> {

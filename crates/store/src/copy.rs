@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use strata_layer::LayerError;
+use strata_layer::threads::try_each;
 use strata_oci::media_type::{self, is_foreign_layer};
 use strata_oci::{Descriptor, Digest, Encoded, Layer, Manifest};
 
@@ -75,22 +75,11 @@ pub fn copy_blobs<'a, E: From<StoreError> + Send>(
         Medium::Other => 1,
         _ => AT_A_TIME.min(blobs.len()),
     };
-    let next = AtomicUsize::new(0);
-    let failure = Mutex::new(None);
-    std::thread::scope(|scope| {
-        for _ in 0..at_a_time {
-            scope.spawn(|| {
-                while let Some((blob, from)) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let copied = to.copy_blob_from(*from, blob).map_err(E::from);
-                    if let Err(error) = copied.and_then(|copied| check(blob, copied)) {
-                        next.store(blobs.len(), Ordering::Relaxed);
-                        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                    }
-                }
-            });
-        }
-    });
-    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    try_each(&blobs, at_a_time, |(blob, from)| {
+        let copied = to.copy_blob_from(*from, blob).map_err(E::from)?;
+        check(blob, copied)
+    })
+    .map(drop)
 }
 
 /// A transfer of images between two places, which somebody may look at while it goes on.
@@ -284,6 +273,7 @@ fn convert_layer(
 mod tests {
     use super::*;
     use crate::Layout;
+    use std::sync::Mutex;
 
     #[test]
     fn each_blob_is_copied_once_and_what_came_of_it_is_told() {

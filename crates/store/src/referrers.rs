@@ -1,9 +1,9 @@
 //! What refers to an image, taken along with it.
 
 use std::collections::BTreeSet;
-use std::panic::resume_unwind;
 use std::path::PathBuf;
 
+use strata_layer::threads::try_each;
 use strata_oci::{Descriptor, Digest};
 
 use crate::copy::AT_A_TIME;
@@ -55,18 +55,7 @@ fn several<T: Sync, R: Send>(
     all: &[T],
     work: impl Fn(&T) -> Result<R, StoreError> + Sync,
 ) -> Result<Vec<R>, StoreError> {
-    let mut done = Vec::new();
-    for some in all.chunks(AT_A_TIME) {
-        let results: Result<Vec<R>, StoreError> = std::thread::scope(|scope| {
-            let threads: Vec<_> = some.iter().map(|one| scope.spawn(|| work(one))).collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-                .collect()
-        });
-        done.extend(results?);
-    }
-    Ok(done)
+    try_each(all, AT_A_TIME, work)
 }
 
 /// Copies what refers to images that `to` has, without anybody looking: see [`Transfer::referrers`].

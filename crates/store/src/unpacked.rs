@@ -9,13 +9,13 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, lgetxattr, utimensat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use strata_layer::threads::try_each;
 use strata_layer::{
     HashReader, LayerError, Ownership, UnpackOptions, VerifiedReader, Whiteouts, digest_of, open_layer,
     remove_tree, unpack,
@@ -151,25 +151,8 @@ impl Unpacked {
     pub fn hold(&self, store: &dyn Store, image: &Image, threads: usize) -> Result<Held, StoreError> {
         self.create()?;
         let missing = self.missing(image);
-        let next = AtomicUsize::new(0);
-        let failure = Mutex::new(None);
-        std::thread::scope(|scope| {
-            for _ in 0..threads.clamp(1, missing.len().max(1)) {
-                scope.spawn(|| {
-                    while let Some(layer) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Err(error) = self.take_layer(store, layer) {
-                            // The others stop at their next layer.
-                            next.store(missing.len(), Ordering::Relaxed);
-                            failure.lock().unwrap_or_else(|poison| poison.into_inner()).get_or_insert(error);
-                        }
-                    }
-                });
-            }
-        });
-        match failure.into_inner().unwrap_or_else(|poison| poison.into_inner()) {
-            Some(error) => Err(error),
-            None => self.hold_all(store, image),
-        }
+        try_each(&missing, threads.max(1), |layer| self.take_layer(store, layer).map(drop))?;
+        self.hold_all(store, image)
     }
 
     fn hold_all(&self, store: &dyn Store, image: &Image) -> Result<Held, StoreError> {

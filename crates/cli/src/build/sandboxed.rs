@@ -23,6 +23,7 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 use strata_decide::build::PASSED_ON;
 use strata_layer::Owner;
+use strata_layer::threads::refused;
 use strata_phases::detect::Explained;
 use strata_phases::export::{Parents, Place, Trees};
 use strata_phases::{Event, Failure, Observer};
@@ -108,18 +109,22 @@ pub(crate) fn in_sandbox(
     spec.groups = group.as_ref().map(Group::dirs).unwrap_or_default();
     let io =
         Io { stdin: Stdio::piped(), stdout: stdout(target)?, stderr: Stdio::inherit(), events: Some(writer) };
-    let mut child = Sandbox::spawn(&spec, io).map_err(|error| sandbox_failure(&error))?;
-    let mut answer = child.take_stdin();
     // Bounded: whoever reads slowly slows the buildpacks down instead of filling the memory.
     let (sender, events) = sync_channel(1024);
     // Detached on purpose: it ends when the last holder of the pipe does.
-    std::thread::spawn(move || {
+    let listen = move || {
         for line in BufReader::new(File::from(reader)).lines().map_while(Result::ok) {
             if sender.send(line).is_err() {
                 return;
             }
         }
-    });
+    };
+    // Before there is a sandbox: without a thread there is to be none.
+    std::thread::Builder::new()
+        .spawn(listen)
+        .map_err(|error| Failure::caused(Exit::Other, "cannot listen to the sandbox", &refused(&error)))?;
+    let mut child = Sandbox::spawn(&spec, io).map_err(|error| sandbox_failure(&error))?;
+    let mut answer = child.take_stdin();
     let (mut failure, mut explained) = (None, None);
     // What was said while a shell had the terminal.
     let mut meanwhile = Vec::new().into_iter();

@@ -117,9 +117,13 @@ impl Show {
             started,
         }));
         if screen.is_some() {
-            let state = Arc::downgrade(&state);
+            let weak = Arc::downgrade(&state);
             // Detached: it ends soon after the last look.
-            thread::spawn(move || redraw(&state));
+            if thread::Builder::new().spawn(move || redraw(&weak)).is_err() {
+                // There are lines where nothing can be drawn.
+                let mut state = lock(&state);
+                (state.screen, state.is_live) = (None, false);
+            }
         }
         Self { state, json: args.json, started }
     }

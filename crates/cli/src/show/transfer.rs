@@ -167,7 +167,8 @@ pub(crate) fn watch<T, E>(
                 }
             }
         };
-        scope.spawn(looking);
+        // Where no thread may be had, it is not seen how it goes on.
+        drop(thread::Builder::new().spawn_scoped(scope, looking));
         // Dropped even by a panic: nobody looks for ever.
         let _going = going;
         transfer(&progress)

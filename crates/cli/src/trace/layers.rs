@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use strata_layer::threads::side_by_side;
 use strata_layer::{Entry, LayerError, Walked, layer_entries, open_layer};
 use strata_oci::Layer;
 use strata_store::{Medium, Store, StoreError};
@@ -38,17 +39,13 @@ pub(crate) fn scan<T: Default + Send>(
     let threads = if parallel { most.min(layers.len()) } else { 1 };
     let next = AtomicUsize::new(0);
     let done: Vec<Mutex<Option<Looked<T>>>> = layers.iter().map(|_| Mutex::new(None)).collect();
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                while let Some((layer, slot)) = {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    layers.get(index).zip(done.get(index))
-                } {
-                    let outcome = one(store, layer, visit);
-                    *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(outcome);
-                }
-            });
+    side_by_side(threads.max(1), || {
+        while let Some((layer, slot)) = {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            layers.get(index).zip(done.get(index))
+        } {
+            let outcome = one(store, layer, visit);
+            *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(outcome);
         }
     });
     let lost = || Err(Failed::Other("it was not read".into()));

@@ -14,6 +14,7 @@ mod cache;
 mod digest;
 mod docker;
 mod failures;
+mod few_processes;
 mod help;
 mod image;
 mod interrupt;

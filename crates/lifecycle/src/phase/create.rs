@@ -3,6 +3,7 @@
 use super::{Context, analyze, build, detect, export, restore};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
+use strata_layer::threads::refused;
 use strata_phases::{Failure, Observer};
 use strata_spec::exit::Exit;
 
@@ -32,14 +33,17 @@ fn keeping_alive<T>(context: &Context<'_>, work: impl FnOnce() -> Result<T, Fail
     let images = context.images()?;
     let (done, wait) = std::sync::mpsc::channel::<()>();
     std::thread::scope(|scope| {
-        scope.spawn(move || {
+        let ping = move || {
             while let Err(RecvTimeoutError::Timeout) = wait.recv_timeout(SIGN_OF_LIFE) {
                 if let Err(error) = images.keep_alive() {
                     let cause = Failure::caused(Exit::Other, "ping error", &error);
                     context.log.warn(cause.chain());
                 }
             }
-        });
+        };
+        if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, ping) {
+            context.log.warn(format!("the daemon is not told that the build goes on: {}", refused(&error)));
+        }
         let outcome = work();
         drop(done);
         outcome

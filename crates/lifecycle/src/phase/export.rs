@@ -5,7 +5,8 @@ use crate::documents;
 use crate::images::Found;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread::ScopedJoinHandle;
 use strata_decide::export as decide;
 use strata_decide::inputs::Inputs;
 use strata_layer::{Owner, Packer};
@@ -119,12 +120,23 @@ pub(super) fn export(
         Ok(exported)
     };
     let (exported, kept) = if side_by_side {
+        let (export_image, panicked) = (Mutex::new(Some(export_image)), || {
+            Err(Failure::new(Exit::Export, "the exporting thread panicked; please report this"))
+        });
+        let export = || {
+            let export_image = export_image.lock().unwrap_or_else(PoisonError::into_inner).take();
+            export_image.map_or_else(panicked, |export_image| export_image())
+        };
         std::thread::scope(|scope| {
-            let image = scope.spawn(export_image);
+            // Where no thread may be had, one comes after the other.
+            let image = match std::thread::Builder::new().spawn_scoped(scope, export) {
+                Ok(thread) => Ok(thread),
+                Err(_) => Err(export()),
+            };
             let kept = fill(context, &keep, cache);
-            let panicked =
-                |_| Err(Failure::new(Exit::Export, "the exporting thread panicked; please report this"));
-            image.join().unwrap_or_else(panicked).map(|exported| (exported, kept))
+            let join = |thread: ScopedJoinHandle<'_, _>| thread.join().unwrap_or_else(|_| panicked());
+            let exported: Result<_, Failure> = image.map_or_else(|exported| exported, join);
+            exported.map(|exported| (exported, kept))
         })?
     } else {
         let exported = export_image()?;

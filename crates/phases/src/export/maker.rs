@@ -83,9 +83,15 @@ impl<'a> Maker<'a> {
         let (done, results) = mpsc::channel();
         let (mut early, mut taken, mut failure) = (BTreeMap::new(), 0, None);
         std::thread::scope(|scope| {
-            for _ in 0..AT_ONCE.min(wanted.len()) {
-                let done = done.clone();
-                scope.spawn(|| self.make_some(wanted, &next, done));
+            for count in 0..AT_ONCE.min(wanted.len()) {
+                let some = |done| self.make_some(wanted, &next, done);
+                let theirs = done.clone();
+                // Fewer do as well. Without a single one this one does it, and puts them on afterwards.
+                match std::thread::Builder::new().spawn_scoped(scope, move || some(theirs)) {
+                    Ok(_) => {}
+                    Err(_) if count == 0 => self.make_some(wanted, &next, done.clone()),
+                    Err(_) => break,
+                }
             }
             drop(done);
             for (at, result) in results {

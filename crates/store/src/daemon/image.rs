@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::ScopedJoinHandle;
 
 use serde_json::{Value, json};
 use strata_layer::Compression;
+use strata_layer::threads::try_each;
 use strata_oci::{Descriptor, Digest, Encoded, ImageConfig, ImageError, Reference};
 
 use super::archive::{self, Piece};
@@ -247,18 +246,7 @@ impl Image {
             Ok(Piece { diff_id, bytes })
         };
         let numbers: Vec<usize> = (0..diff_ids.len()).collect();
-        let mut pieces = Vec::new();
-        for some in numbers.chunks(UNPACKED_AT_A_TIME) {
-            let made: Result<Vec<_>, _> = std::thread::scope(|scope| {
-                let threads: Vec<_> = some.iter().map(|number| scope.spawn(|| piece(*number))).collect();
-                let join = |thread: ScopedJoinHandle<'_, _>| {
-                    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
-                };
-                threads.into_iter().map(join).collect()
-            });
-            pieces.extend(made?);
-        }
-        Ok(pieces)
+        try_each(&numbers, UNPACKED_AT_A_TIME, |number| piece(*number))
     }
 
     fn plain_layer(&self, diff_id: &Digest, layer: &Descriptor) -> Result<Spooled, StoreError> {

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use strata_layer::threads::refused;
 use strata_oci::{Descriptor, Digest, Hasher};
 use ureq::http::header::CONTENT_TYPE;
 use ureq::http::{Method, Uri};
@@ -12,7 +13,7 @@ use super::address::with_parameter;
 use super::auth::Access;
 use super::http::{Payload, Request};
 use super::retry::persist;
-use super::{Error, Image, check_stored};
+use super::{Error, Exchange, Image, check_stored};
 use crate::{BlobSink, Copied, Medium, Store, StoreError};
 
 /// Bytes handed to the sending thread at once.
@@ -47,7 +48,12 @@ impl Image {
         let upload = self.start_upload()?;
         let (pipe, chunks) = sync_channel(WAITING);
         let (image, address) = (self.clone(), upload.clone());
-        let worker = std::thread::spawn(move || image.send_chunks(address, chunks));
+        let exchange = Exchange::new(&Method::PATCH, &upload);
+        let worker = std::thread::Builder::new().spawn(move || image.send_chunks(address, chunks));
+        let worker = worker.map_err(|error| {
+            self.cancel_upload(upload.clone());
+            Error::Transport { exchange, source: refused(&error) }
+        })?;
         Ok(Sink {
             image: self.clone(),
             upload: Some(upload),

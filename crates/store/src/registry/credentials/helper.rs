@@ -5,6 +5,7 @@ use std::io::{self, Read, Write as _};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+use strata_layer::threads::refused;
 
 use super::Credentials;
 
@@ -90,7 +91,8 @@ fn talk(child: &mut Child, registry: &str) -> io::Result<(String, String)> {
         _ => drop(input),
     }
     let stderr = child.stderr.take().ok_or_else(gone)?;
-    let complaint = std::thread::spawn(move || read(stderr));
+    let complaint = std::thread::Builder::new().spawn(move || read(stderr));
+    let complaint = complaint.map_err(|error| refused(&error))?;
     let answer = read(child.stdout.take().ok_or_else(gone)?)?;
     let complaint = complaint.join().unwrap_or_else(|_| Ok(String::new()))?;
     Ok((answer, complaint))

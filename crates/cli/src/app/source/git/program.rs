@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
+use strata_layer::threads::refused;
 use tempfile::TempDir;
 
 /// The complaint when there is no `git`.
@@ -131,7 +132,8 @@ impl<'a> Program<'a> {
 fn read(stream: Option<impl Read + Send + 'static>, limit: u64) -> Receiver<io::Result<Vec<u8>>> {
     let (sender, receiver) = channel();
     // Detached on purpose: a program that git has left behind may keep the stream open.
-    std::thread::spawn(move || {
+    let refused_to = sender.clone();
+    let started = std::thread::Builder::new().spawn(move || {
         let mut bytes = Vec::new();
         let outcome = match stream {
             Some(stream) => stream.take(limit + 1).read_to_end(&mut bytes).map(drop),
@@ -143,5 +145,9 @@ fn read(stream: Option<impl Read + Send + 'static>, limit: u64) -> Receiver<io::
         // Nobody waits any more.
         sender.send(outcome).unwrap_or_default();
     });
+    if let Err(error) = started {
+        // The receiver is here.
+        refused_to.send(Err(refused(&error))).unwrap_or_default();
+    }
     receiver
 }
