@@ -6,6 +6,7 @@
 
 pub mod git;
 pub mod hg;
+pub mod svn;
 mod url;
 
 pub use url::public_url;
@@ -27,8 +28,8 @@ const MAX_TEXT: usize = 1024;
 /// Where an app comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// A commit of a Git repository.
-    Git(Box<Git>),
+    /// A commit of a repository.
+    Commit(Box<Commit>),
     /// A commit, of which it is not known what was changed since.
     Checkout(Checkout),
     /// A file or an image that was given as the source.
@@ -37,11 +38,42 @@ pub enum Origin {
     Content(Digest),
 }
 
+/// What keeps a repository.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum System {
+    /// Git.
+    #[default]
+    Git,
+    /// Mercurial.
+    Mercurial,
+    /// Subversion.
+    Subversion,
+}
+
+impl System {
+    /// The type of a source, which is the name of its program.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Git => "git",
+            Self::Mercurial => "hg",
+            Self::Subversion => "svn",
+        }
+    }
+
+    /// What it calls a commit.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Git | Self::Mercurial => "commit",
+            Self::Subversion => "revision",
+        }
+    }
+}
+
 /// A commit as it can be read without the program that knows the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkout {
-    /// `git` or `hg`.
-    pub kind: &'static str,
+    /// What keeps its repository: Git or Mercurial.
+    pub system: System,
     /// Its id, in hex digits.
     pub commit: String,
     /// The app's folder in the repository; empty for its top.
@@ -54,7 +86,13 @@ pub struct Checkout {
 
 impl Default for Checkout {
     fn default() -> Self {
-        Self { kind: "git", commit: String::new(), path: String::new(), url: None, content: Digest::of(b"") }
+        Self {
+            system: System::Git,
+            commit: String::new(),
+            path: String::new(),
+            url: None,
+            content: Digest::of(b""),
+        }
     }
 }
 
@@ -77,15 +115,21 @@ pub struct Given {
 
 /// A commit, and what was there besides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Git {
-    /// Its id, in hex digits.
+pub struct Commit {
+    /// What keeps its repository.
+    pub system: System,
+    /// Its id, in hex digits; of Subversion its number, or several as `svnversion` has them.
     pub commit: String,
-    /// When it was committed, in seconds since 1970.
-    pub time: Option<i64>,
+    /// When it was committed: RFC 3339, in seconds.
+    pub created: Option<String>,
     /// The app's folder in the repository; empty for its top.
     pub path: String,
-    /// Where it was cloned from, as configured: it may hold a secret.
+    /// Where it was cloned from, as configured: it may hold a secret. Of Subversion the top of the repository.
     pub url: Option<String>,
+    /// The branch, where that is part of a commit: in Mercurial, and in Subversion by the usual names of folders.
+    pub branch: Option<String>,
+    /// What tells Subversion's repositories apart that have no URL for everyone.
+    pub uuid: Option<String>,
     /// Full names of the branches and tags that point to the commit.
     pub refs: Vec<String>,
     /// The nearest tag, as `git describe` has it.
@@ -96,7 +140,7 @@ pub struct Git {
     pub submodules: Vec<Submodule>,
     /// What is not committed.
     pub changes: Option<Changes>,
-    /// Paths that Git is told to ignore, below the app's folder; they are built all the same.
+    /// Paths that are to be ignored, below the app's folder; they are built all the same.
     pub ignored: Vec<String>,
 }
 
@@ -124,19 +168,18 @@ pub struct Changes {
 pub fn label(origin: &Origin, declared: &Declared) -> Source {
     let mut source = Source::default();
     match origin {
-        Origin::Git(git) => {
-            source.kind = "git".into();
-            put(&mut source.version, "commit", Some(git.commit.clone()));
-            put(
-                &mut source.version,
-                "changes",
-                git.changes.as_ref().map(|changes| changes.digest.to_string()),
-            );
-            put(&mut source.metadata, "path", Some(git.path.clone()).filter(|path| !path.is_empty()));
-            put(&mut source.metadata, "url", git.url.as_deref().and_then(public_url));
+        Origin::Commit(commit) => {
+            let changes = commit.changes.as_ref().map(|changes| changes.digest.to_string());
+            source.kind = commit.system.word().into();
+            put(&mut source.version, commit.system.key(), Some(commit.commit.clone()));
+            put(&mut source.version, "changes", changes);
+            put(&mut source.metadata, "branch", commit.branch.clone().and_then(short));
+            put(&mut source.metadata, "path", Some(commit.path.clone()).filter(|path| !path.is_empty()));
+            put(&mut source.metadata, "url", commit.url.as_deref().and_then(public_url));
+            put(&mut source.metadata, "uuid", commit.uuid.clone().and_then(short));
         }
         Origin::Checkout(checkout) => {
-            source.kind = checkout.kind.into();
+            source.kind = checkout.system.word().into();
             put(&mut source.version, "commit", Some(checkout.commit.clone()));
             put(&mut source.version, "digest", Some(checkout.content.to_string()));
             put(&mut source.metadata, "path", Some(checkout.path.clone()).filter(|path| !path.is_empty()));
@@ -163,8 +206,8 @@ pub fn label(origin: &Origin, declared: &Declared) -> Source {
 /// What the report says: all that the label says, and what differs between two clones.
 pub fn detailed(origin: &Origin, declared: &Declared) -> Source {
     let mut source = label(origin, declared);
-    let git = match origin {
-        Origin::Git(git) => git,
+    let commit = match origin {
+        Origin::Commit(commit) => commit,
         Origin::Given(given) => {
             put(&mut source.metadata, "file", given.file.clone());
             if !given.refs.is_empty() {
@@ -179,21 +222,20 @@ pub fn detailed(origin: &Origin, declared: &Declared) -> Source {
     let names = |names: &[String]| -> Value {
         names.iter().take(MAX_NAMES).cloned().map(Value::from).collect::<Vec<_>>().into()
     };
-    put(metadata, "describe", git.describe.clone());
-    if !git.refs.is_empty() {
-        metadata.insert("refs".into(), names(&git.refs));
+    put(metadata, "describe", commit.describe.clone());
+    if !commit.refs.is_empty() {
+        metadata.insert("refs".into(), names(&commit.refs));
     }
-    if git.is_shallow {
+    if commit.is_shallow {
         metadata.insert("shallow".into(), true.into());
     }
-    for (key, files) in
-        [("changed", git.changes.as_ref().map(|changes| &changes.files)), ("ignored", Some(&git.ignored))]
-    {
+    let changed = commit.changes.as_ref().map(|changes| &changes.files);
+    for (key, files) in [("changed", changed), ("ignored", Some(&commit.ignored))] {
         let Some(files) = files.filter(|files| !files.is_empty()) else { continue };
         metadata.insert(format!("{key}-count"), Value::from(i64::try_from(files.len()).unwrap_or(i64::MAX)));
         metadata.insert(format!("{key}-files"), names(files));
     }
-    let submodules: Vec<Value> = git.submodules.iter().take(MAX_NAMES).map(submodule).collect();
+    let submodules: Vec<Value> = commit.submodules.iter().take(MAX_NAMES).map(submodule).collect();
     if !submodules.is_empty() {
         metadata.insert("submodules".into(), submodules.into());
     }
@@ -224,19 +266,18 @@ fn project(declared: &Declared) -> toml::Table {
 /// The standard labels and annotations (OCI image specification, "Pre-Defined Annotation Keys"). `created` is the date
 /// that was asked for, RFC 3339; without one it is that of the commit, if that is all that was built.
 pub fn standard(origin: &Origin, declared: &Declared, created: Option<String>) -> Vec<Label> {
-    let (git, cloned) = match origin {
-        Origin::Git(git) => (Some(git), git.url.as_deref()),
+    let (commit, cloned) = match origin {
+        Origin::Commit(commit) => (Some(commit), commit.url.as_deref()),
         Origin::Checkout(checkout) => (None, checkout.url.as_deref()),
         Origin::Given(_) | Origin::Content(_) => (None, None),
     };
-    let clean = git.filter(|git| git.changes.is_none());
+    let clean = commit.filter(|commit| commit.changes.is_none());
     let url = declared.source_url.as_deref().or(cloned).and_then(public_url);
-    let dirty = |git: &Git| if git.changes.is_some() { "-dirty" } else { "" };
-    let revision = git.map(|git| format!("{}{}", git.commit, dirty(git)));
+    let dirty = |commit: &Commit| if commit.changes.is_some() { "-dirty" } else { "" };
+    let revision = commit.map(|commit| format!("{}{}", commit.commit, dirty(commit)));
     let version =
-        declared.version.clone().and_then(short).or_else(|| clean.and_then(|git| git::tag(&git.refs)));
-    let of_commit = || clean?.time.and_then(|time| crate::export::created(&time.to_string()));
-    let created = created.or_else(of_commit);
+        declared.version.clone().and_then(short).or_else(|| clean.and_then(|commit| git::tag(&commit.refs)));
+    let created = created.or_else(|| clean?.created.clone());
     let documentation = declared.documentation_url.as_deref().and_then(public_url);
     [(SOURCE, url), (REVISION, revision), (VERSION, version), (CREATED, created)]
         .into_iter()

@@ -33,7 +33,7 @@ pub(super) fn field(name: &str, value: &str) {
 pub(super) fn source(source: &Source) -> String {
     let text = |key: &str| source.metadata.get(key).and_then(Value::as_str).unwrap_or_default();
     let version = |key: &str| source.version.get(key).and_then(Value::as_str);
-    let mut all = match version("commit").or(version("digest")) {
+    let mut all = match version("commit").or(version("revision")).or(version("digest")) {
         Some(version) => format!("{} {version}", source.kind),
         None => words::source(source),
     };

@@ -2,7 +2,7 @@
 
 use crate::bench::{Bench, Buildpack, Done, tool};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const SECRET: &str = "planted-secret";
@@ -57,7 +57,7 @@ fn some(text: &str) -> Option<String> {
 }
 
 /// Two benches with the same app.
-fn bench() -> (Bench, std::path::PathBuf) {
+fn bench() -> (Bench, PathBuf) {
     let bench = Bench::new();
     bench.write("app/marker", "the same everywhere");
     let buildpack = bench.add(&Buildpack::new("e2e/none"));
@@ -262,28 +262,34 @@ fn broken_repositories_fail_no_build() {
     }
 }
 
+/// A folder with all programs of this machine but one; the buildpack needs none.
+fn programs_but(bench: &Bench, buildpack: &Path, program: &str) -> PathBuf {
+    // Found without a PATH.
+    for name in ["detect", "build"] {
+        std::fs::write(buildpack.join("bin").join(name), "#!/bin/sh\n").unwrap();
+    }
+    let bin = bench.path("bin");
+    std::fs::create_dir(&bin).unwrap();
+    for dir in std::env::split_paths(&std::env::var_os("PATH").unwrap()) {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().map_while(Result::ok) {
+            if entry.file_name() != program {
+                // Of two programs of one name, the first is there already.
+                drop(std::os::unix::fs::symlink(entry.path(), bin.join(entry.file_name())));
+            }
+        }
+    }
+    bin
+}
+
 #[test]
 fn without_git_the_commit_is_known_all_the_same() {
     let (bench, buildpack) = bench();
     let app = bench.path("app");
     let id = commit(&app);
-    // Found without a PATH.
-    for name in ["detect", "build"] {
-        std::fs::write(buildpack.join("bin").join(name), "#!/bin/sh\n").unwrap();
-    }
-    // All programs of this machine but one.
-    std::fs::create_dir(bench.path("bin")).unwrap();
-    for dir in std::env::split_paths(&std::env::var_os("PATH").unwrap()) {
-        for entry in std::fs::read_dir(dir).into_iter().flatten().map_while(Result::ok) {
-            if entry.file_name() != "git" {
-                // Of two programs of one name, the first is there already.
-                drop(std::os::unix::fs::symlink(entry.path(), bench.path("bin").join(entry.file_name())));
-            }
-        }
-    }
+    let programs = programs_but(&bench, &buildpack, "git");
     let build = || {
         let mut command = bench.build_command(&["-t", "web"], std::slice::from_ref(&buildpack));
-        command.env("PATH", bench.path("bin"));
+        command.env("PATH", &programs);
         Done::of(command).ok()
     };
     build().says(&format!("Source: commit {id}, and whatever was changed since: sha256:"));
@@ -311,6 +317,274 @@ fn mercurials_commit_is_known() {
     let source = source(&bench);
     assert_eq!((&source["type"], &source["version"]["commit"]), (&json!("hg"), &json!("ab".repeat(20))));
     assert_eq!(source["metadata"]["url"], "https://example.com/hg/web");
+}
+
+/// `hg`, whoever runs the test, without any configuration but the repository's.
+fn hg(dir: &Path, args: &[&str]) -> String {
+    let mut command = Command::new("hg");
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("HGRCPATH", "")
+        .env("HGUSER", "test");
+    command.env("LC_ALL", "C.UTF-8").current_dir(dir).args(args);
+    Done::of(command).ok().stdout.trim().to_owned()
+}
+
+/// Makes a folder a Mercurial repository with one commit of all that is in it, and returns the commit's id.
+fn hg_commit(dir: &Path) -> String {
+    if !dir.join(".hg").exists() {
+        hg(dir, &["init"]);
+        let url = format!("https://me:{SECRET}@example.com/hg/web?token={SECRET}");
+        std::fs::write(dir.join(".hg/hgrc"), format!("[paths]\ndefault = {url}\n")).unwrap();
+    }
+    hg(dir, &["commit", "-q", "-A", "-m", "all", "-d", "1700000000 0"]);
+    hg(dir, &["log", "-r", ".", "-T", "{node}"])
+}
+
+#[test]
+fn a_mercurial_repository_says_what_git_says() {
+    let (bench, buildpack) = bench();
+    let app = bench.path("app");
+    bench.write("app/.hgignore", "syntax: glob\nignored\n");
+    bench.write("app/ignored", "x");
+    let id = hg_commit(&app);
+    let build = || bench.build(&[], std::slice::from_ref(&buildpack)).ok();
+    let done = build();
+    done.says(&format!("Source: commit {id}\n"));
+    let metadata = json!({"branch": "default", "url": "https://example.com/hg/web"});
+    assert_eq!(source(&bench), json!({"type": "hg", "version": {"commit": id}, "metadata": metadata}));
+    let url = some("https://example.com/hg/web");
+    let date = some("2023-11-14T22:13:20Z");
+    assert_eq!(labels(&bench), [url.clone(), some(&id), None, date.clone()]);
+    assert!(!format!("{done:?}{}", bench.config()).contains(SECRET));
+    // A clone of the same commit is the same source.
+    std::fs::rename(&app, bench.path("kept")).unwrap();
+    hg(&bench.path(""), &["clone", "-q", "kept", "app"]);
+    std::fs::write(bench.path("app/.hg/hgrc"), "[paths]\ndefault = ssh://hg@example.com/hg/web\n").unwrap();
+    bench.write("app/ignored", "x");
+    assert_eq!(build().digest(), done.digest());
+    hg(&app, &["tag", "--local", "v1.2"]);
+    build();
+    assert_eq!(labels(&bench), [url.clone(), some(&id), some("v1.2"), date]);
+    let mut seen = Vec::new();
+    for (what, files) in [("changed", 1), ("new", 2), ("gone", 2), ("as before", 2)] {
+        match what {
+            "changed" => drop(bench.write("app/marker", "changed")),
+            "new" => drop(bench.write("app/a new\nfile", "new")),
+            "gone" => std::fs::remove_file(bench.path("app/marker")).unwrap(),
+            _ => {}
+        }
+        let files = if files == 1 { "1 file that is" } else { "2 files that are" };
+        build().says(&format!("Source: commit {id}, and {files} not committed"));
+        seen.push(source(&bench)["version"]["changes"].as_str().unwrap().to_owned());
+        assert_eq!(labels(&bench), [url.clone(), some(&format!("{id}-dirty")), None, None]);
+    }
+    assert_eq!(seen[2], seen[3]);
+    seen.pop();
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 3);
+}
+
+#[test]
+fn a_folder_of_a_mercurial_repository_knows_its_place_and_the_repositories_within() {
+    let (bench, buildpack) = bench();
+    std::fs::rename(bench.path("app"), bench.path("inner")).unwrap();
+    bench.write("app/outside", "x");
+    bench.write("app/inner2/file", "x");
+    std::fs::rename(bench.path("inner"), bench.path("app/inner")).unwrap();
+    let id = hg_commit(&bench.path("app"));
+    bench.write("app/outside", "changed");
+    bench.write("app/inner2/file", "changed");
+    let build = || {
+        let mut command = bench.strata(["build", "app/inner", "-t", "web", "--layout-dir", "images"]);
+        command.arg("--buildpack").arg(&buildpack);
+        Done::of(command).ok()
+    };
+    build().says(&format!("Source: commit {id}\n"));
+    assert_eq!(source(&bench)["metadata"]["path"], "inner");
+    // Mercurial does not say what is in another repository.
+    bench.write("app/inner/lib/deep/file", "lib");
+    hg_commit(&bench.path("app/inner/lib/deep"));
+    build().says("1 file that is not committed");
+    let before = source(&bench);
+    bench.write("app/inner/lib/deep/file", "changed");
+    build();
+    assert_ne!(source(&bench), before);
+    bench.write("app/inner/.hgsub", "lib/deep = lib/deep\n");
+    std::fs::rename(bench.path("app/inner/.hgsub"), bench.path("app/.hgsub")).unwrap();
+    std::fs::write(bench.path("app/.hgsub"), "inner/lib/deep = inner/lib/deep\n").unwrap();
+    hg(&bench.path("app"), &["commit", "-q", "-A", "-S", "-m", "sub"]);
+    build().says("1 file that is not committed");
+}
+
+#[test]
+fn a_mercurial_repository_runs_no_program() {
+    let (bench, buildpack) = bench();
+    let app = bench.path("app");
+    let id = hg_commit(&app);
+    let ran = bench.path("ran");
+    let touch = format!("touch {}", ran.display());
+    let extension = bench.write("evil.py", &format!("open({:?}, 'w')\n", ran.display().to_string()));
+    let evil = format!(
+        "[extensions]\nevil = {extension}\n[hooks]\npre-status = {touch}\npre-log = {touch}\npost-log = {touch}\n\
+         [alias]\nlog = !{touch}\nstatus = !{touch}\nversion = !{touch}\n[defaults]\nlog = --config ui.pager=x\n\
+         [pager]\npager = {touch}\nattend-log = true\n[ui]\neditor = {touch}\nssh = {touch}\n[fsmonitor]\nmode = on\n",
+        extension = extension.display(),
+    );
+    std::fs::write(app.join(".hg/hgrc"), &evil).unwrap();
+    bench.write("app/marker", "changed");
+    // The trap is one.
+    hg(&app, &["status"]);
+    std::fs::remove_file(&ran).unwrap();
+    std::fs::write(app.join(".hg/hgrc-not-shared"), &evil).unwrap();
+    for named in ["share-safe\n", ""] {
+        let requires = std::fs::read_to_string(app.join(".hg/requires")).unwrap();
+        std::fs::write(app.join(".hg/requires"), format!("{requires}{named}")).unwrap();
+        // Of the user, too: the command has this home.
+        bench.write("home/.hgrc", &evil);
+        bench.write(".hgrc", &evil);
+        let mut command = bench.build_command(&["-t", "web"], std::slice::from_ref(&buildpack));
+        command.env("HGRCPATH", bench.path(".hgrc")).env("HGPLAIN", "");
+        Done::of(command).ok().says(&format!("Source: commit {id}, and 1 file that is not committed"));
+        assert!(!ran.exists(), "a program of the repository's choice was run");
+    }
+    // What asks for extensions is not read by the program, and still known by its files.
+    let requires = std::fs::read_to_string(app.join(".hg/requires")).unwrap();
+    std::fs::write(app.join(".hg/requires"), format!("{requires}lfs\n")).unwrap();
+    bench.build(&[], &[buildpack]).ok().says(&format!("Source: commit {id}, and whatever was changed since"));
+}
+
+#[test]
+fn without_hg_the_commit_is_known_all_the_same() {
+    let (bench, buildpack) = bench();
+    let id = hg_commit(&bench.path("app"));
+    let mut command = bench.build_command(&["-t", "web"], std::slice::from_ref(&buildpack));
+    command.env("PATH", programs_but(&bench, &buildpack, "hg"));
+    let done = Done::of(command).ok();
+    done.says("there is a Mercurial repository, but no program hg");
+    done.says(&format!("Source: commit {id}, and whatever was changed since: sha256:"));
+    assert_eq!(source(&bench)["metadata"]["url"], "https://example.com/hg/web");
+}
+
+fn svn(dir: &Path, args: &[&str]) -> String {
+    let mut command = Command::new("svn");
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("LC_ALL", "C.UTF-8");
+    command
+        .current_dir(dir)
+        .args(["--non-interactive", "--username", "test", "--config-dir", "/nonexistent"])
+        .args(args);
+    Done::of(command).ok().stdout.trim().to_owned()
+}
+
+/// Makes the app a working copy of a new repository, at its revision 2.
+fn svn_commit(bench: &Bench) {
+    let url = format!("file://{}", bench.path("repository").display());
+    tool("svnadmin", &["create", bench.path("repository").to_str().unwrap()]);
+    let trunk = format!("{url}/web/trunk");
+    svn(&bench.path(""), &["mkdir", "-q", "--parents", "-m", "folders", &trunk]);
+    svn(&bench.path(""), &["checkout", "-q", "--force", &trunk, "app"]);
+    svn(&bench.path("app"), &["add", "-q", "--force", "."]);
+    svn(&bench.path("app"), &["commit", "-q", "-m", "all"]);
+    svn(&bench.path("app"), &["update", "-q"]);
+}
+
+/// Says that a working copy is of another server.
+fn relocate(bench: &Bench, url: &str) {
+    let script = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1])\n\
+                  c.execute('update repository set root = ?', [sys.argv[2]])\nc.commit()\n";
+    tool("python3", &["-c", script, bench.path("app/.svn/wc.db").to_str().unwrap(), url]);
+}
+
+#[test]
+fn a_subversion_working_copy_says_what_git_says() {
+    let (bench, buildpack) = bench();
+    let app = bench.path("app");
+    svn_commit(&bench);
+    relocate(&bench, &format!("https://me:{SECRET}@example.com/svn"));
+    bench.write("app/ignored.o", "x");
+    let build = || bench.build(&[], std::slice::from_ref(&buildpack)).ok();
+    let done = build();
+    done.says("Source: revision 2\n");
+    let found = source(&bench);
+    assert_eq!((&found["type"], &found["version"]), (&json!("svn"), &json!({"revision": "2"})));
+    let metadata = &found["metadata"];
+    assert_eq!(
+        (&metadata["url"], &metadata["path"]),
+        (&json!("https://example.com/svn"), &json!("web/trunk"))
+    );
+    assert_eq!((&metadata["branch"], metadata["uuid"].as_str().unwrap().len()), (&json!("trunk"), 36));
+    let [url, revision, version, created] = labels(&bench);
+    assert_eq!((url, revision, version), (some("https://example.com/svn"), some("2"), None));
+    assert!(created.is_some_and(|date| date.len() == 20 && date.starts_with("20")));
+    assert!(!format!("{done:?}{}", bench.config()).contains(SECRET));
+    let mut seen = Vec::new();
+    for (what, files) in [("changed", 1), ("new", 2), ("gone", 2), ("as before", 2)] {
+        match what {
+            "changed" => drop(bench.write("app/marker", "changed")),
+            "new" => drop(bench.write("app/folder/a new\nfile", "new")),
+            "gone" => std::fs::remove_file(app.join("marker")).unwrap(),
+            _ => {}
+        }
+        let files = if files == 1 { "1 file that is" } else { "2 files that are" };
+        build().says(&format!("Source: revision 2, and {files} not committed"));
+        seen.push(source(&bench)["version"]["changes"].as_str().unwrap().to_owned());
+        assert_eq!(labels(&bench)[1..], [some("2-dirty"), None, None]);
+    }
+    assert_eq!(seen[2], seen[3]);
+    seen.pop();
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 3);
+    let trace = Done::of(bench.strata(["trace", "web", "--layout-dir", "images"])).ok();
+    trace.says(
+        "source     svn 2, https://example.com/svn, in web/trunk, with files that are not committed (2)",
+    );
+}
+
+#[test]
+fn revisions_that_differ_and_what_comes_from_elsewhere_are_told() {
+    let (bench, buildpack) = bench();
+    let app = bench.path("app");
+    svn_commit(&bench);
+    let build = || bench.build(&[], std::slice::from_ref(&buildpack)).ok();
+    bench.write("app/marker", "changed");
+    svn(&app, &["commit", "-q", "-m", "one file"]);
+    build().says("Source: revision 2:3\n");
+    assert_eq!(source(&bench)["metadata"].get("url"), None);
+    assert_eq!(labels(&bench), [None, some("2:3"), None, None]);
+    svn(&app, &["update", "-q"]);
+    // A folder's own properties are no part of what is built, and those of a file are.
+    svn(&app, &["propset", "-q", "svn:ignore", "x", "."]);
+    build().says("Source: revision 3\n");
+    svn(&app, &["propset", "-q", "svn:executable", "yes", "marker"]);
+    build().says("Source: revision 3, and 1 file that is not committed");
+    svn(&app, &["revert", "-q", "-R", "."]);
+    svn(&app, &["propset", "-q", "svn:externals", "^/web/trunk@2 lib", "."]);
+    svn(&app, &["commit", "-q", "-m", "externals"]);
+    svn(&app, &["update", "-q"]);
+    build().says("Source: revision 4, and 1 file that is not committed");
+    // Beside the repository, in a folder that is not in it.
+    bench.write("app/marker2/file", "x");
+    let mut command = bench.strata(["build", "app/marker2", "-t", "web", "--layout-dir", "images"]);
+    command.arg("--buildpack").arg(&buildpack);
+    Done::of(command).ok().says("Source: content sha256:");
+}
+
+#[test]
+fn without_svn_the_content_is_known() {
+    let (bench, buildpack) = bench();
+    svn_commit(&bench);
+    let mut command = bench.build_command(&["-t", "web"], std::slice::from_ref(&buildpack));
+    command.env("PATH", programs_but(&bench, &buildpack, "svn"));
+    let done = Done::of(command).ok();
+    done.says("there is a Subversion working copy, but no program svn");
+    done.says("Source: content sha256:");
+    // Nor does anybody wait for a broken one.
+    std::fs::remove_file(bench.path("app/.svn/wc.db")).unwrap();
+    tool("mkfifo", &[bench.path("app/.svn/wc.db").to_str().unwrap()]);
+    bench.build(&[], &[buildpack]).ok().says("Source: content sha256:");
 }
 
 /// Builds from something that is no folder.

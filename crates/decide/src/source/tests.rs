@@ -2,22 +2,22 @@ use super::*;
 use serde_json::json;
 use strata_spec::values::table_to_json;
 
-fn git() -> Git {
-    Git {
+fn git() -> Commit {
+    Commit {
         commit: "c".repeat(40),
-        time: Some(951_782_400),
+        created: Some("2000-02-29T00:00:00Z".into()),
         path: "apps/web".into(),
         url: Some("https://me:planted-secret@example.com/web.git".into()),
         refs: vec!["refs/heads/main".into(), "refs/tags/v1.2".into()],
         describe: Some("v1.2".into()),
-        ..Git::default()
+        ..Commit::default()
     }
 }
 
-fn dirty() -> Git {
+fn dirty() -> Commit {
     let changes = Changes { digest: Digest::of(b"x"), files: vec!["new\nline".into()] };
     let submodules = vec![Submodule { path: "lib".into(), commit: "d".repeat(40), is_checked_out: false }];
-    Git { changes: Some(changes), ignored: vec!["target/".into()], submodules, is_shallow: true, ..git() }
+    Commit { changes: Some(changes), ignored: vec!["target/".into()], submodules, is_shallow: true, ..git() }
 }
 
 fn declared() -> Declared {
@@ -42,21 +42,21 @@ fn described() -> Declared {
 
 #[test]
 fn the_label_says_what_every_clone_of_a_commit_says() {
-    let source = label(&Origin::Git(Box::new(git())), &Declared::default());
+    let source = label(&Origin::Commit(Box::new(git())), &Declared::default());
     assert_eq!(source.kind, "git");
     assert_eq!(table_to_json(&source.version), json!({"commit": "c".repeat(40)}));
     assert_eq!(
         table_to_json(&source.metadata),
         json!({"path": "apps/web", "url": "https://example.com/web"})
     );
-    let other = Git {
+    let other = Commit {
         refs: vec!["refs/heads/other".into()],
         describe: None,
         url: Some("git@example.com:web".into()),
         ..git()
     };
-    assert_eq!(label(&Origin::Git(Box::new(other)), &Declared::default()), source);
-    let source = label(&Origin::Git(Box::new(dirty())), &declared());
+    assert_eq!(label(&Origin::Commit(Box::new(other)), &Declared::default()), source);
+    let source = label(&Origin::Commit(Box::new(dirty())), &declared());
     assert_eq!(source.version["changes"].as_str(), Some(Digest::of(b"x").to_string().as_str()));
     let project = json!({"source-url": "https://example.com/declared", "version": "3.0"});
     assert_eq!(table_to_json(&source.metadata)["project"], project);
@@ -64,7 +64,7 @@ fn the_label_says_what_every_clone_of_a_commit_says() {
 
 #[test]
 fn the_report_says_more() {
-    let source = detailed(&Origin::Git(Box::new(dirty())), &Declared::default());
+    let source = detailed(&Origin::Commit(Box::new(dirty())), &Declared::default());
     let expected = json!({
         "path": "apps/web", "url": "https://example.com/web", "describe": "v1.2", "shallow": true,
         "refs": ["refs/heads/main", "refs/tags/v1.2"],
@@ -75,15 +75,16 @@ fn the_report_says_more() {
     strata_oci::go_json::sort_keys(&mut expected);
     assert_eq!(table_to_json(&source.metadata).to_string(), expected.to_string());
     let many = Changes { files: (0..1000).map(|n| n.to_string()).collect(), ..dirty().changes.unwrap() };
-    let source = detailed(&Origin::Git(Box::new(Git { changes: Some(many), ..git() })), &Declared::default());
+    let source =
+        detailed(&Origin::Commit(Box::new(Commit { changes: Some(many), ..git() })), &Declared::default());
     assert_eq!(source.metadata["changed-count"].as_integer(), Some(1000));
     assert_eq!(source.metadata["changed-files"].as_array().map(Vec::len), Some(100));
 }
 
 #[test]
 fn standard_keys_say_no_more_than_is_true() {
-    let clean = Origin::Git(Box::new(git()));
-    let dirty = Origin::Git(Box::new(dirty()));
+    let clean = Origin::Commit(Box::new(git()));
+    let dirty = Origin::Commit(Box::new(dirty()));
     let content = Origin::Content(Digest::of(b"x"));
     let commit = "c".repeat(40);
     let changed = format!("{commit}-dirty");
@@ -111,7 +112,7 @@ fn standard_keys_say_no_more_than_is_true() {
 
 #[test]
 fn no_secret_is_said() {
-    for origin in [Origin::Git(Box::new(dirty())), Origin::Content(Digest::of(b"x"))] {
+    for origin in [Origin::Commit(Box::new(dirty())), Origin::Content(Digest::of(b"x"))] {
         let said = format!("{:?}{:?}", detailed(&origin, &declared()), standard(&origin, &declared(), None));
         assert!(!said.contains("planted"), "{said}");
     }
@@ -147,7 +148,7 @@ fn what_was_given_and_what_was_checked_out_is_said() {
     assert!(detailed(&origin, &Declared::default()).metadata.contains_key("refs"));
     assert!(standard(&origin, &Declared::default(), None).is_empty());
     let checkout = Checkout {
-        kind: "hg",
+        system: System::Mercurial,
         commit: "c".repeat(40),
         url: Some("https://me:planted@example.com/web".into()),
         ..Checkout::default()

@@ -32,6 +32,11 @@ pub fn public_url(text: &str) -> Option<String> {
         ("ssh" | "git+ssh" | "ssh+git", "" | "22") | ("git", "" | "9418") => ("https", name),
         ("ssh" | "git+ssh" | "ssh+git", _) => ("ssh", host.as_str()),
         ("git", _) => ("git", host.as_str()),
+        // Subversion's servers are not reached by HTTPS as well.
+        ("svn", "" | "3690") => ("svn", name),
+        ("svn+ssh", "" | "22") => ("svn+ssh", name),
+        ("svn", _) => ("svn", host.as_str()),
+        ("svn+ssh", _) => ("svn+ssh", host.as_str()),
         _ => return None,
     };
     let path = path.trim_matches('/');
@@ -125,6 +130,10 @@ mod tests {
             ("https://[::1]:8443/web", "https://[::1]:8443/web"),
             ("ssh://git@[::1]/web", "https://[::1]/web"),
             ("https://example.com", "https://example.com"),
+            ("svn://me:planted@example.com:3690/repo/trunk", "svn://example.com/repo/trunk"),
+            ("svn://example.com:99/repo", "svn://example.com:99/repo"),
+            ("svn+ssh://me@example.com/repo", "svn+ssh://example.com/repo"),
+            ("svn+ssh://me@example.com:2222/repo/", "svn+ssh://example.com:2222/repo"),
         ] {
             assert_eq!(public_url(text).as_deref(), Some(expected), "{text}");
         }

@@ -57,7 +57,12 @@ fn version(source: &Source) -> (String, &'static str) {
         Value::Integer(number) => Some(number.to_string()),
         _ => None,
     });
-    let version = text("commit").or(text("digest")).map(str::to_owned).or(first).unwrap_or_default();
+    let version = text("commit")
+        .or(text("revision"))
+        .or(text("digest"))
+        .map(str::to_owned)
+        .or(first)
+        .unwrap_or_default();
     (version, plus)
 }
 

@@ -120,7 +120,11 @@ fn of_source(name: &str, source: &Source) -> Option<Value> {
     let mut found = Map::new();
     found.insert("name".into(), name.into());
     if let Some(uri) = &uri {
-        let uri = if source.kind == "git" { format!("git+{uri}") } else { uri.clone() };
+        // As SPDX has them; Subversion's own schemes say what they are.
+        let uri = match source.kind.as_str() {
+            kind @ ("git" | "hg" | "svn") if !uri.starts_with("svn") => format!("{kind}+{uri}"),
+            _ => uri.clone(),
+        };
         found.insert("uri".into(), uri.into());
     }
     if let Some(commit) = &commit {

@@ -6,7 +6,7 @@ use super::{Search, content};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use strata_decide::source::{Checkout, git, hg};
+use strata_decide::source::{Checkout, System, git, hg};
 use strata_phases::Failure;
 use strata_phases::files::{self, Links};
 
@@ -43,7 +43,7 @@ fn of_git(top: &Path, search: &Search<'_>) -> Option<Checkout> {
     let path = path(top, search, &own.join("index"))?;
     let config = git::parse_config(&text(&common.join("config")).unwrap_or_default());
     let url = git::remote(&config).map(str::to_owned);
-    Some(Checkout { kind: "git", commit, path, url, ..Checkout::default() })
+    Some(Checkout { system: System::Git, commit, path, url, ..Checkout::default() })
 }
 
 fn of_hg(top: &Path, search: &Search<'_>) -> Option<Checkout> {
@@ -53,7 +53,7 @@ fn of_hg(top: &Path, search: &Search<'_>) -> Option<Checkout> {
     let path = path(top, search, &own.join("dirstate"))?;
     let config = git::parse_config(&text(&own.join("hgrc")).unwrap_or_default());
     let url = config.into_iter().find(|(key, _)| key == "paths.default").map(|(_, url)| url);
-    Some(Checkout { kind: "hg", commit, path, url, ..Checkout::default() })
+    Some(Checkout { system: System::Mercurial, commit, path, url, ..Checkout::default() })
 }
 
 /// The app's folder in the repository, if the repository's list of files has any there.

@@ -6,7 +6,7 @@
 
 mod program;
 
-use super::{Search, content};
+use super::{Search, Unknown, changes};
 pub(super) use program::NO_PROGRAM;
 use program::Program;
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use strata_decide::source::{Changes, Git, Submodule, git};
+use strata_decide::source::{Commit, Submodule, System, git};
 use strata_phases::files::{self, Links};
 
 /// Submodules within submodules.
@@ -23,14 +23,8 @@ const MAX_DEPTH: usize = 8;
 /// The largest of the small files in a repository that is read here, in bytes.
 const MAX_FILE: usize = 64 * 1024;
 
-/// Why nothing can be said.
-type Unknown = String;
-
-/// The commit that the app is of; `None` when it is of none.
-pub(super) fn find(search: &Search<'_>) -> Result<Option<Git>, Unknown> {
-    let app = search.app.canonicalize().map_err(|error| error.to_string())?;
-    let top = app.ancestors().find(|path| path.join(".git").symlink_metadata().is_ok());
-    let Some(top) = top else { return Ok(None) };
+/// The commit that an app in the repository is of.
+pub(super) fn find(search: &Search<'_>, app: &Path, top: &Path) -> Result<Commit, Unknown> {
     let shown = top.display();
     let repository = Repository::open(search, top)?;
     let commit =
@@ -41,10 +35,10 @@ pub(super) fn find(search: &Search<'_>) -> Result<Option<Git>, Unknown> {
         return Err(format!("no file in it is in the Git repository {shown}"));
     }
     let refs = repository.git.text(&["for-each-ref", "--points-at", &commit, "--format=%(refname)"])?;
-    let found = content::of_paths(search, walk.changed.iter().map(Vec::as_slice));
-    let changes = found.map_err(|failure| failure.chain())?.map(|(digest, files)| Changes { digest, files });
-    Ok(Some(Git {
-        time: git::commit_time(&repository.git.text(&["cat-file", "commit", &commit])?),
+    let time = git::commit_time(&repository.git.text(&["cat-file", "commit", &commit])?);
+    Ok(Commit {
+        system: System::Git,
+        created: time.and_then(|time| strata_decide::export::created(&time.to_string())),
         path: String::from_utf8_lossy(&prefix).into_owned(),
         url: git::remote(&repository.config).map(str::to_owned),
         refs: refs.lines().map(str::to_owned).collect(),
@@ -56,10 +50,11 @@ pub(super) fn find(search: &Search<'_>) -> Result<Option<Git>, Unknown> {
             .map(|text| text.trim().to_owned()),
         is_shallow: repository.is_shallow,
         submodules: walk.submodules,
-        changes,
+        changes: changes(search, &walk.changed)?,
         ignored: walk.ignored,
         commit,
-    }))
+        ..Commit::default()
+    })
 }
 
 /// A repository, seen through a directory of our own.
@@ -78,7 +73,9 @@ impl<'a> Repository<'a> {
         let dir =
             dir.map_err(|error| format!("cannot make a folder in {}: {error}", search.scratch.display()))?;
         let common = common_dir(&own)?;
-        check_files(&own, &common)?;
+        let files = ["config", "packed-refs", "shallow", "info/exclude"].map(|name| common.join(name));
+        let files = files.into_iter().chain(["index", "info/sparse-checkout"].map(|name| own.join(name)));
+        files.into_iter().try_for_each(|file| is_file(&file))?;
         let mut git = Program::new(search, dir, top, &common.join("objects"), &own.join("index"));
         let config = common.join("config");
         let config = match git.output([
@@ -111,17 +108,12 @@ impl<'a> Repository<'a> {
 }
 
 /// Refuses pipes and the like, for which Git would wait.
-fn check_files(own: &Path, common: &Path) -> Result<(), Unknown> {
-    let files =
-        [own.join("index"), common.join("config"), common.join("packed-refs"), common.join("shallow")];
-    for path in files.into_iter().chain([common.join("info/exclude"), own.join("info/sparse-checkout")]) {
-        match path.metadata() {
-            Ok(metadata) if !metadata.is_file() => return Err(format!("{} is no file", path.display())),
-            // What cannot be read, Git says better.
-            Ok(_) | Err(_) => {}
-        }
+fn is_file(path: &Path) -> Result<(), Unknown> {
+    match path.metadata() {
+        Ok(metadata) if !metadata.is_file() => Err(format!("{} is no file", path.display())),
+        // What cannot be read, Git says better.
+        Ok(_) | Err(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// Where a repository's own files are: `.git`, or what a file of that name says.
@@ -202,12 +194,7 @@ impl Walk<'_> {
         let named = |path: &[u8]| -> Option<Vec<u8>> {
             let rest =
                 if prefix.is_empty() { path } else { path.strip_prefix(prefix)?.strip_prefix(b"/")? };
-            let name = [base, rest].concat();
-            let selection = self.search.selection;
-            let path = Path::new(OsStr::from_bytes(name.strip_suffix(b"/").unwrap_or(&name)));
-            let is_dir = name.ends_with(b"/");
-            let is_built = selection.takes(path, is_dir) || is_dir && selection.may_take_below();
-            is_built.then_some(name)
+            Some([base, rest].concat()).filter(|name| self.search.is_built(name))
         };
         let status = [
             "status",

@@ -1,19 +1,30 @@
-//! Finds out what the app's source is: a commit of a Git repository and what was changed since, or else a digest of its
-//! content. Nothing that is found here can fail a build.
+//! Finds out what the app's source is: a commit of a Git, Mercurial or Subversion repository and what was changed since, or
+//! else a digest of its content. Nothing that is found here can fail a build.
 
 mod checkout;
 mod content;
 mod git;
+mod hg;
+mod program;
+mod svn;
 
 use super::Selection;
 use crate::interrupt::Interrupt;
 use crate::places::Places;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use strata_decide::source::{self, Given, Origin};
+use strata_decide::source::{self, Changes, Commit, Given, Origin, System};
 use strata_phases::{Failure, Level, Observer};
 use strata_spec::exit::Exit;
 use strata_spec::launch::Label;
 use strata_spec::project::{Declared, ProjectMetadata};
+
+/// Why nothing can be said.
+type Unknown = String;
 
 /// Where to look.
 pub(crate) struct Search<'a> {
@@ -56,30 +67,110 @@ pub(crate) fn find(search: &Search<'_>) -> Result<Found, Failure> {
     if let Some(given) = &search.given {
         return Ok(Found::new(search, &Origin::Given(given.clone())));
     }
-    let found = git::find(search);
+    let found = of_repository(search);
     if search.interrupt.asked() {
         return Err(Failure::new(Exit::Interrupted, "interrupted"));
     }
     let origin = match found {
-        Ok(Some(git)) => Origin::Git(Box::new(git)),
+        Ok(Some(commit)) => Origin::Commit(Box::new(commit)),
         Ok(None) => of_files(search)?,
-        Err(why) if why == git::NO_PROGRAM => {
-            search.observer.detail(format!("{why}: what was changed since the commit is not known"));
-            of_files(search)?
-        }
-        Err(why) => {
-            search.observer.warn(format!("the source is known by its content only: {why}"));
-            content::of_all(search).map(Origin::Content)?
-        }
+        Err((system, why)) => without_program(search, system, &why)?,
     };
     Ok(Found::new(search, &origin))
+}
+
+/// The commit that the app is of, as the program says that knows the repository; `None` when it is in none. Of several
+/// repositories around each other, the inner one counts.
+fn of_repository(search: &Search<'_>) -> Result<Option<Commit>, (System, Unknown)> {
+    let app = search.app.canonicalize().map_err(|error| (System::default(), error.to_string()))?;
+    let is_there = |top: &Path, system: System| top.join(folder(system)).symlink_metadata().is_ok();
+    let all = [System::Git, System::Mercurial, System::Subversion];
+    let found = app.ancestors().find_map(|top| Some((top, *all.iter().find(|all| is_there(top, **all))?)));
+    let Some((top, system)) = found else { return Ok(None) };
+    let commit = match system {
+        System::Git => git::find(search, &app, top),
+        System::Mercurial => hg::find(search, &app, top),
+        System::Subversion => svn::find(search, &app, top),
+    };
+    commit.map(Some).map_err(|why| (system, why))
+}
+
+/// Where a repository's own files are.
+fn folder(system: System) -> &'static str {
+    match system {
+        System::Git => ".git",
+        System::Mercurial => ".hg",
+        System::Subversion => ".svn",
+    }
+}
+
+/// What can be said when the program could not say it.
+fn without_program(search: &Search<'_>, system: System, why: &str) -> Result<Origin, Failure> {
+    let is_absent = [git::NO_PROGRAM, hg::NO_PROGRAM, svn::NO_PROGRAM].contains(&why);
+    let content_only = format!("the source is known by its content only: {why}");
+    match system {
+        System::Git if !is_absent => search.observer.warn(content_only),
+        System::Subversion if !is_absent => search.observer.warn(content_only),
+        System::Subversion => note(search, content_only),
+        System::Git | System::Mercurial => {
+            let text = format!("what was changed since the commit is not known: {why}");
+            if is_absent {
+                note(search, text)
+            } else {
+                search.observer.warn(text)
+            }
+            return of_files(search);
+        }
+    }
+    content::of_all(search).map(Origin::Content)
+}
+
+fn note(search: &Search<'_>, text: String) {
+    search.observer.event(strata_phases::Event::Message { level: Level::Info, text });
+}
+
+impl Search<'_> {
+    /// Whether anything of a path below the app's folder is built. Folders end with a slash.
+    fn is_built(&self, name: &[u8]) -> bool {
+        let path = Path::new(OsStr::from_bytes(name.strip_suffix(b"/").unwrap_or(name)));
+        let is_dir = name.ends_with(b"/");
+        self.selection.takes(path, is_dir) || is_dir && self.selection.may_take_below()
+    }
+}
+
+/// The digest of what is not committed, of these paths below the app's folder.
+fn changes(search: &Search<'_>, changed: &BTreeSet<Vec<u8>>) -> Result<Option<Changes>, Unknown> {
+    let found = content::of_paths(search, changed.iter().map(Vec::as_slice));
+    let found = found.map_err(|failure| failure.chain())?;
+    Ok(found.map(|(digest, files)| Changes { digest, files }))
+}
+
+/// Refuses pipes and the like right in a folder, for which a program would wait.
+fn check_files(dir: &Path) -> Result<(), Unknown> {
+    let failed = |error: io::Error| format!("{}: {error}", dir.display());
+    let mut entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    entries.try_for_each(|entry| check_file(&entry.map_err(failed)?.path()))
+}
+
+fn check_file(path: &Path) -> Result<(), Unknown> {
+    match path.metadata() {
+        Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => {
+            Err(format!("{} is no file", path.display()))
+        }
+        // What cannot be read, the program says better.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 impl Found {
     fn new(search: &Search<'_>, origin: &Origin) -> Self {
         let declared = search.declared;
         let text = summary(origin);
-        search.observer.event(strata_phases::Event::Message { level: Level::Info, text });
+        note(search, text);
         Self {
             project: ProjectMetadata { source: Some(source::label(origin, declared)) },
             detailed: ProjectMetadata { source: Some(source::detailed(origin, declared)) },
@@ -93,21 +184,19 @@ fn of_files(search: &Search<'_>) -> Result<Origin, Failure> {
     if let Some(found) = checkout::find(search)? {
         return Ok(Origin::Checkout(found));
     }
-    if search.app.ancestors().any(|path| path.join(".svn").is_dir()) {
-        search.observer.detail("Subversion is not read: the source is known by its content only".into());
-    }
     content::of_all(search).map(Origin::Content)
 }
 
 fn summary(origin: &Origin) -> String {
     match origin {
-        Origin::Git(git) => {
-            let changes = match git.changes.as_ref().map_or(0, |changes| changes.files.len()) {
+        Origin::Commit(commit) => {
+            let changes = match commit.changes.as_ref().map_or(0, |changes| changes.files.len()) {
                 0 => String::new(),
                 1 => ", and 1 file that is not committed".to_owned(),
                 count => format!(", and {count} files that are not committed"),
             };
-            format!("Source: commit {}{changes}", git.commit)
+            let what = if commit.system == System::Subversion { "revision" } else { "commit" };
+            format!("Source: {what} {}{changes}", commit.commit)
         }
         Origin::Checkout(checkout) => {
             format!(

@@ -1,21 +1,13 @@
-//! Runs `git`, with limits.
+//! `git`, for a repository that it does not see.
 
-use crate::app::source::Search;
+use crate::app::source::{Search, program};
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
-use strata_layer::threads::refused;
+use std::process::Command;
 use tempfile::TempDir;
 
 /// The complaint when there is no `git`.
 pub(crate) const NO_PROGRAM: &str = "there is a Git repository, but no program git";
-/// What one `git` may say, in bytes.
-const MAX_OUTPUT: u64 = 256 << 20;
-/// How long one `git` may take.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// The variables of this machine that `git` gets.
 const PASSED_ON: [&str; 5] = ["PATH", "HOME", "XDG_CONFIG_HOME", "TMPDIR", "USER"];
 /// Settings that win over the user's: nothing is to be started, fetched or written.
@@ -88,66 +80,6 @@ impl<'a> Program<'a> {
             self.variables.iter().find(|(name, _)| *name == "GIT_WORK_TREE").filter(|_| self.is_ready);
         command.current_dir(work_tree.map_or(self.dir.path(), |(_, top)| Path::new(top)));
         command.args(SETTINGS.iter().flat_map(|setting| ["-c", setting])).args(args);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => NO_PROGRAM.to_owned(),
-            _ => format!("cannot run git: {error}"),
-        })?;
-        let said = read(child.stdout.take(), MAX_OUTPUT);
-        let complaint = read(child.stderr.take(), 4096);
-        let output = self.wait(&said);
-        if output.is_err() {
-            // It may have ended by itself.
-            child.kill().unwrap_or_default();
-        }
-        let status = child.wait().map_err(|error| format!("cannot run git: {error}"))?;
-        let output = output?;
-        if status.success() {
-            return Ok(output);
-        }
-        let complaint = complaint.recv_timeout(Duration::from_secs(1)).unwrap_or_else(|_| Ok(Vec::new()));
-        let complaint = String::from_utf8_lossy(&complaint.unwrap_or_default()).trim().to_owned();
-        Err(complaint.replace('\n', ": ").replace(char::is_control, " "))
+        program::output(command, NO_PROGRAM, self.search.interrupt)
     }
-
-    fn wait(&self, said: &Receiver<io::Result<Vec<u8>>>) -> Result<Vec<u8>, String> {
-        let start = Instant::now();
-        loop {
-            match said.recv_timeout(Duration::from_millis(30)) {
-                Ok(output) => return output.map_err(|error| format!("cannot read what git says: {error}")),
-                Err(RecvTimeoutError::Disconnected) => return Err("cannot read what git says".to_owned()),
-                Err(RecvTimeoutError::Timeout) if self.search.interrupt.asked() => {
-                    return Err("interrupted".to_owned());
-                }
-                Err(RecvTimeoutError::Timeout) if start.elapsed() > PATIENCE => {
-                    return Err(format!("git took longer than {} seconds", PATIENCE.as_secs()));
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-        }
-    }
-}
-
-/// Reads to the end, beside everything else. More than the limit is an error.
-fn read(stream: Option<impl Read + Send + 'static>, limit: u64) -> Receiver<io::Result<Vec<u8>>> {
-    let (sender, receiver) = channel();
-    // Detached on purpose: a program that git has left behind may keep the stream open.
-    let refused_to = sender.clone();
-    let started = std::thread::Builder::new().spawn(move || {
-        let mut bytes = Vec::new();
-        let outcome = match stream {
-            Some(stream) => stream.take(limit + 1).read_to_end(&mut bytes).map(drop),
-            None => Ok(()),
-        };
-        let is_large = bytes.len() as u64 > limit;
-        let outcome =
-            outcome.and_then(|()| if is_large { Err(io::Error::other("it is too much")) } else { Ok(bytes) });
-        // Nobody waits any more.
-        sender.send(outcome).unwrap_or_default();
-    });
-    if let Err(error) = started {
-        // The receiver is here.
-        refused_to.send(Err(refused(&error))).unwrap_or_default();
-    }
-    receiver
 }
