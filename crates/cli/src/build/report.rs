@@ -88,7 +88,7 @@ pub(crate) fn finish(
 ) -> Result<(), Failure> {
     let mut report = origins.report(exported, kept);
     report.image.tags.clone_from(&build.names);
-    let text = origins::document(report, observer)?;
+    let Some(text) = origins.document(report, observer)? else { return Ok(()) };
     if let Some(path) = &build.args.report {
         files::write_given(&build.places.current.join(path), &text)
             .map_err(|error| Failure::caused(Exit::Export, "cannot write the report", &error))?;

@@ -53,13 +53,17 @@ pub(crate) fn of(store: &dyn Store, image: &StoredImage) -> Reports {
     reports
 }
 
-/// Reads the report of an earlier build, of which nothing else need be there any more.
+/// Bytes of reports that are read on one way back.
+pub(crate) const MAX_READ: u64 = 64 * 1024 * 1024;
+
+/// Reads the report of an earlier build, of which nothing else need be there any more. `room` is how many bytes of reports
+/// may still be read, and becomes less.
 ///
 /// # Errors
 /// Why there is none.
-pub(crate) fn of_build(store: &dyn Store, before: &Before) -> Result<Report, String> {
+pub(crate) fn of_build(store: &dyn Store, before: &Before, room: &mut u64) -> Result<Report, String> {
     let digest: Digest = before.digest.parse().map_err(|error| format!("{error}"))?;
-    let reports = Reports::new(beside::of_digest(store, &digest));
+    let reports = Reports::new(beside::of_digest(store, &digest, room));
     let own = reports.found.into_iter().filter(|beside| beside.report.build.id == before.build);
     let own: Vec<Beside> = own.collect();
     let is_there = !own.is_empty();

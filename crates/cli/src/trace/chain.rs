@@ -23,8 +23,11 @@ struct Found<'a> {
 pub(super) fn run(traced: &Traced, id: &str, as_json: bool) -> Outcome {
     let row = find(traced, id)?;
     let latest = traced.reports.latest().cloned();
+    let mut room = beside::MAX_READ;
     let chain = latest
-        .and_then(|report| walk(report, &row.id, |before| beside::of_build(&*traced.store, before)))
+        .and_then(|report| {
+            walk(report, &row.id, |before| beside::of_build(&*traced.store, before, &mut room))
+        })
         // A label that contradicts the report counts.
         .filter(|_| row.unknown.is_none() || row.on_export.is_some());
     let found = Found { layer: row, chain, notes: &traced.trace.notes };

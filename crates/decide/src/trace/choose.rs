@@ -5,12 +5,14 @@
 //! keeps to all that can still come first: so what the others say is told.
 
 use super::{Labelled, words};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use strata_oci::Image;
 use strata_spec::origins::{Evidence, ImageRef, Kind, Layer, Report, Source};
 
 /// Layers, and inputs, that are named of one report.
 const NAMED: usize = 3;
+/// Characters of what another report says, which anybody may have written.
+const LONG: usize = 300;
 /// Reports that say something else and are told of, one by one.
 const TOLD: usize = 5;
 
@@ -103,7 +105,7 @@ fn of_build(believed: &Report, other: &Report) -> Vec<String> {
     let mut say = |what: &str, tell: &dyn Fn(&Report) -> Option<String>| {
         let said = tell(other);
         if said != tell(believed) {
-            all.push(format!("the {what} is {}", said.unwrap_or_else(|| "unknown".into())));
+            all.push(format!("the {what} is {}", said.map_or_else(|| "unknown".into(), brief)));
         }
     };
     say("source", &source);
@@ -112,6 +114,14 @@ fn of_build(believed: &Report, other: &Report) -> Vec<String> {
     say("run image", &run_image);
     all.extend(inputs(believed, other));
     all
+}
+
+/// A text without its end, if it is long.
+fn brief(text: String) -> String {
+    match text.char_indices().nth(LONG) {
+        Some((end, _)) => format!("{}…", text.split_at(end).0),
+        None => text,
+    }
 }
 
 /// A source with all texts that there are about it, of which one is usually its address.
@@ -142,11 +152,13 @@ fn inputs(believed: &Report, other: &Report) -> Option<String> {
 
 /// What it says of layers that the other does not.
 fn of_layers(believed: &Report, other: &Report) -> Vec<String> {
+    // Of several with one id, the first counts.
+    let known: BTreeMap<String, &Layer> =
+        believed.layers.iter().rev().map(|layer| (layer.id(), layer)).collect();
     let differs = |layer: &&Layer| {
-        let of = believed.layers.iter().find(|known| known.id() == layer.id());
-        of.is_some_and(|known| {
-            known.diff_id == layer.diff_id && !is_compatible((believed, known), (other, layer))
-        })
+        known
+            .get(&layer.id())
+            .is_some_and(|known| known.diff_id == layer.diff_id && !is_compatible(known, layer))
     };
     let layers: Vec<&Layer> = other.layers.iter().filter(differs).collect();
     let told = layers.iter().take(NAMED).map(|layer| {
@@ -166,13 +178,12 @@ fn of_layers(believed: &Report, other: &Report) -> Vec<String> {
 
 /// Whether the other says nothing new of a layer: nothing at all, that the same build made it, or that each of the two builds
 /// made it, with the same outcome.
-fn is_compatible((believed, one): (&Report, &Layer), (other, two): (&Report, &Layer)) -> bool {
+fn is_compatible(one: &Layer, two: &Layer) -> bool {
     let is_own = |layer: &Layer| layer.origin.from == Evidence::ThisBuild;
-    let maker = |report: &Report, layer: &Layer| report.build_of(layer).map(|build| build.id);
     if two.origin.from == Evidence::Unknown {
         return true;
     }
     // Nobody is known to have made what came with the run image.
-    let is_same = is_own(one) && is_own(two) || maker(believed, one) == maker(other, two);
+    let is_same = is_own(one) && is_own(two) || one.origin.build == two.origin.build;
     is_same && one.kind == two.kind && one.buildpack_version == two.buildpack_version
 }

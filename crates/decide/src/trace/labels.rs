@@ -4,7 +4,7 @@ use super::Row;
 use std::collections::BTreeMap;
 use strata_oci::Image;
 use strata_spec::labels::{APP_SOURCE, LIFECYCLE_METADATA, LifecycleMetadata, PROJECT_METADATA};
-use strata_spec::origins::{Evidence, ImageRef, Kind, Source, clean};
+use strata_spec::origins::{Evidence, ImageRef, Kind, MAX_TOLD, MAX_WORD, Source, clean};
 use strata_spec::values::to_toml;
 use toml::Table;
 
@@ -37,7 +37,7 @@ impl Labelled {
                 LifecycleMetadata::default()
             }
         };
-        let mut known = known(&metadata);
+        let mut known = known(image, &metadata, &mut notes);
         let base = base(image, &metadata, &known);
         let rows = image.layers().iter().enumerate().map(|(index, layer)| {
             let diff_id = layer.diff_id.to_string();
@@ -58,7 +58,7 @@ impl Labelled {
             let (digest, size) = (layer.descriptor.digest.to_string(), Some(layer.descriptor.size));
             Row { position: Some(index + 1), digest, diff_id, size, ..row }
         });
-        let rows = rows.collect();
+        let rows: Vec<Row> = rows.collect();
         let run_image = &metadata.run_image;
         let names = [&run_image.image].into_iter().filter(|name| !name.is_empty()).cloned().collect();
         let (_, digest) = run_image.reference.rsplit_once('@').unwrap_or(("", &run_image.reference));
@@ -70,8 +70,8 @@ impl Labelled {
             ..ImageRef::default()
         };
         Self {
+            source: source(image, &rows, &mut notes),
             rows,
-            source: source(image, &mut notes),
             run_image: Some(run_image).filter(|image| *image != ImageRef::default()),
             notes,
         }
@@ -93,16 +93,26 @@ fn base(image: &Image, metadata: &LifecycleMetadata, known: &BTreeMap<String, Ve
     }
 }
 
-/// Layers by their diffIDs; those of equal ids with the first last.
-fn known(metadata: &LifecycleMetadata) -> BTreeMap<String, Vec<Row>> {
-    let mut known: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+/// The image's layers that the label names, by their diffIDs; those of equal ids with the first last.
+fn known(image: &Image, metadata: &LifecycleMetadata, notes: &mut Vec<String>) -> BTreeMap<String, Vec<Row>> {
+    let mut known: BTreeMap<String, Vec<Row>> =
+        image.layers().iter().map(|layer| (layer.diff_id.to_string(), Vec::new())).collect();
     let mut add = |sha: &str, row: Row| {
-        if !sha.is_empty() {
-            known.entry(sha.to_owned()).or_default().insert(0, row);
+        if let Some(rows) = known.get_mut(sha) {
+            rows.push(row);
         }
     };
     let plain = |kind, id: &str| Row { kind: Some(kind), id: id.to_owned(), ..Row::default() };
-    for buildpack in &metadata.buildpacks {
+    // All layers of a buildpack repeat what it is called.
+    let is_name = |text: &str| text.len() <= MAX_WORD;
+    let (named, unnamed): (Vec<_>, Vec<_>) = metadata
+        .buildpacks
+        .iter()
+        .partition(|buildpack| is_name(&buildpack.key) && is_name(&buildpack.version));
+    if !unnamed.is_empty() {
+        notes.push(format!("the label {LIFECYCLE_METADATA} names impossible buildpacks"));
+    }
+    for buildpack in named {
         for (name, layer) in &buildpack.layers {
             let flags = [(layer.launch, "launch"), (layer.build, "build"), (layer.cache, "cache")];
             let row = Row {
@@ -124,11 +134,14 @@ fn known(metadata: &LifecycleMetadata) -> BTreeMap<String, Vec<Row>> {
     add(&metadata.launcher.sha, plain(Kind::Launcher, "launcher"));
     add(&metadata.config.sha, plain(Kind::Config, "config"));
     add(&metadata.process_types.sha, plain(Kind::ProcessTypes, "process-types"));
+    known.retain(|_, rows| !rows.is_empty());
+    known.values_mut().for_each(|rows| rows.reverse());
     known
 }
 
-/// The app's source, by either of its labels.
-fn source(image: &Image, notes: &mut Vec<String>) -> Option<Source> {
+/// The app's source, by either of its labels. All its slices repeat it.
+fn source(image: &Image, rows: &[Row], notes: &mut Vec<String>) -> Option<Source> {
+    let slices = rows.iter().filter(|row| row.kind == Some(Kind::App)).count();
     for name in [PROJECT_METADATA, APP_SOURCE] {
         let Some(text) = image.config().label(name) else { continue };
         let parsed: serde_json::Value = match serde_json::from_str(text) {
@@ -144,7 +157,9 @@ fn source(image: &Image, notes: &mut Vec<String>) -> Option<Source> {
         let kind = value.get("type").and_then(serde_json::Value::as_str).unwrap_or_default();
         let source =
             Source { kind: kind.to_owned(), version: member("version"), metadata: member("metadata") };
-        if source != Source::default() {
+        if source.weight().saturating_mul(slices.max(1)) > MAX_TOLD {
+            notes.push(format!("the label {name} has more than is shown"));
+        } else if source != Source::default() {
             return Some(source);
         }
     }

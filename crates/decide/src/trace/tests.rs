@@ -124,6 +124,28 @@ fn labels_tell_layers_apart_without_a_report() {
     assert!(trace.notes[0].contains("no report"), "{:?}", trace.notes);
 }
 
+/// Labels come from anywhere: what all layers would repeat has a limit.
+#[test]
+fn a_label_that_says_too_much_is_told() {
+    let long = "x".repeat(2000);
+    let layer = json!({"deps": {"sha": digest("deps"), "launch": true}});
+    let mut large = label("deps", "app");
+    large["buildpacks"] = json!([{"key": long, "version": "1", "layers": layer}]);
+    let found = traced(&image(&LAYERS, Some(large)), None);
+    assert!(found.notes.iter().any(|note| note.contains("impossible buildpacks")), "{:?}", found.notes);
+    assert_eq!(ids(&found)[2], "by deps");
+    // Many slices with the same contents, of which the image has one.
+    let mut many = label("deps", "app");
+    many["app"] = vec![json!({"sha": digest("app")}); 100_000].into();
+    assert_eq!(ids(&traced(&image(&LAYERS, Some(many)), None))[3], "slice-1");
+    let mut own = image(&LAYERS, Some(label("deps", "app")));
+    let source = json!({"type": "git", "metadata": {"url": "x".repeat(40 << 20)}});
+    own.config_mut().set_label("io.buildpacks.app.source", &source.to_string());
+    let found = traced(&own, None);
+    assert_eq!(found.source, None);
+    assert!(found.notes.iter().any(|note| note.contains("more than is shown")), "{:?}", found.notes);
+}
+
 #[test]
 fn images_of_others_have_layers_all_the_same() {
     let trace = traced(&image(&["x", "y"], None), None);
@@ -526,6 +548,15 @@ fn what_reports_disagree_on_is_told() {
     other.build.application_source = None;
     let says = choose::disagreement(&honest, &other).unwrap();
     assert!(says.contains("the source is unknown; a/b:deps"), "{says}");
+}
+
+#[test]
+fn what_another_report_says_is_told_in_brief() {
+    let mut other = report(1);
+    let source = other.build.application_source.as_mut().unwrap();
+    source.metadata = [("url".to_owned(), "é".repeat(100_000).into())].into_iter().collect();
+    let told = choose::disagreement(&report(1), &other).unwrap();
+    assert!(told.chars().count() < 1000 && told.ends_with("é…"), "{told}");
 }
 
 #[test]

@@ -90,7 +90,9 @@ pub(super) fn report(
     let Context { inputs, log, .. } = context;
     let _timer = log.timer("Report");
     let report = origins.report(exported, kept);
-    let text = origins::document(report, *log)?;
-    documents::write(inputs, &inputs.report, "export report", &text, Exit::Export)?;
-    origins.attach(&text, exported, outputs, *log)
+    let text = origins.document(report, *log)?;
+    let short = || exported.report.to_toml();
+    let written = text.clone().unwrap_or_else(short);
+    documents::write(inputs, &inputs.report, "export report", &written, Exit::Export)?;
+    text.map_or(Ok(()), |text| origins.attach(&text, exported, outputs, *log))
 }

@@ -277,6 +277,44 @@ fn reports_that_lie_are_refused_and_harm_nothing() {
     are_valid(&world);
 }
 
+/// A report that is believed, and says more than there is room for in the next one.
+#[test]
+fn reports_that_say_too_much_cost_no_build() {
+    let world = world();
+    world.only(&Buildpack::new("some/many", BUILDPACK).build(
+        r#"
+        for n in $(seq 24); do
+            [ -e "$L/l$n.toml" ] || { mkdir "$L/l$n"; echo "$n" >"$L/l$n/file"; }
+            printf '[types]\nlaunch = true\n' >"$L/l$n.toml"
+        done
+        "#,
+    ));
+    commit(&world, "a");
+    world.until("exporter");
+    let good = world.read("layers/report.toml");
+    let book = format!(
+        "[build.application-source]\n[build.application-source.metadata]\nurl = \"{}\"\n",
+        "x".repeat(250_000)
+    );
+    let long = good.replacen("[build.application-source]\n", &book, 1);
+    assert_ne!(long, good);
+    let first = report(&world).build.id;
+    replace_report(&world, Some(&long));
+    world.next_build();
+    commit(&world, "b");
+    fs::remove_dir_all(world.path("cache")).unwrap();
+    fs::create_dir(world.path("cache")).unwrap();
+    let log = world.until("exporter");
+    assert!(log.contains("the report leaves out the metadata of all layers; all that sources have besides a version: otherwise it is larger than 4 MiB"), "{log}");
+    let found = beside(&world);
+    for number in [1, 24] {
+        let layer = layer(&found, &format!("some/many:l{number}"));
+        assert_eq!((layer.origin.from, &layer.origin.build), (Evidence::PreviousImage, &first));
+        assert_eq!(layer.application_source.as_ref().unwrap().version["commit"].as_str(), Some("a"));
+    }
+    are_valid(&world);
+}
+
 #[test]
 fn origins_can_be_required() {
     let mut world = world();

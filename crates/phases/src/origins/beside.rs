@@ -10,6 +10,7 @@ use strata_decide::export::created;
 use strata_decide::origins::Unknown;
 use strata_decide::trace::choose::{self, is_to_come, rank};
 use strata_oci::annotation::CREATED;
+use strata_oci::media_type::is_manifest;
 use strata_oci::{Descriptor, Digest, Manifest};
 use strata_spec::exit::Exit;
 use strata_spec::origins::provenance::{PREDICATE_ANNOTATION, STATEMENT};
@@ -19,6 +20,10 @@ use strata_store::{Medium, Store, StoreError, StoredImage, Tree};
 
 /// More reports than anybody looks at: each build of the same image leaves one.
 const MAX_REPORTS: usize = 64;
+/// The size of all that are read of one image, in bytes: in memory, a report takes a multiple of it.
+const MAX_REPORTS_SIZE: u64 = 8 * 1024 * 1024;
+/// The largest manifest of a report, in bytes.
+const MAX_ARTIFACT: u64 = 64 * 1024;
 /// More statements than are ever offered at once, and their size in bytes: all are in memory.
 const MAX_STATEMENTS: usize = 64;
 const MAX_STATEMENTS_SIZE: u64 = 16 * 1024 * 1024;
@@ -40,22 +45,30 @@ pub struct Beside {
 /// When the place keeps nothing beside images, or cannot be asked.
 pub fn all(store: &dyn Store, image: &StoredImage) -> Result<(Vec<Beside>, Vec<String>), StoreError> {
     let diff_ids: Vec<String> = image.image.layers().iter().map(|layer| layer.diff_id.to_string()).collect();
-    let (mut found, refused) = find(store, &image.manifest_digest, |report| {
+    let is_of_image = |report: &Report| {
         report.check(&image.manifest_digest.to_string(), diff_ids.iter().map(String::as_str))
-    })?;
+    };
+    let (mut found, refused) =
+        find(store, &image.manifest_digest, is_of_image, &mut MAX_REPORTS_SIZE.clone())?;
     rank(&image.image, &mut found, |beside| (&beside.report, beside.digest.to_string()));
     Ok((found, refused))
 }
 
-/// The same for an image that need not be there any more: nobody can tell whether the layers are its own.
+/// The same for an image that need not be there any more: nobody can tell whether the layers are its own. `room` is how
+/// many bytes of reports may still be read, and becomes less.
 ///
 /// # Errors
 /// As of [`all`].
-pub fn of_digest(store: &dyn Store, digest: &Digest) -> Result<(Vec<Beside>, Vec<String>), StoreError> {
-    find(store, digest, |report| {
+pub fn of_digest(
+    store: &dyn Store,
+    digest: &Digest,
+    room: &mut u64,
+) -> Result<(Vec<Beside>, Vec<String>), StoreError> {
+    let is_of_image = |report: &Report| {
         let (expected, found) = (digest.to_string(), report.image.digest.clone());
         if expected == found { Ok(()) } else { Err(ReportError::OtherImage { expected, found }) }
-    })
+    };
+    find(store, digest, is_of_image, room)
 }
 
 /// Whether a thing that refers to an image is a report, or what one says as a statement.
@@ -67,8 +80,11 @@ fn find(
     store: &dyn Store,
     subject: &Digest,
     check: impl Fn(&Report) -> Result<(), ReportError>,
+    room: &mut u64,
 ) -> Result<(Vec<Beside>, Vec<String>), StoreError> {
     let mut entries = store.referrers(subject, Some(MEDIA_TYPE))?;
+    let mut known = BTreeSet::new();
+    entries.retain(|entry| known.insert(entry.digest));
     let (mut found, mut refused) = (Vec::new(), Vec::new());
     let latest = in_a_day();
     let check = |beside: Beside| match check(&beside.report) {
@@ -83,11 +99,19 @@ fn find(
         let more = entries.len() - MAX_REPORTS;
         refused.push(format!("{more} older ones, for no more than {MAX_REPORTS} are read"));
     }
+    let whole = (*room).min(MAX_REPORTS_SIZE);
+    let (mut left, mut skipped) = (whole, 0_usize);
     for entry in entries.iter().take(MAX_REPORTS) {
-        match one(store, subject, entry).and_then(check) {
-            Ok(beside) => found.push(beside),
-            Err(reason) => refused.push(format!("{}: {reason}", entry.digest)),
+        match one(store, subject, entry, &mut left).transpose().map(|outcome| outcome.and_then(check)) {
+            Some(Ok(beside)) => found.push(beside),
+            Some(Err(reason)) => refused.push(format!("{}: {reason}", entry.digest)),
+            None => skipped += 1,
         }
+    }
+    *room -= whole - left;
+    if skipped > 0 {
+        let limit = MAX_REPORTS_SIZE >> 20;
+        refused.push(format!("{skipped} for their size, for no more than {limit} MiB are read of one image"));
     }
     Ok((found, refused))
 }
@@ -147,7 +171,20 @@ pub fn latest(store: &dyn Store, image: &StoredImage, observer: &dyn Observer) -
     }
 }
 
-fn one(store: &dyn Store, subject: &Digest, entry: &Descriptor) -> Result<Beside, String> {
+/// Reads a report; `None` when there is not enough room for it.
+fn one(
+    store: &dyn Store,
+    subject: &Digest,
+    entry: &Descriptor,
+    room: &mut u64,
+) -> Result<Option<Beside>, String> {
+    // All that an index names would be read.
+    if !is_manifest(&entry.media_type) {
+        return Err("it is no artifact".into());
+    }
+    if entry.size > MAX_ARTIFACT {
+        return Err(format!("its manifest is larger than {} KiB", MAX_ARTIFACT >> 10));
+    }
     let tree = store
         .read_referrer(entry)
         .map_err(|error| unreadable(&error))?
@@ -159,10 +196,15 @@ fn one(store: &dyn Store, subject: &Digest, entry: &Descriptor) -> Result<Beside
         return Err("it is an artifact of another image".into());
     }
     let file = manifest.layers.iter().find(|file| file.media_type == MEDIA_TYPE).ok_or("it has no report")?;
+    match room.checked_sub(file.size) {
+        _ if file.size > MAX_REPORT as u64 => {}
+        None => return Ok(None),
+        Some(less) => *room = less,
+    }
     let text =
         String::from_utf8(contents(store, file)?).map_err(|error| format!("it is not UTF-8: {error}"))?;
     let report = Report::parse(&text).map_err(|error| error.to_string())?;
-    Ok(Beside { report, digest: file.digest })
+    Ok(Some(Beside { report, digest: file.digest }))
 }
 
 /// A report or a statement, read to its end and verified.
@@ -294,6 +336,81 @@ fn statement(tree: &Tree) -> Option<(Digest, Descriptor, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use strata_oci::{Image, Index, media_type};
+    use strata_store::Layout;
+
+    /// An image in a layout, and whatever lies beside it.
+    fn layout(dir: &std::path::Path) -> (Layout, StoredImage) {
+        let layout = Layout::open(dir).for_one_image("latest".to_owned());
+        let image = Image::empty("linux", "amd64");
+        let encoded = image.encode().unwrap();
+        layout.put_image(&encoded, &["latest".to_owned()]).unwrap();
+        let stored = layout.read_image().unwrap().unwrap();
+        (layout, stored)
+    }
+
+    fn report(digest: &str, number: usize, size: usize) -> String {
+        let id = format!("{number:032x}");
+        let text = format!(
+            "schema-version = 1\n[image]\ndigest = \"{digest}\"\n[build]\nid = \"{id}\"\ntime = \"2026-03-01T10:00:00Z\"\n# "
+        );
+        format!("{text}{}\n", "x".repeat(size))
+    }
+
+    #[test]
+    fn no_more_is_read_than_there_is_room_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, image) = layout(dir.path());
+        let digest = image.manifest_digest.to_string();
+        let subject = image.encoded().manifest_descriptor();
+        let put = |number: usize, size: usize| {
+            let time = format!("2026-03-{:02}T10:00:00Z", number + 1);
+            let notes = BTreeMap::from([(CREATED.to_owned(), time)]);
+            let text = report(&digest, number, size);
+            layout.attach(&subject, MEDIA_TYPE, MEDIA_TYPE, text.as_bytes(), &notes).unwrap();
+        };
+        put(0, 10);
+        (1..5).for_each(|number| put(number, 3 << 20));
+        let (found, refused) = all(&layout, &image).unwrap();
+        let ids: BTreeSet<&str> =
+            found.iter().map(|beside| beside.report.build.id.trim_start_matches('0')).collect();
+        assert_eq!(ids, BTreeSet::from(["", "3", "4"]), "the latest, and what there is room for");
+        assert_eq!(refused, ["2 for their size, for no more than 8 MiB are read of one image"]);
+        let mut room = 4 << 20;
+        let (found, _) = of_digest(&layout, &image.manifest_digest, &mut room).unwrap();
+        assert_eq!((found.len(), room < 1 << 20), (2, true));
+        // Larger than any.
+        put(5, 5 << 20);
+        let (found, refused) = all(&layout, &image).unwrap();
+        assert!(found.len() == 3 && refused[0].ends_with("it is larger than 4 MiB"), "{refused:?}");
+    }
+
+    #[test]
+    fn what_is_no_report_is_not_looked_into() {
+        let dir = tempfile::tempdir().unwrap();
+        let (layout, image) = layout(dir.path());
+        let subject = image.encoded().manifest_descriptor();
+        let notes = BTreeMap::from([("note".to_owned(), "x".repeat(100 << 10))]);
+        layout.attach(&subject, MEDIA_TYPE, MEDIA_TYPE, b"", &notes).unwrap();
+        layout.attach(&subject, MEDIA_TYPE, "text/plain", b"note", &BTreeMap::new()).unwrap();
+        let mut index = Index::default();
+        index.subject = Some(subject);
+        index.artifact_type = Some(MEDIA_TYPE.into());
+        let bytes = index.encode().unwrap();
+        let root = Descriptor::of(media_type::OCI_INDEX, &bytes);
+        layout.put_referrer(&Tree { documents: vec![(root, bytes)], blobs: Vec::new() }).unwrap();
+        let (found, mut refused) = all(&layout, &image).unwrap();
+        assert_eq!(found, []);
+        refused.sort_by_key(|reason| reason.split_once(": ").map(|(_, why)| why.to_owned()));
+        for (reason, why) in refused.iter().zip([
+            "it has no report",
+            "it is no artifact",
+            "its manifest is larger than 64 KiB",
+        ]) {
+            assert!(reason.ends_with(why), "{refused:?}");
+        }
+        assert_eq!(refused.len(), 3);
+    }
 
     #[test]
     fn reports_are_read_from_the_newest_to_the_oldest() {

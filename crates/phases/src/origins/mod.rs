@@ -185,6 +185,20 @@ impl Origins {
         }
     }
 
+    /// The document of a report; `None` when it cannot be read by anybody, which is a warning.
+    ///
+    /// # Errors
+    /// [`Exit::Export`] when that is so and origins are required.
+    pub fn document(&self, report: Report, observer: &dyn Observer) -> Result<Option<String>, Failure> {
+        match (document(report, observer), self.require) {
+            (Err(failure), Require::Nothing) => {
+                observer.warn(format!("There are no origins to report: {}", failure.chain()));
+                Ok(None)
+            }
+            (outcome, _) => outcome.map(Some),
+        }
+    }
+
     /// Puts the report beside the image, as `attach` does.
     ///
     /// # Errors
@@ -267,19 +281,60 @@ pub fn extra(path: Option<&Path>) -> Result<Table, Failure> {
     found.ok_or_else(|| Failure::new(Exit::Other, format!("{what}: there is no {}", path.display())))
 }
 
-/// The document. Metadata of buildpacks that make it too much to be read are left out.
+/// What a report can do without, and how it is left out.
+type Spare = (&'static str, fn(&mut Report));
+
+/// What goes first is first.
+const SPARE: &[Spare] = &[
+    ("the metadata of all layers", |report| {
+        report.layers.iter_mut().for_each(|layer| layer.metadata.clear());
+        report.build.bom.clear();
+    }),
+    ("all that sources have besides a version", |report| {
+        sources(report).for_each(|source| source.metadata.clear());
+    }),
+    ("versions of sources, names of images, and which layers were present", |report| {
+        sources(report)
+            .for_each(|source| *source = Source { kind: source.kind.clone(), ..Source::default() });
+        report.layers.iter_mut().for_each(|layer| layer.present_layers.clear());
+        let own = [&mut report.lifecycle.build_image, &mut report.lifecycle.run_image];
+        let earlier = report.builds.iter_mut().map(|build| &mut build.lifecycle);
+        let earlier = earlier.flat_map(|made_with| [&mut made_with.build_image, &mut made_with.run_image]);
+        for image in own.into_iter().chain(earlier).flatten() {
+            *image = ImageRef { digest: image.digest.clone(), ..ImageRef::default() };
+        }
+    }),
+];
+
+fn sources(report: &mut Report) -> impl Iterator<Item = &mut Source> {
+    let builds = report.builds.iter_mut().map(|build| &mut build.application_source);
+    let layers = report.layers.iter_mut().map(|layer| &mut layer.application_source);
+    builds.chain(layers).chain([&mut report.build.application_source]).flatten()
+}
+
+/// The document. What buildpacks, sources and earlier reports say that makes it too much to be read is left out.
 ///
 /// # Errors
 /// [`Exit::Export`] when it could not be read even so.
-pub fn document(mut report: Report, observer: &dyn Observer) -> Result<String, Failure> {
-    let text = report.to_toml();
-    let Err(error) = Report::parse(&text) else { return Ok(text) };
-    observer.warn(format!("the report leaves out the metadata of all layers: with them, {error}"));
-    report.layers.iter_mut().for_each(|layer| layer.metadata.clear());
-    report.build.bom.clear();
-    let text = report.to_toml();
-    let failed = |error| Failure::caused(Exit::Export, "failed to write the report", &error);
-    Report::parse(&text).map_err(failed).map(|_| text)
+fn document(mut report: Report, observer: &dyn Observer) -> Result<String, Failure> {
+    let mut text = report.to_toml();
+    let Err(first) = Report::parse(&text) else { return Ok(text) };
+    let mut left_out = Vec::new();
+    let mut error = first.clone();
+    for (what, leave_out) in SPARE {
+        left_out.push(*what);
+        leave_out(&mut report);
+        text = report.to_toml();
+        match Report::parse(&text) {
+            Ok(_) => {
+                let what = left_out.join("; ");
+                observer.warn(format!("the report leaves out {what}: otherwise {first}"));
+                return Ok(text);
+            }
+            Err(still) => error = still,
+        }
+    }
+    Err(Failure::caused(Exit::Export, "failed to write the report", &error))
 }
 
 /// What the previous image is called, and what the report beside it says.

@@ -16,7 +16,7 @@ mod tests;
 use crate::bom::BomEntry;
 use crate::sealed::Changes;
 use crate::{project, report, toml_writer, values};
-pub use parse::{ReportError, is_digest, parse_extra};
+pub use parse::{MAX_TOLD, MAX_WORD, ReportError, is_digest, parse_extra};
 pub use redact::without_credentials;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};

@@ -1,23 +1,29 @@
 //! Reading reports, which anybody may have written.
 
-use super::{Evidence, Layer, MAX_REBASES, MAX_REPORT, Rebase, Report, SCHEMA_VERSION};
+use super::{
+    EarlierBuild, Evidence, Kind, Layer, MAX_REBASES, MAX_REPORT, Rebase, Report, SCHEMA_VERSION, Source,
+};
 use crate::DocError;
 use crate::doc::from_toml;
 use crate::sealed::Changes;
 use serde::Deserialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use toml::{Table, Value};
 
 /// More layers than any image, and any build, has.
-const MAX_LAYERS: usize = 4096;
+pub(super) const MAX_LAYERS: usize = 4096;
 /// More layers than were ever present at once.
-const MAX_NEIGHBOURS: usize = 1024;
+pub(super) const MAX_NEIGHBOURS: usize = 1024;
 /// The longest name, digest or date, in bytes.
-const MAX_WORD: usize = 1024;
+pub const MAX_WORD: usize = 1024;
 /// The longest free text, in bytes.
 const MAX_TEXT: usize = 16 * 1024;
 /// The deepest table of buildpacks or operators.
 const MAX_DEPTH: usize = 32;
+/// The most that is known of one build, in bytes, about.
+const MAX_BUILD: usize = 256 * 1024;
+/// The most that is known of all layers, in bytes, about: each tells of the build that made it, and of what was changed in it.
+pub const MAX_TOLD: usize = 32 << 20;
 
 /// Why a report is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -113,6 +119,24 @@ impl Report {
         if own.eq(diff_ids) { Ok(()) } else { Err(ReportError::OtherLayers) }
     }
 
+    /// What there is to be told of all layers: a few bytes of a report can make each of them repeat a long text.
+    fn told(&self) -> usize {
+        let mut builds: BTreeMap<&str, usize> =
+            self.builds.iter().map(|b| (b.id.as_str(), weight(b))).collect();
+        builds.insert(&self.build.id, weight(&self.this_build()));
+        let mut changes: BTreeMap<&str, usize> = BTreeMap::new();
+        for Changes { by, of, files, .. } in &self.changes {
+            let files: usize = files.iter().map(|file| ENTRY + file.path.len() + file.kind.len()).sum();
+            *changes.entry(of).or_default() += ENTRY + by.len() + of.len() + files;
+        }
+        let told = |layer: &Layer| {
+            let of = if layer.kind == Kind::App { "app".to_owned() } else { layer.id() };
+            let changes = changes.get(of.as_str()).copied().unwrap_or_default();
+            builds.get(layer.origin.build.as_str()).copied().unwrap_or_default() + changes
+        };
+        self.layers.iter().map(told).fold(0, usize::saturating_add)
+    }
+
     fn is_plausible(&self) -> Result<(), ReportError> {
         let implausible = |what: &str| Err(ReportError::Implausible(what.to_owned()));
         if self.layers.len() > MAX_LAYERS || self.builds.len() > MAX_LAYERS {
@@ -152,8 +176,55 @@ impl Report {
         if !tables.all(|table| is_shallow(table, MAX_DEPTH)) {
             return implausible("a table that is too deep");
         }
+        if !self.builds.iter().chain([&self.this_build()]).all(is_small) {
+            return implausible("a build of which too much is said");
+        }
+        if self.told() > MAX_TOLD {
+            return implausible("layers of which too much is said");
+        }
         self.layers.iter().try_for_each(|layer| is_plausible_layer(layer, &known))
     }
+}
+
+/// What a value takes in memory besides its text, about.
+const ENTRY: usize = 100;
+
+/// Whether no more is said of a build than there can be to say.
+pub(super) fn is_small(build: &EarlierBuild) -> bool {
+    weight(build) <= MAX_BUILD
+}
+
+/// What is known of a build, in bytes, about.
+fn weight(build: &EarlierBuild) -> usize {
+    let EarlierBuild { application_source, lifecycle, .. } = build;
+    let images = [&lifecycle.build_image, &lifecycle.run_image].into_iter().flatten();
+    let images = images.map(|image| {
+        let tags: usize = image.tags.iter().map(|tag| ENTRY + tag.len()).sum();
+        tags + image.image_id.len() + image.distro.len() + ENTRY
+    });
+    let source = application_source.as_ref().map_or(0, Source::weight);
+    ENTRY + lifecycle.name.len() + lifecycle.version.len() + source + images.sum::<usize>()
+}
+
+impl Source {
+    /// How much is said of it, in bytes, about.
+    pub fn weight(&self) -> usize {
+        self.kind.len() + weight_of_table(&self.version) + weight_of_table(&self.metadata)
+    }
+}
+
+fn weight_of_table(table: &Table) -> usize {
+    table.iter().map(|(key, value)| key.len() + weight_of_value(value)).sum()
+}
+
+fn weight_of_value(value: &Value) -> usize {
+    ENTRY
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(weight_of_value).sum(),
+            Value::Table(table) => weight_of_table(table),
+            _ => 0,
+        }
 }
 
 fn is_plausible_rebase(rebase: &Rebase) -> bool {

@@ -1,9 +1,12 @@
 //! What a cache remembers of its layers: one more member in its metadata, which the reference lifecycle skips. When
 //! that writes the cache, the member is gone, and the layers' origins are unknown from then on.
 
-use super::parse::{is_build_id, is_digest, is_shallow, is_time, is_word};
-use super::{EarlierBuild, Neighbour, SCHEMA_VERSION};
+use super::parse::{
+    MAX_LAYERS, MAX_NEIGHBOURS, is_build_id, is_digest, is_shallow, is_small, is_time, is_word,
+};
+use super::{EarlierBuild, MAX_REPORT, Neighbour, SCHEMA_VERSION};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Name of the member.
 pub const KEY: &str = "origins";
@@ -56,19 +59,26 @@ impl Records {
 
     /// Parses the member; what is not to be believed is left out, and so are all records of another version.
     pub fn parse(json: &str) -> Self {
+        if json.len() > MAX_REPORT {
+            return Self::new();
+        }
         let Ok(found) = serde_json::from_str::<Self>(json) else { return Self::new() };
-        if found.schema_version != SCHEMA_VERSION || json.len() > super::MAX_REPORT {
+        if found.schema_version != SCHEMA_VERSION
+            || found.builds.len() > MAX_LAYERS
+            || found.layers.len() > MAX_LAYERS
+        {
             return Self::new();
         }
         let mut records = found;
         records.builds.retain(is_plausible);
-        let builds = &records.builds;
+        let builds: BTreeSet<&str> = records.builds.iter().map(|build| build.id.as_str()).collect();
         records.layers.retain(|record| {
             is_digest(&record.diff_id)
                 && [&record.buildpack, &record.buildpack_version, &record.buildpack_api, &record.name]
                     .into_iter()
                     .all(|word| is_word(word))
-                && builds.iter().any(|build| build.id == record.build)
+                && builds.contains(record.build.as_str())
+                && record.present_layers.len() <= MAX_NEIGHBOURS
                 && record.present_layers.iter().all(|other| {
                     is_word(&other.id) && (other.diff_id.is_empty() || is_digest(&other.diff_id))
                 })
@@ -98,6 +108,7 @@ fn is_plausible(build: &EarlierBuild) -> bool {
     let mut digests = images.into_iter().flatten().map(|image| &image.digest).chain([&build.image_digest]);
     let tables = build.application_source.iter().flat_map(|source| [&source.version, &source.metadata]);
     is_build_id(&build.id)
+        && is_small(build)
         && is_time(&build.time)
         && digests.all(|digest| digest.is_empty() || is_digest(digest))
         && tables.into_iter().all(|table| is_shallow(table, 32))

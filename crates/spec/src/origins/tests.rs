@@ -1,6 +1,7 @@
 use super::claims::{Claims, Ran, Seen};
 use super::records::{Record, Records};
 use super::*;
+use crate::sealed::FileChange;
 
 const A: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -186,6 +187,7 @@ fn what_no_build_writes_is_refused() {
         change(&mut report);
         assert!(Report::parse(&report.to_toml()).is_err(), "{what}");
     }
+    assert!(Report::parse(&sample().to_toml()).is_ok());
     for text in ["", "[image]\n  tags = []\n"] {
         assert_eq!(Report::parse(text), Err(ReportError::NoOrigins));
     }
@@ -195,6 +197,44 @@ fn what_no_build_writes_is_refused() {
     assert!(Report::parse(&deep).is_err());
     let more = format!("{}[future]\n  x = 1\n", sample().to_toml());
     assert_eq!(Report::parse(&more).unwrap(), sample(), "keys that are unknown are skipped");
+}
+
+/// Each layer tells of its build: a text that a report has once is told as often as it has layers.
+#[test]
+fn little_that_says_much_is_refused() {
+    let text =
+        |length: usize| -> Table { [("url".to_owned(), "x".repeat(length).into())].into_iter().collect() };
+    let aside = |report: &Report| Layer { digest: String::new(), ..report.layers[1].clone() };
+    let changes: &[Change] = &[
+        ("a source that is a book", |r| {
+            let source = r.builds[0].application_source.as_mut().unwrap();
+            source.metadata = (0..3000).map(|n| (n.to_string(), Value::Integer(1))).collect();
+        }),
+        ("a distribution that is a book", |r| {
+            r.lifecycle.build_image = Some(ImageRef { distro: "x".repeat(300 << 10), ..ImageRef::default() });
+        }),
+        ("names without end", |r| {
+            r.builds[0].lifecycle.run_image.as_mut().unwrap().tags = vec![String::new(); 4000];
+        }),
+    ];
+    for (what, change) in changes {
+        let mut report = sample();
+        change(&mut report);
+        let found = Report::parse(&report.to_toml()).unwrap_err().to_string();
+        assert_eq!(found, "it has a build of which too much is said", "{what}");
+    }
+    let refused = Err(ReportError::Implausible("layers of which too much is said".into()));
+    let mut report = sample();
+    report.builds[0].application_source.as_mut().unwrap().metadata = text(200 << 10);
+    assert!(Report::parse(&report.to_toml()).is_ok());
+    report.layers.extend(vec![aside(&report); 300]);
+    assert_eq!(Report::parse(&report.to_toml()), refused);
+    let mut report = sample();
+    let file = FileChange { kind: "changed".into(), path: "x".repeat(1 << 20) };
+    report.changes = vec![Changes { of: report.layers[1].id(), files: vec![file], ..Changes::default() }];
+    assert!(Report::parse(&report.to_toml()).is_ok());
+    report.layers.extend(vec![aside(&report); 100]);
+    assert_eq!(Report::parse(&report.to_toml()), refused);
 }
 
 #[test]
@@ -223,6 +263,17 @@ fn records_survive_the_cache_and_keep_to_their_contents() {
     }
     let orphan = json.replace("2026-01-01T00:00:00Z", "once");
     assert_eq!(Records::parse(&orphan), Records::new());
+    // More than any build leaves.
+    let parsed = |change: fn(&mut Records)| {
+        let mut more = records.clone();
+        change(&mut more);
+        Records::parse(&serde_json::to_string(&more).unwrap())
+    };
+    let crowd = parsed(|more| more.layers[0].present_layers = vec![Neighbour::default(); 2000]);
+    assert_eq!(crowd.layers, records.layers[1..]);
+    assert_eq!(parsed(|more| more.layers = vec![more.layers[0].clone(); 5000]), Records::new());
+    assert_eq!(parsed(|more| more.builds = vec![more.builds[0].clone(); 5000]), Records::new());
+    assert_eq!(parsed(|more| more.builds[0].lifecycle.name = "x".repeat(300 << 10)), Records::new());
 }
 
 #[test]

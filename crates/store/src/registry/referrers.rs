@@ -23,6 +23,7 @@ const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 /// Of one list, over all its pages.
 const MAX_REFERRERS: usize = 4096;
 const MAX_PAGES: usize = 256;
+const MAX_LIST_SIZE: usize = 16 << 20;
 /// Who writes the list at the same time may undo what was added to it.
 const ATTEMPTS: usize = 4;
 
@@ -58,14 +59,15 @@ impl Image {
         if let Some(wanted) = artifact_type.and_then(|kind| with_parameter(&address, "artifactType", kind)) {
             address = wanted;
         }
-        let mut found = Vec::new();
+        let (mut found, mut size) = (Vec::new(), 0);
         for _ in 0..MAX_PAGES {
             let retry = &self.endpoint()?.http().settings().retry;
             let Some(page) = persist(retry, || self.try_get_page(&address))? else { return Ok(None) };
             let index = Index::parse(&page.index, None).map_err(|source| self.not_understood(source))?;
             found.extend(index.manifests);
+            size += page.index.len();
             match page.next {
-                _ if found.len() > MAX_REFERRERS => break,
+                _ if found.len() > MAX_REFERRERS || size > MAX_LIST_SIZE => break,
                 None => return Ok(Some(found)),
                 Some(next) => address = next,
             }
