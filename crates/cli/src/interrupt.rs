@@ -5,6 +5,7 @@ use signal_hook::{SigId, flag, low_level};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use strata_store::Stop;
 
 /// Whether the user has asked to stop. A second signal ends the program at once.
 #[derive(Debug, Clone)]
@@ -33,6 +34,11 @@ impl Interrupt {
 
     pub(crate) fn asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    /// The same for what waits for others.
+    pub(crate) fn stop(&self) -> Stop {
+        Stop::when(Arc::clone(&self.asked))
     }
 
     pub(crate) fn flag(&self) -> &AtomicBool {

@@ -21,6 +21,7 @@ pub mod source;
 mod tree;
 pub mod unpacked;
 pub mod validate;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -36,6 +37,7 @@ pub use progress::{Metered, Progress};
 pub use referrers::{copy_referrers, read_referrers};
 pub use tree::Tree;
 pub use unpacked::Unpacked;
+pub use wire::Stop;
 
 /// An image as it was found.
 #[derive(Clone, Debug, PartialEq)]

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use strata_oci::{Digest, Platform, Reference};
 
 use crate::archive::{DockerArchive, Format, OciArchive, WAITING_ROOM, Writer};
+use crate::wire::Stop;
 use crate::{Embedded, Layout, Store, StoreError, daemon, layout, registry};
 
 /// The path that stands for standard output.
@@ -63,6 +64,7 @@ pub struct Surroundings<'a> {
     pub variable: Variable<'a>,
     /// See [`registry::Settings::insecure`].
     pub insecure: Vec<String>,
+    stop: Stop,
     client: OnceLock<registry::Client>,
 }
 
@@ -74,7 +76,13 @@ impl<'a> Surroundings<'a> {
         insecure: Vec<String>,
     ) -> Self {
         let variable = Box::new(variable);
-        Self { embedded, variable, insecure, client: OnceLock::new() }
+        Self { embedded, variable, insecure, stop: Stop::default(), client: OnceLock::new() }
+    }
+
+    /// The same; registries and daemons are waited for until somebody wants out.
+    #[must_use]
+    pub fn stopping(self, stop: Stop) -> Self {
+        Self { stop, ..self }
     }
 
     /// Writes what a web server has at an address: see [`registry::Client::fetch`].
@@ -97,7 +105,11 @@ impl<'a> Surroundings<'a> {
             None => {
                 let settings = registry::Settings::from_variables(&self.variable);
                 let settings = settings.map_err(registry::Error::from)?;
-                let settings = registry::Settings { insecure: self.insecure.clone(), ..settings };
+                let settings = registry::Settings {
+                    insecure: self.insecure.clone(),
+                    stop: self.stop.clone(),
+                    ..settings
+                };
                 self.client.get_or_init(|| registry::Client::new(settings))
             }
         })
@@ -106,6 +118,7 @@ impl<'a> Surroundings<'a> {
     fn daemon(&self, name: &str) -> Result<daemon::Image, StoreError> {
         let variable = |name: &str| (self.variable)(name);
         let settings = daemon::Settings::from_variables(&variable, PathBuf::from(WAITING_ROOM));
+        let settings = daemon::Settings { stop: self.stop.clone(), ..settings };
         Ok(daemon::Client::new(settings)?.open(name)?)
     }
 }

@@ -283,7 +283,8 @@ fn a_registry_that_falls_silent_is_asked_again_and_given_up_in_the_end() {
                 (true, _) => reply.silent(),
             }
         });
-        let settings = Settings { idle_timeout: Duration::from_millis(1500), ..hasty() };
+        let patience = Duration::from_millis(1500);
+        let settings = Settings { idle_timeout: patience, upload_timeout: patience, ..hasty() };
         for outcome in targets.try_all(&server, &settings) {
             assert_eq!(outcome.is_ok(), is_good, "{outcome:?}");
             outcome.iter().for_each(|found| assert_eq!(*found, digest));

@@ -125,7 +125,7 @@ fn build(
         shell::check()?;
     }
     args.notices().into_iter().for_each(|notice| show.info(notice));
-    let surroundings = surroundings(places, &args.store);
+    let surroundings = surroundings(places, &args.store).stopping(interrupt.stop());
     let seen = Seen::new(places.seen_images(), args.pull_policy);
     let sandbox_failure = |error: SandboxError| sandbox_failure(&error);
     let work_dir = workplace::new(|text| show.warn(text)).map_err(sandbox_failure)?;

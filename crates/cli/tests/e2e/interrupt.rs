@@ -2,7 +2,7 @@
 
 use crate::bench::{Bench, Buildpack, Running};
 use rustix::process::Signal;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -55,6 +55,53 @@ fn a_buildpack_that_never_ends_is_not_waited_for() {
     }
     server.join().unwrap();
     bench.is_clean_soon();
+}
+
+#[test]
+fn a_server_that_is_silent_is_not_waited_for() {
+    let bench = Bench::new();
+    let good = bench.add(&Buildpack::new("e2e/good"));
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let (asked, asks) = channel();
+    // All are heard, and nobody is answered.
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for stream in silent.incoming().map_while(Result::ok) {
+            // One that ends before it has asked anything does not count.
+            let is_asked = (&stream).read(&mut [0]).is_ok_and(|count| count > 0);
+            kept.push(stream);
+            if is_asked && asked.send(()).is_err() {
+                return;
+            }
+        }
+    });
+    let (image, tarball) = (format!("{address}/e2e/builder"), format!("http://{address}/e2e.tgz"));
+    let good = good.to_str().unwrap();
+    let cases: [&[&str]; 6] = [
+        &["-t", "web", "--builder", &image],
+        &["-t", "web", "-b", &tarball],
+        &["-t", "web", "-b", good, "--run-image", &image],
+        &["-t", &image, "-b", good, "--publish"],
+        &["-t", "web", "--builder", "docker:e2e/builder"],
+        &["--dry-run", "--builder", &image],
+    ];
+    let signals = [Signal::INT, Signal::TERM, Signal::HUP];
+    for (args, signal) in cases.into_iter().zip(signals.into_iter().cycle()) {
+        let mut command = bench.build_command(args, &[]);
+        let build = Running::start({
+            command.env("DOCKER_HOST", format!("tcp://{address}"));
+            command
+        });
+        asks.recv().unwrap();
+        build.signal(signal);
+        // It would go on for minutes.
+        assert_eq!(build.end(), 130, "{args:?}");
+        // Others may have asked, too.
+        while asks.try_recv().is_ok() {}
+        bench.is_clean_soon();
+        assert!(!bench.has_image());
+    }
 }
 
 #[test]

@@ -299,7 +299,7 @@ impl Client {
     fn dial(&self) -> Result<Connection, Error> {
         let tls = self.tls()?;
         let again = self.shared.was_connected.load(Ordering::Relaxed);
-        let stream = dial(&self.shared.host, tls.as_ref(), self.shared.settings.connect_timeout);
+        let stream = dial(&self.shared.host, tls.as_ref(), &self.shared.settings);
         let stream = stream.map_err(|source| Error::Connect { host: self.host(), again, source })?;
         self.shared.was_connected.store(true, Ordering::Relaxed);
         Ok(Connection::new(stream))

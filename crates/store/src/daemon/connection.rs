@@ -1,7 +1,7 @@
 //! The way to a daemon: a socket, TCP, or TLS over TCP with certificates on both sides.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,30 +13,23 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::Error;
 use super::settings::{Host, Settings};
+use crate::wire::{self, Patient, Socket};
 
 /// Bytes in both directions.
 pub(super) trait Stream: Read + Write + Send {
     /// How long the other side may be silent, or take nothing; as long as it likes without one.
-    fn set_patience(&self, patience: Option<Duration>) -> io::Result<()>;
+    fn set_patience(&mut self, patience: Option<Duration>);
 }
 
-impl Stream for UnixStream {
-    fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.set_read_timeout(patience)?;
-        self.set_write_timeout(patience)
+impl<S: Socket + Read + Write> Stream for Patient<S> {
+    fn set_patience(&mut self, patience: Option<Duration>) {
+        self.patience = patience;
     }
 }
 
-impl Stream for TcpStream {
-    fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.set_read_timeout(patience)?;
-        self.set_write_timeout(patience)
-    }
-}
-
-impl Stream for StreamOwned<ClientConnection, TcpStream> {
-    fn set_patience(&self, patience: Option<Duration>) -> io::Result<()> {
-        self.sock.set_patience(patience)
+impl Stream for StreamOwned<ClientConnection, Patient<TcpStream>> {
+    fn set_patience(&mut self, patience: Option<Duration>) {
+        self.sock.patience = patience;
     }
 }
 
@@ -93,36 +86,25 @@ fn unusable(path: &Path, error: &dyn std::error::Error) -> Error {
 }
 
 /// Opens a connection.
-pub(super) fn dial(host: &Host, tls: Option<&Tls>, timeout: Duration) -> io::Result<Box<dyn Stream>> {
+pub(super) fn dial(host: &Host, tls: Option<&Tls>, settings: &Settings) -> io::Result<Box<dyn Stream>> {
+    let (timeout, stop) = (settings.connect_timeout, &settings.stop);
     let address = match host {
-        Host::Unix(path) => return Ok(Box::new(UnixStream::connect(path)?)),
+        Host::Unix(path) => {
+            return Ok(Box::new(Patient::new(UnixStream::connect(path)?, None, stop.clone())?));
+        }
         Host::Tcp(address) => address,
     };
-    let stream = dial_tcp(address, timeout)?;
+    let stream = wire::connect(&wire::look_up(address, timeout, stop)?, timeout, stop)?;
+    let stream = Patient::new(stream, Some(timeout), stop.clone())?;
     let Some(tls) = tls else { return Ok(Box::new(stream)) };
     let name = address.rsplit_once(':').map_or(address.as_str(), |(name, _)| name);
     let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
     let name = ServerName::try_from(name).map_err(io::Error::other)?;
     let session = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
     let mut stream = StreamOwned::new(session, stream);
-    stream.set_patience(Some(timeout))?;
     // Who the other side is, is found out now rather than at the first request.
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock)?;
     }
     Ok(Box::new(stream))
-}
-
-fn dial_tcp(address: &str, timeout: Duration) -> io::Result<TcpStream> {
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, timeout) {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
 }

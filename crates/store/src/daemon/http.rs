@@ -74,7 +74,7 @@ impl Connection {
 
     /// Sends a request and waits for the head of the answer.
     pub(super) fn ask<E>(&mut self, request: &Request<'_, E>) -> Result<Head, Unanswered<E>> {
-        self.stream.get_ref().set_patience(request.patience).map_err(Unanswered::Closed)?;
+        self.stream.get_mut().set_patience(request.patience);
         if let Err(error) = self.send_head(request) {
             return Err(Unanswered::Closed(error));
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Error;
+use crate::wire::Stop;
 
 /// Everything a [`super::Client`] needs to know. The variables have the meaning that they have for Docker's own client.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long the answer to a small question may take. Images may take as long as they need.
     pub answer_timeout: Duration,
+    /// What ends all waiting.
+    pub stop: Stop,
 }
 
 impl Settings {
@@ -54,6 +57,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(30),
             // A daemon that is busy with an image answers late.
             answer_timeout: Duration::from_secs(300),
+            stop: Stop::default(),
         }
     }
 }

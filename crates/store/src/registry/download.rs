@@ -68,7 +68,7 @@ impl Download {
         self.failures += 1;
         let image = self.image.clone();
         let endpoint = image.endpoint().map_err(io::Error::other)?;
-        let mut backoff = Backoff::after(&endpoint.http().settings().retry, self.failures - 1);
+        let mut backoff = Backoff::after(endpoint.http().settings(), self.failures - 1);
         if !backoff.wait(None) {
             return Ok(false);
         }

@@ -41,7 +41,7 @@ impl Endpoint {
     ) -> Result<Self, Error> {
         let may_be_plain = identity == Identity::Assumed || is_near(registry);
         let schemes = if may_be_plain { vec![Scheme::HTTPS, Scheme::HTTP] } else { vec![Scheme::HTTPS] };
-        let (scheme, challenge) = persist(&http.settings().retry, || {
+        let (scheme, challenge) = persist(http.settings(), || {
             let mut attempts = Vec::new();
             for scheme in &schemes {
                 match ping(&http, registry, scheme, identity) {
@@ -78,7 +78,7 @@ impl Endpoint {
     /// Sends a request that may be repeated, again and again where that may help. The answer is not a passing failure,
     /// but perhaps a lasting one.
     pub(super) fn send(&self, request: &mut Request<'_>, scope: &Scope) -> Result<Answer, Error> {
-        persist(&self.http.settings().retry, || self.attempt(request, scope))
+        persist(self.http.settings(), || self.attempt(request, scope))
     }
 
     /// Sends a request once; twice, if a new token may help and the payload is still there.

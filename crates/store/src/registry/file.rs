@@ -32,7 +32,7 @@ impl Client {
             return Err(refused().into());
         }
         let http = &self.shared.http;
-        let answer = persist(&http.settings().retry, || {
+        let answer = persist(http.settings(), || {
             let mut request = Request::new(Method::GET, address.clone());
             let answer = http.send(&mut request, Identity::Proven, &|_| Ok(None))?;
             if answer.status() == 200 { Ok(answer) } else { Err(answer.into_refusal(&[])) }

@@ -14,10 +14,11 @@ use ureq::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
 use ureq::http::uri::Scheme;
 use ureq::http::{HeaderName, HeaderValue, Method, Response, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, Body, ProxyProtocol, SendBody, Timeout};
+use ureq::{Agent, AsSendBody, Body, ProxyProtocol, SendBody, Timeout};
 
 use super::address::{Origin, join, shown};
 use super::error::{Exchange, Problem, Refusal};
+use super::transport::{self, LookUp};
 use super::{Error, Settings, Trust};
 use crate::copy::AT_A_TIME;
 
@@ -235,15 +236,17 @@ impl Http {
         }
         let has_body = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
         let outcome = match &mut request.payload {
-            Payload::Bytes(bytes) => parts.body(*bytes).map(|request| agent.run(request)),
+            Payload::Bytes(bytes) => parts.body(*bytes).map(|request| self.run_long(&agent, request)),
             // A length of nothing is sent too: some servers insist.
-            Payload::Nothing if has_body => parts.body(&[] as &[u8]).map(|request| agent.run(request)),
+            Payload::Nothing if has_body => {
+                parts.body(&[] as &[u8]).map(|request| self.run_long(&agent, request))
+            }
             Payload::Nothing => parts.body(()).map(|request| agent.run(request)),
             Payload::Stream(reader, size) => {
                 if let Some(size) = size {
                     parts = parts.header(ureq::http::header::CONTENT_LENGTH, *size);
                 }
-                parts.body(SendBody::from_reader(reader)).map(|request| agent.run(request))
+                parts.body(SendBody::from_reader(reader)).map(|request| self.run_long(&agent, request))
             }
         };
         match outcome {
@@ -251,6 +254,16 @@ impl Http {
             Ok(Err(error)) => Err(failed(&exchange, error)),
             Err(error) => Err(failed(&exchange, error.into())),
         }
+    }
+
+    /// Sends something, after which the other side may be silent for longer.
+    fn run_long<B: AsSendBody>(
+        &self,
+        agent: &Agent,
+        request: ureq::http::Request<B>,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let patience = Some(self.settings.upload_timeout);
+        agent.run(agent.configure_request(request).timeout_per_read(patience).build())
     }
 
     fn agent(&self, address: &Uri, identity: Identity) -> Result<Agent, Error> {
@@ -289,8 +302,10 @@ impl Http {
             .max_idle_connections_per_host(2 * AT_A_TIME)
             .timeout_connect(Some(settings.connect_timeout))
             .timeout_per_read(Some(settings.idle_timeout))
-            .timeout_per_write(Some(settings.idle_timeout));
-        Ok(config.build().new_agent())
+            .timeout_per_write(Some(settings.upload_timeout))
+            .build();
+        let stop = &settings.stop;
+        Ok(Agent::with_parts(config, transport::connector(stop), LookUp(stop.clone())))
     }
 
     /// The certificates of authorities, read when first needed.

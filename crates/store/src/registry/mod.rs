@@ -20,6 +20,7 @@ mod proxy;
 mod referrers;
 mod retry;
 mod settings;
+mod transport;
 mod upload;
 
 use std::collections::{BTreeMap, HashMap};
@@ -243,8 +244,8 @@ impl Image {
     /// A manifest or an index, verified; `None` when there is none.
     fn get_manifest(&self, identifier: &str) -> Result<Option<Fetched>, StoreError> {
         // An answer that breaks off is asked for again as a whole.
-        let retry = &self.endpoint()?.http().settings().retry;
-        let Some(fetched) = persist(retry, || self.try_get_manifest(identifier))? else { return Ok(None) };
+        let settings = self.endpoint()?.http().settings();
+        let Some(fetched) = persist(settings, || self.try_get_manifest(identifier))? else { return Ok(None) };
         for expected in fetched.announced.into_iter().chain(identifier.parse()) {
             self.check(&fetched.bytes, &expected)?;
         }

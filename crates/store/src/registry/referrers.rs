@@ -61,8 +61,8 @@ impl Image {
         }
         let (mut found, mut size) = (Vec::new(), 0);
         for _ in 0..MAX_PAGES {
-            let retry = &self.endpoint()?.http().settings().retry;
-            let Some(page) = persist(retry, || self.try_get_page(&address))? else { return Ok(None) };
+            let settings = self.endpoint()?.http().settings();
+            let Some(page) = persist(settings, || self.try_get_page(&address))? else { return Ok(None) };
             let index = Index::parse(&page.index, None).map_err(|source| self.not_understood(source))?;
             found.extend(index.manifests);
             size += page.index.len();

@@ -3,38 +3,38 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
-use super::{Error, Retry};
+use super::{Error, Retry, Settings};
 
 /// The pauses between attempts.
 pub(super) struct Backoff<'a> {
-    policy: &'a Retry,
+    settings: &'a Settings,
     failures: u32,
 }
 
 impl<'a> Backoff<'a> {
-    pub(super) fn new(policy: &'a Retry) -> Self {
-        Self::after(policy, 0)
+    pub(super) fn new(settings: &'a Settings) -> Self {
+        Self::after(settings, 0)
     }
 
     /// After so many failures before.
-    pub(super) fn after(policy: &'a Retry, failures: u32) -> Self {
-        Self { policy, failures }
+    pub(super) fn after(settings: &'a Settings, failures: u32) -> Self {
+        Self { settings, failures }
     }
 
-    /// Waits after a failure; `false` when there were enough.
+    /// Waits after a failure; `false` when there were enough, or somebody wants out.
     pub(super) fn wait(&mut self, asked_for: Option<Duration>) -> bool {
         self.failures += 1;
-        if self.failures >= self.policy.attempts {
-            return false;
-        }
-        std::thread::sleep(pause(self.policy, self.failures, asked_for, chance()));
-        true
+        let Settings { retry, stop, .. } = self.settings;
+        self.failures < retry.attempts && stop.pause(pause(retry, self.failures, asked_for, chance()))
     }
 }
 
 /// Calls `attempt` until it works, fails for good, or has failed often enough.
-pub(super) fn persist<T>(policy: &Retry, mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-    let mut backoff = Backoff::new(policy);
+pub(super) fn persist<T>(
+    settings: &Settings,
+    mut attempt: impl FnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut backoff = Backoff::new(settings);
     loop {
         match attempt() {
             Err(error) if error.may_pass() && backoff.wait(error.retry_after()) => {}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::credentials::{CredentialsError, Keychain, Variables};
+use crate::wire::Stop;
 
 /// Everything a [`super::Client`] needs to know.
 #[derive(Clone, Debug)]
@@ -22,8 +23,12 @@ pub struct Settings {
     pub retry: Retry,
     /// How long a connection may take to come about.
     pub connect_timeout: Duration,
-    /// How long the other side may be silent, or take nothing. There is no limit on a whole transfer.
+    /// How long the other side may be silent when it is only to give something. There is no limit on a whole transfer.
     pub idle_timeout: Duration,
+    /// How long it may be silent, or take nothing, when it is sent something.
+    pub upload_timeout: Duration,
+    /// What ends all waiting.
+    pub stop: Stop,
 }
 
 impl Settings {
@@ -70,8 +75,10 @@ impl Default for Settings {
             user_agent: concat!("strata/", env!("CARGO_PKG_VERSION")).to_owned(),
             retry: Retry::default(),
             connect_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(60),
             // Registries are silent while they move a large blob to its place.
-            idle_timeout: Duration::from_secs(300),
+            upload_timeout: Duration::from_secs(300),
+            stop: Stop::default(),
         }
     }
 }

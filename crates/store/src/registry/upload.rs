@@ -92,8 +92,8 @@ impl Image {
 
     /// Repeats a whole upload where that may help: no part of one can be repeated by itself.
     fn repeat_whole<T>(&self, upload: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let retry = &self.endpoint()?.http().settings().retry;
-        persist(retry, || match upload() {
+        let settings = self.endpoint()?.http().settings();
+        persist(settings, || match upload() {
             Err(StoreError::Registry(error)) => Err(*error),
             outcome => Ok(outcome),
         })?

@@ -73,6 +73,7 @@ pub fn hasty() -> Settings {
         retry: Retry { attempts: 3, first_pause: pause, longest_pause: pause },
         connect_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(20),
+        upload_timeout: Duration::from_secs(20),
         ..Settings::default()
     }
 }

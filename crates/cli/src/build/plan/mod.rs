@@ -76,7 +76,7 @@ pub(crate) fn run(args: args::Build, places: &Places) -> Outcome {
 
 fn find(args: &args::Build, places: &Places, show: &Show, interrupt: &Interrupt) -> Result<Found, Failure> {
     args.notices().into_iter().for_each(|notice| show.info(notice));
-    let surroundings = surroundings(places, &args.store);
+    let surroundings = surroundings(places, &args.store).stopping(interrupt.stop());
     let seen = Seen::new(places.seen_images(), args.pull_policy);
     let work_dir = workplace::new(|text| show.warn(text)).map_err(|error| sandbox_failure(&error))?;
     let app = app::find(args, places, work_dir.path(), &surroundings)?;
