@@ -216,10 +216,16 @@ impl Index {
 
     /// Remembers what a tree makes that was restored a moment ago: the same archive, if that looks as the one that would be
     /// packed. It does not if the user of the build is another one by now, or for what cannot be restored as it was.
-    pub fn restored(&self, source: &Source, diff_id: Digest, skeleton: Skeleton) {
-        self.verified().insert(diff_id);
-        let Some((tail, entry)) = self.restored_entry(source, diff_id, skeleton) else { return };
+    /// Gives what the file system says of it then.
+    pub fn restored(&self, source: &Source, diff_id: Digest, skeleton: Skeleton) -> Option<Fingerprint> {
+        let (tail, entry, fingerprint) = self.restored_entry(source, diff_id, skeleton)?;
         self.trees().insert(tail, entry);
+        Some(fingerprint)
+    }
+
+    /// Remembers that every byte of this layer of the cache was read and found right.
+    pub fn verify(&self, diff_id: Digest) {
+        self.verified().insert(diff_id);
     }
 
     /// Forgets what an earlier restorer has verified: that was another build.
@@ -237,7 +243,7 @@ impl Index {
         source: &Source,
         diff_id: Digest,
         skeleton: Skeleton,
-    ) -> Option<(String, Entry)> {
+    ) -> Option<(String, Entry, Fingerprint)> {
         let clock = self.clock.as_ref()?;
         let Source::Dir { dir, .. } = source else { return None };
         let tail = dir.strip_prefix(&self.layers_dir).ok()?.to_str()?.to_owned();
@@ -255,7 +261,7 @@ impl Index {
             size: skeleton.size,
             skeleton: Some(skeleton.digest),
         };
-        is_same.then_some((tail, entry))
+        is_same.then_some((tail, entry, fingerprint))
     }
 
     /// Writes down what is known, for the phases that follow. Nothing is lost without it but time.

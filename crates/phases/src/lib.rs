@@ -21,6 +21,7 @@ pub mod ground;
 pub mod index;
 pub mod origins;
 pub mod process;
+pub mod ready;
 pub mod rebase;
 pub mod restore;
 pub mod saving;

@@ -9,6 +9,7 @@ use crate::files::{self, FileError};
 use crate::index::Index;
 use crate::origins::witness::write_lost;
 use crate::origins::{self, Required};
+use crate::ready::Ready;
 use crate::sbom;
 use crate::seal;
 use crate::trees::Trees;
@@ -49,6 +50,8 @@ pub struct Restore<'a> {
     pub api: PlatformApi,
     /// How many layers are extracted side by side.
     pub threads: usize,
+    /// Trees that an earlier build left, which need not be extracted.
+    pub ready: Option<&'a Ready>,
     /// What is to be seen to for reports with origins.
     pub required: Option<Required<'a>>,
 }
@@ -230,10 +233,18 @@ fn contents(
                 observer.debug(format!("Layer '{}' is in its place already", job.id));
                 continue;
             }
+            if let Some((ready, diff_id)) = input.ready.zip(job.sha.parse::<Digest>().ok())
+                && let Some(skeleton) = ready.take(&diff_id, input.trees.layers.real, &job.tail, observer)
+            {
+                observer.event(Event::Restored { id: job.id.clone(), size: skeleton.size });
+                remember(input, job, Restored { diff_id, skeleton }, index);
+                continue;
+            }
             match restore_one((cache, &spare), &job.sha, input.trees.layers.real, &job.tail, Limits::Layer)? {
                 Ok(restored) => {
                     let size = restored.skeleton.size;
                     observer.event(Event::Restored { id: job.id.clone(), size });
+                    index.verify(restored.diff_id);
                     remember(input, job, restored, index);
                 }
                 Err(reason) => {
@@ -260,7 +271,11 @@ fn is_in_place(input: &Restore<'_>, job: &Job, index: &Index) -> bool {
 fn remember(input: &Restore<'_>, job: &Job, restored: Restored, index: &Index) {
     // Whatever is the matter with a tree is told when it is read.
     let Ok(source) = input.trees.source(&job.tail) else { return };
-    index.restored(&source, restored.diff_id, restored.skeleton);
+    let Restored { diff_id, skeleton } = restored;
+    let fingerprint = index.restored(&source, diff_id, skeleton);
+    if let Some((ready, fingerprint)) = input.ready.zip(fingerprint) {
+        ready.restored(&job.tail, diff_id, fingerprint, skeleton);
+    }
 }
 
 /// An archive that was extracted and verified.

@@ -7,6 +7,7 @@ use crate::images;
 use crate::output::Output;
 use crate::places::Places;
 use crate::workplace::threads;
+use std::cell::OnceCell;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use strata_decide::origins::Require;
@@ -15,6 +16,7 @@ use strata_phases::analyze::{self, Analyze, Named};
 use strata_phases::cache::{self, Keep};
 use strata_phases::export::{Previous, Trees};
 use strata_phases::origins::Required;
+use strata_phases::ready::Ready;
 use strata_phases::restore::{self, Restore};
 use strata_phases::{Failure, Observer};
 use strata_spec::PlatformApi;
@@ -44,6 +46,8 @@ pub(crate) struct Earlier<'a> {
     previous: Option<Image>,
     metadata: LifecycleMetadata,
     require: Require,
+    /// Trees of the cache's layers; what is not asked for is not looked for.
+    ready: OnceCell<Option<Ready>>,
 }
 
 /// An image by its name, or what may be one.
@@ -82,6 +86,7 @@ impl<'a> Finder<'a> {
             previous: None,
             metadata: LifecycleMetadata::default(),
             require: report::require(&self.args.report),
+            ready: OnceCell::new(),
         };
         if earlier.is_cleared
             && let Some(place @ (Place::Shelf(..) | Place::Folder(_))) = &earlier.place
@@ -184,6 +189,7 @@ impl<'a> Earlier<'a> {
             previous: None,
             metadata: LifecycleMetadata::default(),
             require: Require::Nothing,
+            ready: OnceCell::new(),
         }
     }
 }
@@ -216,9 +222,38 @@ impl Earlier<'_> {
             skip: self.is_cleared,
             api: PlatformApi::NEWEST,
             threads: threads(),
+            ready: self.ready(trees, observer),
             required: Some(Required { require: self.require, previous: self.previous() }),
         };
         restore::run(&input, observer)
+    }
+
+    /// Lets the trees of cached layers stay for the next build; all others that are there go to the folder `rest`. To be
+    /// called last: they are taken out of the layers directory.
+    pub(crate) fn leave(
+        &self,
+        cached: &CacheMetadata,
+        trees: Trees<'_>,
+        rest: &Path,
+        observer: &dyn Observer,
+    ) {
+        if let Some(ready) = self.ready(trees, observer) {
+            ready.keep(cached, trees, rest, observer);
+        }
+    }
+
+    /// Trees that builds of this app leave each other; only beside caches that Strata keeps.
+    fn ready(&self, trees: Trees<'_>, observer: &dyn Observer) -> Option<&Ready> {
+        let open = || {
+            let Some(Place::Shelf(shelf, app)) = &self.place else { return None };
+            // Why it cannot be opened was said when it was.
+            let dir = shelf.open(app).ok()?.trees();
+            Ready::open(&dir, trees.layers.real).unwrap_or_else(|error| {
+                observer.debug(format!("{}: no trees stay: {error}", dir.display()));
+                None
+            })
+        };
+        self.ready.get_or_init(open).as_ref()
     }
 
     /// What export takes layers from.

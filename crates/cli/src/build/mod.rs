@@ -196,6 +196,17 @@ fn build(
     Ok(0)
 }
 
+/// That the image is there.
+fn announced(target: &Target, exported: &Exported) -> Event {
+    let kept_as = target.kept().map(Reference::to_string);
+    Event::Image {
+        names: kept_as.into_iter().chain(target.outputs.iter().filter_map(Output::name)).collect(),
+        digest: exported.encoded.manifest_digest.to_string(),
+        size: exported.size,
+        process: exported.process.clone(),
+    }
+}
+
 /// What one may want to do with the image.
 fn next(args: &args::Build, target: &Target) -> Vec<String> {
     let other = || target.outputs.iter().filter_map(Output::name).find(|name| !name.starts_with("docker"));
@@ -235,9 +246,19 @@ struct Built<'a> {
 }
 
 impl Built<'_> {
+    /// Makes the image and fills the cache, and then lets trees stay for the next build: last of all, as that takes them
+    /// out of the layers directory.
+    fn publish(&self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
+        let Self { work, base, earlier, show, .. } = *self;
+        let kept = self.complete(surroundings)?;
+        let rest = work.layers.with_file_name("rest");
+        kept.iter().for_each(|cached| earlier.leave(cached, work.trees(base.owner), &rest, show));
+        Ok(())
+    }
+
     /// Makes the image, fills the cache, and then tells of both in the report. Nobody waits for the cache, unless the
     /// report has to go elsewhere with the image.
-    fn publish(&self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
+    fn complete(&self, surroundings: &Surroundings<'_>) -> Result<Option<CacheMetadata>, Failure> {
         let Self { args, work, base, target, earlier, show, .. } = *self;
         let metadata = files::read(&work.layers.join("config/metadata.toml"), Metadata::parse)
             .map_err(|error| Failure::caused(Exit::Export, "failed to export", &error))?
@@ -273,13 +294,6 @@ impl Built<'_> {
             fresh: fresh.as_ref().zip(outputs.first().map(|(_, store)| store.as_ref())),
             remember: Some(&remember),
         };
-        let kept_as = target.kept().map(Reference::to_string);
-        let image = Event::Image {
-            names: kept_as.into_iter().chain(target.outputs.iter().filter_map(Output::name)).collect(),
-            digest: exported.encoded.manifest_digest.to_string(),
-            size: exported.size,
-            process: exported.process.clone(),
-        };
         let takes = |when| target.outputs.iter().any(|output| output.takes(when));
         let is_kept = |when| takes(when) || target.kept().is_some() && when != args::Beside::Never;
         if is_kept(args.sbom) {
@@ -306,7 +320,7 @@ impl Built<'_> {
                 self.written.borrow_mut().extend(output.name());
             }
             self.put_beside(&exported)?;
-            show.event(image.clone());
+            show.event(announced(target, &exported));
             Ok(())
         };
         // Otherwise nobody waits for the cache, of which the report tells.
@@ -317,7 +331,10 @@ impl Built<'_> {
         let kept = cache.as_deref().and_then(|cache| earlier::keep(&keep, cache, show));
         let is_reported = is_kept(args.report.origins);
         report::finish(&report, &origins, &exported, kept.as_ref(), (&outputs, is_reported), show)?;
-        if waits { write(true) } else { Ok(()) }
+        if waits {
+            write(true)?;
+        }
+        Ok(kept)
     }
 
     /// Writes the documents that were asked for in folders of their own.

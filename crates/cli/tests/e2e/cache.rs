@@ -178,7 +178,10 @@ fn caches_are_listed_measured_and_removed() {
     let month = std::time::SystemTime::now() - std::time::Duration::from_secs(30 * 86400);
     fs::File::options().write(true).open(used).unwrap().set_modified(month).unwrap();
     cache(&bench, &["ls"]).says("used 30 days ago");
-    cache(&bench, &["prune", "--max-size", "7MB"]).ok().says("example.com/team/other\n");
+    // Room for all but a byte; trees are kept besides where the disk allows it.
+    let room =
+        listed.as_array().unwrap().iter().map(|cache| cache["size"].as_u64().unwrap()).sum::<u64>() - 1;
+    cache(&bench, &["prune", "--max-size", &room.to_string()]).ok().says("example.com/team/other\n");
     assert_eq!(apps(&bench), [all[0], all[2]]);
     cache(&bench, &["prune", "web", "--older-than", "0d"]).ok();
     assert_eq!(apps(&bench), [all[0]]);
@@ -186,4 +189,63 @@ fn caches_are_listed_measured_and_removed() {
     cache(&bench, &["prune", &folder]).ok().says("in 1 caches removed");
     assert_eq!(apps(&bench), [""; 0]);
     assert_eq!(fs::read_dir(bench.path("home/.cache/strata/apps")).unwrap().count(), 0);
+}
+
+#[test]
+fn trees_of_cached_layers_are_there_again_unless_something_happened_to_them() {
+    let bench = Bench::new();
+    let cache = tempfile::Builder::new().prefix("e2e-trees-").tempdir_in("/var/tmp").unwrap();
+    let buildpack = [bench.add(&Buildpack::new("e2e/trees").build(
+        r#"
+        file=$layers/deps/file
+        if [ -e $file ]; then echo "found $(cat $file)"; fi
+        layer deps cache
+        [ -e $file ] || echo one >$file
+        [ ! -e change ] || { touch -r $file then; cat change >$file; touch -r then $file; }
+        echo "inode $(stat -c %i $file)"
+        [ ! -e fail ] || { echo bad >$file; exit 1; }
+        "#,
+    ))];
+    let build = || {
+        let mut command = bench.build_command(&["-t", "web"], &buildpack);
+        command.env("XDG_CACHE_HOME", cache.path());
+        let done = Done::of(command);
+        let said = |word: &str| {
+            let line = done.stdout.lines().find_map(|line| line.split_once(word));
+            line.map(|(_, rest)| rest.to_owned()).unwrap_or_default()
+        };
+        (done.code, said("found "), said("inode "))
+    };
+    let (_, nothing, first) = build();
+    assert_eq!(nothing, "");
+    for _ in 0..2 {
+        assert_eq!(build(), (0, "one".into(), first.clone()));
+    }
+    // What the buildpack itself changes is what the cache has from then on.
+    bench.write("app/change", "two\n");
+    assert_eq!(build(), (0, "one".into(), first.clone()));
+    fs::remove_file(bench.path("app/change")).unwrap();
+    assert_eq!(build(), (0, "two".into(), first.clone()));
+    // Nothing of a build that failed comes back.
+    bench.write("app/fail", "");
+    let (code, found, _) = build();
+    assert_eq!((code, found.as_str()), (51, "two"));
+    fs::remove_file(bench.path("app/fail")).unwrap();
+    assert_eq!(build().1, "two");
+    // Nor does what others have written to a tree, however they hide it.
+    let app = fs::read_dir(cache.path().join("strata/apps")).unwrap().next().unwrap().unwrap().path();
+    let tree = |of: &str| {
+        let entries = fs::read_dir(app.join("trees")).unwrap().map(|entry| entry.unwrap().path());
+        let tree = entries.filter(|path| path.is_dir()).max();
+        tree.unwrap_or_else(|| panic!("no tree {of}")).join("file")
+    };
+    let before = tree("stayed").metadata().unwrap().modified().unwrap();
+    fs::write(tree("is left"), "bad\n").unwrap();
+    fs::File::options().write(true).open(tree("is left")).unwrap().set_modified(before).unwrap();
+    assert_eq!(build().1, "two");
+    assert_eq!(build().1, "two");
+    // A cache that is cleared has none.
+    let mut cleared = bench.build_command(&["-t", "web", "--clear-cache"], &buildpack);
+    cleared.env("XDG_CACHE_HOME", cache.path());
+    assert!(!Done::of(cleared).ok().stdout.contains("found"));
 }

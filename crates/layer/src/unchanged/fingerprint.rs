@@ -6,7 +6,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Statx, openat};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Statx, Timespec, Timestamps, UTIME_NOW, llistxattr, openat,
+    utimensat,
+};
 use rustix::io::Errno;
 use strata_oci::{Digest, Hasher};
 
@@ -62,6 +65,61 @@ pub fn survey(source: &Source, clock: &Clock) -> Result<(Fingerprint, Skeleton),
     Ok((fingerprint, bones.finish()?))
 }
 
+/// Gives every entry of a tree the time of now as that of its last change, as if it had just been written.
+///
+/// # Errors
+///
+/// As [`fingerprint`], or when a time cannot be set.
+pub fn renew(top: &Path) -> Result<(), LayerError> {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let now = Timestamps { last_access: now, last_modification: now };
+    let renew = |step: Step<'_>| match step {
+        Step::Top(_) => Ok(utimensat(CWD, top, &now, AtFlags::SYMLINK_NOFOLLOW)?),
+        Step::Entry { dir, name, .. } => Ok(utimensat(dir, name, &now, AtFlags::SYMLINK_NOFOLLOW)?),
+        Step::Up => Ok(()),
+    };
+    walk(top, renew).map_err(LayerError::io("renew", top))
+}
+
+/// Whether a tree is one as an archive makes it: no file has another name anywhere, no entry has attributes besides those
+/// that an archive tells, and its owner may list and change every folder.
+///
+/// # Errors
+///
+/// As [`fingerprint`].
+pub fn is_plain(top: &Path) -> Result<bool, LayerError> {
+    let mut is_plain = true;
+    let mut look_at = |path: &[u8], stat: &Statx| -> io::Result<()> {
+        let is_alone = is_dir(stat) || stat.stx_nlink == 1;
+        let is_open = !is_dir(stat) || stat.stx_mode & 0o700 == 0o700;
+        is_plain &= is_alone && is_open && !has_attributes(&top.join(OsStr::from_bytes(path)))?;
+        Ok(())
+    };
+    let look_at = |step: Step<'_>| match step {
+        Step::Top(stat) => look_at(b"", stat),
+        Step::Entry { path, stat, .. } => look_at(path, stat),
+        Step::Up => Ok(()),
+    };
+    walk(top, look_at).map_err(LayerError::io("look through", top))?;
+    Ok(is_plain)
+}
+
+/// Whether something has extended attributes, but for the label that SELinux gives to everything.
+fn has_attributes(path: &Path) -> io::Result<bool> {
+    let mut names = [0_u8; 4096];
+    // Without its slash, the path of a top that is a link would lead elsewhere.
+    let bytes = path.as_os_str().as_bytes();
+    match llistxattr(bytes.strip_suffix(b"/").unwrap_or(bytes), &mut names[..]) {
+        Ok(length) => {
+            let mut names = names.get(..length).unwrap_or_default().split(|byte| *byte == 0);
+            Ok(names.any(|name| !name.is_empty() && name != b"security.selinux"))
+        }
+        Err(Errno::OPNOTSUPP) => Ok(false),
+        Err(Errno::RANGE) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Looks at every entry, in the order of an archive, and shows it with its path below the top.
 fn scan(
     top: &Path,
@@ -70,11 +128,45 @@ fn scan(
 ) -> io::Result<Fingerprint> {
     let mut sum =
         Sum { clock, hasher: Hasher::new(), bytes: Vec::new(), entries: 0, newest: Moment::default() };
+    walk(top, |step| match step {
+        Step::Top(stat) => {
+            sum.add(c"", stat)?;
+            show(b"", stat)
+        }
+        Step::Entry { name, path, stat, .. } => {
+            sum.add(name, stat)?;
+            show(path, stat)
+        }
+        Step::Up => {
+            sum.up();
+            Ok(())
+        }
+    })?;
+    Ok(sum.finish())
+}
+
+/// A step of a walk through a tree.
+enum Step<'a> {
+    /// The top, whatever it is.
+    Top(&'a Statx),
+    /// An entry below.
+    Entry {
+        dir: &'a OwnedFd,
+        name: &'a CStr,
+        /// Its path below the top.
+        path: &'a [u8],
+        stat: &'a Statx,
+    },
+    /// The end of a folder.
+    Up,
+}
+
+/// Goes through a tree in the order of an archive, without following links.
+fn walk(top: &Path, mut visit: impl FnMut(Step<'_>) -> io::Result<()>) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let handle = openat(CWD, top, flags, Mode::empty())?;
     let stat = look(&handle, c"", AtFlags::EMPTY_PATH)?;
-    sum.add(c"", &stat)?;
-    show(b"", &stat)?;
+    visit(Step::Top(&stat))?;
     let mut path = Vec::new();
     let mut open = Vec::new();
     if is_dir(&stat) {
@@ -82,17 +174,16 @@ fn scan(
     }
     loop {
         let depth = open.len();
-        let Some(level) = open.last_mut() else { return Ok(sum.finish()) };
+        let Some(level) = open.last_mut() else { return Ok(()) };
         let Some(name) = level.names.next() else {
-            sum.up();
+            visit(Step::Up)?;
             open.pop();
             continue;
         };
         let stat = look(&level.dir, &name, AtFlags::empty())?;
-        sum.add(&name, &stat)?;
         path.truncate(level.path);
         path.extend_from_slice(name.to_bytes());
-        show(&path, &stat)?;
+        visit(Step::Entry { dir: &level.dir, name: &name, path: &path, stat: &stat })?;
         if is_dir(&stat) {
             if depth == MAX_DEPTH {
                 return Err(Errno::NAMETOOLONG.into());
@@ -244,6 +335,44 @@ mod tests {
             fs::remove_dir_all(top).unwrap();
             fs::rename(&copy, top).unwrap();
         });
+    }
+
+    #[test]
+    fn a_tree_that_is_renewed_is_as_one_that_was_just_written() {
+        let (dir, clock) = tree();
+        let top = dir.path().join("tree");
+        let old = SystemTime::now() - Duration::from_secs(1000);
+        let file = fs::File::open(top.join("a/b")).unwrap();
+        file.set_modified(old).unwrap();
+        let before = clock.pass(fingerprint(&top, &clock).unwrap().newest).unwrap().unwrap();
+        renew(&top).unwrap();
+        for path in ["", "a", "a/b", "a/b/file", "a/file", "a/link"] {
+            let stat = rustix::fs::lstat(top.join(path).as_os_str().as_bytes().trim_ascii_end()).unwrap();
+            let changed = Moment::from((stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap()));
+            assert!(changed >= before, "{path}");
+        }
+        assert_eq!(fs::read(top.join("a/file")).unwrap(), b"one");
+    }
+
+    #[test]
+    fn a_tree_is_plain_if_an_archive_makes_the_same() {
+        let plain = |change: &dyn Fn(&Path)| {
+            let (dir, _) = tree();
+            let top = dir.path().join("tree");
+            change(&top);
+            is_plain(&top).unwrap()
+        };
+        assert!(plain(&|_| {}));
+        assert!(plain(&|top| fs::set_permissions(top.join("a/file"), PermissionsExt::from_mode(0)).unwrap()));
+        assert!(!plain(&|top| fs::hard_link(top.join("a/file"), top.with_file_name("other")).unwrap()));
+        assert!(!plain(
+            &|top| fs::set_permissions(top.join("a/b"), PermissionsExt::from_mode(0o555)).unwrap()
+        ));
+        let mark = |path: &Path| {
+            rustix::fs::setxattr(path, "user.note", b"x", rustix::fs::XattrFlags::empty()).unwrap();
+        };
+        assert!(!plain(&|top| mark(&top.join("a/b/file"))));
+        assert!(!plain(&|top| mark(top)));
     }
 
     #[test]

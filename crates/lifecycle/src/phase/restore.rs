@@ -62,6 +62,8 @@ pub(super) fn restore(
         skip: context.inputs.skip_layers,
         api: context.api,
         threads: threads(),
+        ready: None,
+        ready: None,
         required: Some(required).filter(|_| context.inputs.report_origins),
     };
     restore::run(&input, context.log)

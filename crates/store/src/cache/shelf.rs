@@ -3,6 +3,7 @@
 //! ```text
 //! <shelf>/<name>-<hash>/app        what the cache is called, a line of text; its mtime is when it was used last
 //! <shelf>/<name>-<hash>/committed  the cache itself, as any other in a folder
+//! <shelf>/<name>-<hash>/trees      trees of its layers, ready for the next build
 //! ```
 
 use std::fs;

@@ -5,6 +5,7 @@
 //! <folder>/committed/io.buildpacks.lifecycle.cache.metadata  what is cached, JSON and a line feed
 //! <folder>/staging/                                          the next generation while it is written
 //! <folder>/committed-backup/                                 the last one, while a commit cannot exchange folders
+//! <folder>/trees/                                            what others keep besides, see [`VolumeCache::trees`]
 //! ```
 //!
 //! A writer has the folder locked; readers need no lock. A program that dies leaves the old generation or the new one,
@@ -84,6 +85,7 @@ impl VolumeCache {
         remove(&self.committed().join(METADATA))?;
         remove(&self.backup())?;
         remove(&self.committed())?;
+        remove(&self.trees())?;
         remove(&self.staging())
     }
 
@@ -99,6 +101,11 @@ impl VolumeCache {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(StoreError::io("look at", &path)(error)),
         }
+    }
+
+    /// A folder beside the layers, for whoever keeps the trees of some besides; it is cleared and removed with them.
+    pub fn trees(&self) -> PathBuf {
+        self.dir.join("trees")
     }
 
     fn committed(&self) -> PathBuf {

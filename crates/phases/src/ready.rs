@@ -1,0 +1,424 @@
+//! Trees of cached layers that stay from one build to the next, so that they need not be extracted again.
+//!
+//! ```text
+//! <folder>/<hex>        the tree of the layer with this diffID
+//! <folder>/<hex>.json   what the file system said of it when it was put there
+//! ```
+//!
+//! The folder belongs to whoever builds, and no buildpack can reach it. Once a build is complete and no process of a
+//! buildpack is left, trees are moved there of which it is certain that they are what the cache has: those that were
+//! restored and in which nothing was written since, and others after they were read. Nothing counts that buildpacks can
+//! write, as the [index](crate::index) in the layers directory does. The next build moves a tree into its place if the
+//! file system says what it said then ([unchanged](strata_layer::unchanged)), and gives all of it the time of now, as
+//! extracting does. Whatever is in the way of that, the layer is extracted; a tree that is moved is gone from here, so
+//! nothing that a build that failed has done to it comes back.
+
+use crate::event::Observer;
+use crate::failure::chain;
+use crate::files::{self, FileError, Links};
+use crate::trees::Trees;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use strata_layer::unchanged::{Clock, Fingerprint, Moment, fingerprint, is_plain, renew, survey};
+use strata_layer::{LayerError, Skeleton, Source};
+use strata_oci::Digest;
+use strata_spec::buildpack::escape_id;
+use strata_spec::cache::CacheMetadata;
+use strata_spec::layer;
+
+/// Records of other versions are passed over.
+const VERSION: u32 = 1;
+/// The largest record that is read, in bytes.
+const MAX_RECORD: usize = 64 * 1024;
+/// With less than these bytes free on the disk, no tree stays.
+const MIN_FREE: u64 = 1 << 30;
+
+/// What the file system said of a tree.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Record {
+    version: u32,
+    /// Which start of the machine has recorded it.
+    boot: String,
+    /// Where the clock was then.
+    clock: String,
+    tree: Digest,
+    /// Of the archive that it makes.
+    skeleton: Digest,
+    /// Size of that archive in bytes.
+    size: u64,
+}
+
+/// A tree that was restored by this build.
+struct Restored {
+    diff_id: Digest,
+    fingerprint: Fingerprint,
+    skeleton: Skeleton,
+}
+
+/// Trees that stay from one build of an app to the next.
+pub struct Ready {
+    dir: PathBuf,
+    clock: Clock,
+    /// By path below the layers directory.
+    restored: Mutex<BTreeMap<PathBuf, Restored>>,
+}
+
+/// Why a tree is not moved.
+#[derive(Debug, thiserror::Error)]
+enum ReadyError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    #[error("cannot move it")]
+    Io(#[from] io::Error),
+    #[error("cannot understand its record")]
+    Json(#[from] serde_json::Error),
+    #[error("{0}")]
+    Other(&'static str),
+}
+
+impl Ready {
+    /// The trees in `dir`, which is made if it is not there. `None` where changes of files do not show, or trees cannot be
+    /// moved to and from the layers directory.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn open(dir: &Path, layers_dir: &Path) -> io::Result<Option<Self>> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let devices = (dir.symlink_metadata()?.dev(), layers_dir.symlink_metadata()?.dev());
+        if devices.0 != devices.1 {
+            return Ok(None);
+        }
+        let new = |clock| Self { dir: dir.to_owned(), clock, restored: Mutex::default() };
+        Ok(Clock::of(dir)?.map(new))
+    }
+
+    /// Moves the tree of a layer to `<layers>/<tail>`, in place of what is there. `None` when there is none, or it may be
+    /// another by now.
+    pub(crate) fn take(
+        &self,
+        diff_id: &Digest,
+        layers_dir: &Path,
+        tail: &Path,
+        observer: &dyn Observer,
+    ) -> Option<Skeleton> {
+        self.try_take(diff_id, layers_dir, tail).unwrap_or_else(|error| {
+            observer.debug(format!("the tree of {diff_id} is not used: {}", chain(&error)));
+            None
+        })
+    }
+
+    fn try_take(
+        &self,
+        diff_id: &Digest,
+        layers_dir: &Path,
+        tail: &Path,
+    ) -> Result<Option<Skeleton>, ReadyError> {
+        let (tree, record) = self.places(diff_id);
+        let Some(bytes) = files::read_bytes(&record, Links::Refuse, MAX_RECORD)? else { return Ok(None) };
+        let known: Record = serde_json::from_slice(&bytes)?;
+        let now = self.clock.now()?;
+        let is_believed = known.version == VERSION
+            && known.boot == self.clock.boot()
+            && known.clock.parse::<Moment>().is_ok_and(|then| then <= now);
+        if !is_believed {
+            return Err(ReadyError::Other("it was recorded at another time"));
+        }
+        if fingerprint(&tree, &self.clock)?.digest != known.tree {
+            return Err(ReadyError::Other("something was written to it"));
+        }
+        let to = files::below(layers_dir, tail)?;
+        files::remove(&to)?;
+        to.parent().map_or(Ok(()), files::make_dir)?;
+        std::fs::rename(&tree, &to)?;
+        files::remove(&record)?;
+        if let Err(error) = renew(&to) {
+            files::remove(&to)?;
+            return Err(error.into());
+        }
+        Ok(Some(Skeleton { digest: known.skeleton, size: known.size }))
+    }
+
+    /// Remembers a tree as it was when it was restored.
+    pub(crate) fn restored(
+        &self,
+        tail: &Path,
+        diff_id: Digest,
+        fingerprint: Fingerprint,
+        skeleton: Skeleton,
+    ) {
+        self.lock().insert(tail.to_owned(), Restored { diff_id, fingerprint, skeleton });
+    }
+
+    /// Moves the trees of cached layers here; what else is here goes to the folder `rest`, to be removed with that. To be
+    /// called when the build is complete, and nobody needs the layers directory any more. A tree that cannot be moved is
+    /// extracted by the next build.
+    pub fn keep(&self, cached: &CacheMetadata, trees: Trees<'_>, rest: &Path, observer: &dyn Observer) {
+        if let Err(error) = self.clear(rest) {
+            observer.debug(format!("{}: no trees stay: {}", self.dir.display(), chain(&error)));
+            return;
+        }
+        let is_full = rustix::fs::statvfs(&self.dir)
+            .map_or(true, |stat| stat.f_bavail.saturating_mul(stat.f_frsize) < MIN_FREE);
+        if is_full {
+            observer.debug(format!("{}: the disk is too full for trees to stay", self.dir.display()));
+            return;
+        }
+        for buildpack in &cached.buildpacks {
+            for (name, entry) in buildpack.layers.iter().filter(|(name, _)| layer::is_name(name)) {
+                let tail = Path::new(&escape_id(&buildpack.key)).join(name);
+                if let Err(error) = self.put(&tail, &entry.sha, trees) {
+                    observer.debug(format!(
+                        "the tree of {} does not stay: {}",
+                        tail.display(),
+                        chain(&error)
+                    ));
+                }
+            }
+        }
+    }
+
+    fn put(&self, tail: &Path, sha: &str, trees: Trees<'_>) -> Result<(), ReadyError> {
+        // What this build has put into the cache has a digest for a name.
+        let Ok(diff_id) = sha.parse::<Digest>() else { return Ok(()) };
+        let from = files::below(trees.layers.real, tail)?;
+        let skeleton = match self.lock().remove(tail) {
+            Some(restored)
+                if restored.diff_id == diff_id
+                    && fingerprint(&from, &self.clock)? == restored.fingerprint =>
+            {
+                restored.skeleton
+            }
+            _ => self.read(&trees.source(tail).map_err(io::Error::other)?, &from, diff_id)?,
+        };
+        let (tree, record) = self.places(&diff_id);
+        std::fs::rename(&from, &tree)?;
+        // The folder itself has changed by that, and nothing else may at the same moment.
+        let found = fingerprint(&tree, &self.clock)?;
+        let Some(then) = self.clock.pass(found.newest)? else {
+            return Err(ReadyError::Other("its times are in the future"));
+        };
+        let Skeleton { digest: skeleton, size } = skeleton;
+        let (boot, clock, tree) = (self.clock.boot().to_owned(), then.to_string(), found.digest);
+        let known = Record { version: VERSION, boot, clock, tree, skeleton, size };
+        Ok(files::write(&record, &serde_json::to_string(&known)?)?)
+    }
+
+    /// Makes sure that a tree is this layer as it would be extracted.
+    fn read(&self, source: &Source, dir: &Path, diff_id: Digest) -> Result<Skeleton, ReadyError> {
+        if !is_plain(dir)? {
+            return Err(ReadyError::Other("it is not as an archive makes it"));
+        }
+        let (before, skeleton) = survey(source, &self.clock)?;
+        self.clock.pass(before.newest)?.ok_or(ReadyError::Other("its times are in the future"))?;
+        let (found, _) = strata_layer::diff_id(source)?;
+        let is_same = found == diff_id && fingerprint(dir, &self.clock)? == before;
+        if is_same { Ok(skeleton) } else { Err(ReadyError::Other("it is not what the cache has")) }
+    }
+
+    /// Moves all that is here into another folder.
+    fn clear(&self, rest: &Path) -> Result<(), ReadyError> {
+        std::fs::create_dir_all(rest)?;
+        for path in files::list(&self.dir)? {
+            if let Some(name) = path.file_name() {
+                std::fs::rename(&path, rest.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn places(&self, diff_id: &Digest) -> (PathBuf, PathBuf) {
+        let hex = diff_id.hex();
+        (self.dir.join(&hex), self.dir.join(format!("{hex}.json")))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Restored>> {
+        self.restored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Event;
+    use crate::export::{Parents, Place};
+    use std::fs;
+    use std::time::SystemTime;
+    use strata_layer::Owner;
+    use strata_spec::labels::{BuildpackLayers, LayerEntry};
+
+    struct Silent;
+
+    impl Observer for Silent {
+        fn event(&self, _: Event) {}
+    }
+
+    const TAIL: &str = "a_b/x";
+
+    /// A layers directory on a disk with a layer, and a folder for trees.
+    struct Bench {
+        base: tempfile::TempDir,
+        diff_id: Digest,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let base = tempfile::tempdir_in("/var/tmp").unwrap();
+            let dir = base.path().join("layers").join(TAIL);
+            fs::create_dir_all(dir.join("bin")).unwrap();
+            fs::write(dir.join("bin/tool"), "one").unwrap();
+            std::os::unix::fs::symlink("bin/tool", dir.join("link")).unwrap();
+            let mut bench = Self { base, diff_id: Digest::of(b"") };
+            bench.diff_id = strata_layer::diff_id(&bench.trees().source(Path::new(TAIL)).unwrap()).unwrap().0;
+            bench
+        }
+
+        fn path(&self, tail: &str) -> PathBuf {
+            self.base.path().join(tail)
+        }
+
+        fn trees(&self) -> Trees<'_> {
+            let real = Box::leak(self.path("layers").into_boxed_path());
+            let layers = Place { real, seen: "/layers" };
+            Trees { layers, owner: Owner::ROOT, parents: Parents::Fixed }
+        }
+
+        fn ready(&self) -> Ready {
+            Ready::open(&self.path("trees"), &self.path("layers")).unwrap().unwrap()
+        }
+
+        fn keep(&self, ready: &Ready, diff_id: &Digest) {
+            let entry = LayerEntry { sha: diff_id.to_string(), cache: true, ..LayerEntry::default() };
+            let layers = [("x".to_owned(), entry)].into();
+            let buildpack = BuildpackLayers { key: "a/b".into(), layers, ..BuildpackLayers::default() };
+            let cached = CacheMetadata { buildpacks: vec![buildpack], ..CacheMetadata::default() };
+            ready.keep(&cached, self.trees(), &self.path("rest"), &Silent);
+        }
+
+        /// What the next build finds.
+        fn take(&self) -> Option<Skeleton> {
+            self.ready().take(&self.diff_id, &self.path("layers"), Path::new(TAIL), &Silent)
+        }
+
+        fn names(&self, dir: &str) -> Vec<String> {
+            let paths = files::list(&self.path(dir)).unwrap();
+            paths.iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+        }
+    }
+
+    #[test]
+    fn a_tree_stays_and_comes_back_as_if_it_had_been_extracted() {
+        let bench = Bench::new();
+        let source = bench.trees().source(Path::new(TAIL)).unwrap();
+        let expected = strata_layer::skeleton(&source).unwrap();
+        let file = bench.path("layers/a_b/x/bin/tool");
+        let old = SystemTime::now() - std::time::Duration::from_secs(1000);
+        fs::File::open(&file).unwrap().set_modified(old).unwrap();
+        let inode = file.metadata().unwrap().ino();
+        bench.keep(&bench.ready(), &bench.diff_id);
+        assert!(!bench.path("layers").join(TAIL).exists());
+        // Whatever is in its place is replaced.
+        fs::create_dir_all(bench.path("layers/a_b/x/other")).unwrap();
+        assert_eq!(bench.take(), Some(expected));
+        assert_eq!(
+            (fs::read_to_string(&file).unwrap().as_str(), file.metadata().unwrap().ino()),
+            ("one", inode)
+        );
+        assert!(file.metadata().unwrap().modified().unwrap() > old + std::time::Duration::from_secs(500));
+        assert_eq!(bench.names("layers/a_b/x"), ["bin", "link"]);
+        // It is there once.
+        assert_eq!(bench.names("trees"), [""; 0]);
+        assert_eq!(bench.take(), None);
+    }
+
+    #[test]
+    fn a_tree_that_may_be_another_by_now_is_not_used() {
+        type Change = dyn Fn(&Path, &Path);
+        let changes: [&Change; 7] = [
+            &|tree, _| {
+                let file = tree.join("bin/tool");
+                let before = file.metadata().unwrap().modified().unwrap();
+                fs::write(&file, "two").unwrap();
+                fs::File::options().write(true).open(&file).unwrap().set_modified(before).unwrap();
+            },
+            &|tree, _| fs::write(tree.join("more"), "").unwrap(),
+            &|tree, _| {
+                let copy = tree.with_file_name("copy");
+                assert!(
+                    std::process::Command::new("cp")
+                        .arg("-a")
+                        .args([tree, &copy])
+                        .status()
+                        .unwrap()
+                        .success()
+                );
+                fs::remove_dir_all(tree).unwrap();
+                fs::rename(copy, tree).unwrap();
+            },
+            &|tree, _| fs::remove_dir_all(tree).unwrap(),
+            &|_, record| fs::write(record, "{").unwrap(),
+            &|_, record| edit(record, "boot", "another".into()),
+            &|_, record| edit(record, "clock", "99999999999.000000000".into()),
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let bench = Bench::new();
+            bench.keep(&bench.ready(), &bench.diff_id);
+            let tree = bench.path("trees").join(bench.diff_id.hex());
+            change(&tree, &tree.with_extension("json"));
+            assert_eq!(bench.take(), None, "{number}");
+            assert!(!bench.path("layers").join(TAIL).exists(), "{number}");
+        }
+    }
+
+    fn edit(record: &Path, key: &str, value: serde_json::Value) {
+        let mut json: serde_json::Value = serde_json::from_slice(&fs::read(record).unwrap()).unwrap();
+        json[key] = value;
+        fs::write(record, json.to_string()).unwrap();
+    }
+
+    #[test]
+    fn only_what_the_cache_has_stays() {
+        let bench = Bench::new();
+        // The tree is another than the cache has.
+        bench.keep(&bench.ready(), &Digest::of(b"other"));
+        assert_eq!(bench.names("trees"), [""; 0]);
+        // As archives make none: who has the other name could write to it later.
+        let file = bench.path("layers/a_b/x/bin/tool");
+        fs::hard_link(&file, bench.path("layers/elsewhere")).unwrap();
+        bench.keep(&bench.ready(), &bench.diff_id);
+        assert_eq!(bench.names("trees"), [""; 0]);
+        fs::remove_file(bench.path("layers/elsewhere")).unwrap();
+        bench.keep(&bench.ready(), &bench.diff_id);
+        assert_eq!(bench.names("trees").len(), 2);
+        // What is not of this build goes.
+        bench.ready().keep(&CacheMetadata::default(), bench.trees(), &bench.path("rest"), &Silent);
+        assert_eq!((bench.names("trees").len(), bench.names("rest").len()), (0, 2));
+    }
+
+    #[test]
+    fn what_was_restored_is_read_only_if_something_was_written_to_it() {
+        let bench = Bench::new();
+        let dir = bench.path("layers").join(TAIL);
+        let restored = |ready: &Ready| {
+            let found = fingerprint(&dir, &ready.clock).unwrap();
+            ready.clock.pass(found.newest).unwrap().unwrap();
+            // No tree makes this.
+            let skeleton = Skeleton { digest: Digest::of(b"s"), size: 7 };
+            ready.restored(Path::new(TAIL), Digest::of(b"restored"), found, skeleton);
+        };
+        let ready = bench.ready();
+        restored(&ready);
+        fs::write(dir.join("bin/tool"), "two").unwrap();
+        bench.keep(&ready, &Digest::of(b"restored"));
+        assert_eq!(bench.names("trees"), [""; 0]);
+        restored(&ready);
+        bench.keep(&ready, &Digest::of(b"restored"));
+        assert_eq!(bench.names("trees").len(), 2);
+    }
+}
