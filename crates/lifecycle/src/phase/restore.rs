@@ -63,7 +63,6 @@ pub(super) fn restore(
         api: context.api,
         threads: threads(),
         ready: None,
-        ready: None,
         required: Some(required).filter(|_| context.inputs.report_origins),
     };
     restore::run(&input, context.log)
