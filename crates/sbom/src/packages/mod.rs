@@ -295,7 +295,8 @@ fn add(
                 "" => package.version.clone(),
                 epoch => format!("{epoch}:{}", package.version),
             },
-            purl: Some(purl),
+            // Nobody could read it otherwise.
+            purl: Some(purl).filter(|_| !package.name.contains(char::is_control)),
             description: package.description.clone(),
             supplier: package.supplier.clone(),
             ..Component::default()
@@ -411,6 +412,19 @@ mod tests {
         let told = shown(&[layer]).join("\n");
         assert!(told.contains("/var/lib/rpm/Packages is not read: databases of Berkeley DB"), "{told}");
         assert!(told.contains("/cnb/sbom/1.cdx.json is not read: it is no CycloneDX document"), "{told}");
+    }
+
+    /// Found by fuzzing: nobody reads a package URL with a control character in it.
+    #[test]
+    fn a_name_that_no_url_can_have_is_a_name_all_the_same() {
+        let listing = combine(&[(
+            String::new(),
+            layer(&[DEBIAN, ("var/lib/dpkg/status", &status(&[("e\0 b", "1"), ("c", "1")]))]),
+        )]);
+        let mut bill = crate::Bill::default();
+        bill.add_merged(listing);
+        let keys: Vec<&str> = bill.components().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["component:debian@12", "component:e\0 b@1", "pkg:deb/debian/c@1?arch=amd64"]);
     }
 
     #[test]
