@@ -102,7 +102,13 @@ pub fn run(input: &Restore<'_>, observer: &dyn Observer) -> Result<(), Failure> 
     if input.required.is_some() {
         let sifted = sifted.iter().map(|layer| format!("{}:{}", layer.buildpack, layer.name));
         let damaged = damaged.into_iter().map(|id| (id, ReasonCode::CacheDamaged));
-        let lost = sifted.map(|id| (id, ReasonCode::OriginRequired)).chain(damaged).collect();
+        let left = input
+            .group
+            .iter()
+            .filter(|_| input.skip)
+            .flat_map(|buildpack| earlier(buildpack, &label, &cached));
+        let left = left.map(|id| (id, ReasonCode::NotRestored));
+        let lost = left.chain(sifted.map(|id| (id, ReasonCode::OriginRequired))).chain(damaged).collect();
         write_lost(input.trees.layers.real, &lost).map_err(failed)?;
     }
     index.save(observer);
@@ -112,6 +118,17 @@ pub fn run(input: &Restore<'_>, observer: &dyn Observer) -> Result<(), Failure> 
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "restore".into(), millis });
     Ok(())
+}
+
+/// The layers of a buildpack that earlier builds left.
+fn earlier(
+    buildpack: &GroupElement,
+    label: &LifecycleMetadata,
+    cached: &CacheMetadata,
+) -> impl Iterator<Item = String> {
+    let known = label.buildpacks.iter().chain(&cached.buildpacks).filter(|known| known.key == buildpack.id);
+    let layers = known.flat_map(|known| known.layers.keys());
+    layers.map(|name| format!("{}:{name}", buildpack.id)).collect::<Vec<_>>().into_iter()
 }
 
 /// Writes `store.toml` of every buildpack that had one.

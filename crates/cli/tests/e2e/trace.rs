@@ -391,6 +391,66 @@ fn nothing_in_a_report_or_a_name_reaches_the_terminal_raw() {
     strata(&bench, &["trace", "web", path]).ok().says("bad\\u{1b}]0;title\\u{7}\\u{202e}name");
 }
 
+/// `deps` is cached and kept as long as buildpack and lock are the same, `run` is taken from the image before as long as the
+/// lock is the same, and `same` is made in every build.
+fn keeper(version: &str, types: &str, lock: &str) -> Buildpack {
+    let script = r#"
+        described() { layer "$@"; printf '[metadata]\nlock = "LOCK"\n' >>"$layers/$1.toml"; }
+        has() { grep -qs 'lock = "LOCK"' "$layers/$1.toml"; }
+        make() { rm -rf "$layers/$1"; mkdir "$layers/$1"; date +%N >"$layers/$1/file"; }
+        [[ -d $layers/deps && $(cat "$layers/deps/by") = VERSION ]] && has deps || { make deps; echo VERSION >"$layers/deps/by"; }
+        described deps TYPES
+        has run && printf '[types]\nlaunch = true\n[metadata]\nlock = "LOCK"\n' >"$layers/run.toml" || { make run; described run launch; }
+        described same launch; echo same >"$layers/same/file"
+    "#;
+    let script = script.replace("VERSION", version).replace("TYPES", types).replace("LOCK", lock);
+    Buildpack::new("acme/keeper").version(version).build(&script)
+}
+
+#[test]
+fn why_layers_are_as_they_are_is_true() {
+    let bench = Bench::new();
+    let cached = "launch cache";
+    let why = |what: &str, buildpack: &Buildpack, more: &[&str], expected: [(&str, &[&str]); 4]| {
+        bench.build(more, &[bench.add(buildpack)]).ok();
+        let traced = json_of(&bench, &["trace", "web"]);
+        for (id, (code, also)) in ["keeper:deps", "keeper:run", "keeper:same", "slice-1"].iter().zip(expected)
+        {
+            let layers = traced["layers"].as_array().unwrap();
+            let found = layers.iter().find(|layer| layer["id"].as_str().unwrap().ends_with(id)).unwrap();
+            let reason = &found["reason"];
+            assert_eq!(reason["code"], code, "{what}: {id}: {reason}");
+            let found = if reason["also"].is_null() { json!([]) } else { reason["also"].clone() };
+            assert_eq!(found, json!(also), "{what}: {id}: {reason}");
+        }
+    };
+    let same = ("unchanged", &[][..]);
+    let made = ("reproduced", &[][..]);
+    let first = ("first-build", &[][..]);
+    let version = "buildpack-version-changed";
+    let metadata = ("metadata-changed", &[][..]);
+    let one = keeper("1.0.0", cached, "a");
+    why("first", &one, &[], [first; 4]);
+    why("the same again", &one, &[], [same, same, made, same]);
+    bench.write("app/marker", "other");
+    let remade = ("reproduced", &["source-changed"][..]);
+    why("another app", &one, &[], [same, same, remade, ("source-changed", &[])]);
+    let two = keeper("2.0.0", cached, "a");
+    why("another buildpack", &two, &[], [(version, &[]), same, ("reproduced", &[version]), same]);
+    let other = keeper("2.0.0", cached, "b");
+    let remade = ("reproduced", &["metadata-changed"][..]);
+    why("other metadata", &other, &[], [metadata, metadata, remade, same]);
+    let typed = keeper("2.0.0", "launch build cache", "b");
+    why("other types", &typed, &[], [("unchanged", &["types-changed"]), same, made, same]);
+    let cleared = ("not-restored", &[][..]);
+    let made_all = [cleared, cleared, ("reproduced", &["not-restored"]), same];
+    why("cleared", &typed, &["--clear-cache"], made_all);
+    why("after that", &typed, &[], [same, same, made, same]);
+    std::fs::remove_dir_all(bench.path("home/.cache/strata/apps")).unwrap();
+    why("without its cache", &typed, &[], [("no-cache", &[]), same, made, same]);
+    why("with no cache", &typed, &["--no-cache"], [("no-cache", &[]), same, made, same]);
+}
+
 #[test]
 fn tables_fit_the_terminal_and_pipes_have_no_colour() {
     let bench = built();

@@ -1,6 +1,7 @@
 //! Why a layer was made again, or was not: findings, the most telling one first.
 
 use super::{Facts, Left, different_keys, entry, id};
+use strata_spec::cache::CacheMetadata;
 use strata_spec::labels::LayerEntry;
 use strata_spec::origins::{EarlierBuild, Evidence, Kind, Origin, Reason, ReasonCode};
 use strata_spec::values;
@@ -13,16 +14,15 @@ impl Facts<'_> {
         origin: &Origin,
         build: Option<&EarlierBuild>,
     ) -> Reason {
+        let cached = self.past.cache.as_ref().and_then(|cache| cache.layer(&left.buildpack, &left.name));
+        let before = entry(&self.past.label, &left.buildpack, &left.name).or(cached);
         if origin.from != Evidence::ThisBuild {
             let text = build.map(|build| format!("made by build {} of {}", build.id, build.time));
-            return Reason {
-                code: ReasonCode::Unchanged,
-                text: text.unwrap_or_default(),
-                ..Reason::default()
-            };
+            let mut keys = Vec::new();
+            let also = before.map(|before| described_otherwise(left, before, &mut keys)).unwrap_or_default();
+            return Reason { code: ReasonCode::Unchanged, also, keys, text: text.unwrap_or_default() };
         }
-        let cached = self.past.cache.as_ref().and_then(|cache| cache.layer(&left.buildpack, &left.name));
-        let Some(before) = entry(&self.past.label, &left.buildpack, &left.name).or(cached) else {
+        let Some(before) = before else {
             let code = match (self.has_past(), self.was_reported(left)) {
                 (false, _) => ReasonCode::FirstBuild,
                 (true, Some(false)) => ReasonCode::NewLayer,
@@ -50,42 +50,36 @@ impl Facts<'_> {
     }
 
     fn has_past(&self) -> bool {
-        let has_cache = self
-            .past
-            .cache
-            .as_ref()
-            .is_some_and(|cache| cache.buildpacks.iter().any(|known| !known.layers.is_empty()));
-        has_cache || !self.past.label.buildpacks.is_empty() || !self.past.label.app.is_empty()
+        self.past.cache.as_ref().is_some_and(has_layers)
+            || !self.past.label.buildpacks.is_empty()
+            || !self.past.label.app.is_empty()
     }
 
     /// Why there was nothing to go on with.
     fn not_restored(&self, left: &Left, cached: Option<&LayerEntry>) -> Option<ReasonCode> {
         let types = left.toml.types;
+        let lost = self.past.lost.get(&id(left)).copied();
         match (&self.past.cache, cached) {
+            _ if lost == Some(ReasonCode::NotRestored) => lost,
             _ if !types.cache && types.build => Some(ReasonCode::NotCached),
             _ if !types.cache => None,
             (None, _) => Some(ReasonCode::NoCache),
+            (Some(cache), None) if !has_layers(cache) => Some(ReasonCode::NoCache),
             (Some(_), None) => Some(ReasonCode::NotInCache),
-            (Some(_), Some(_)) => self.past.lost.get(&id(left)).copied(),
+            (Some(_), Some(_)) => lost,
         }
     }
 
     /// What is otherwise than in the build before.
     fn differences(&self, left: &Left, before: &LayerEntry, keys: &mut Vec<String>) -> Vec<ReasonCode> {
-        let types = left.toml.types;
-        let data = left.toml.metadata.as_ref().map(values::table_to_json).unwrap_or_default();
-        *keys = different_keys(&data, &before.data);
+        let version = Some(ReasonCode::BuildpackVersionChanged).filter(|_| self.is_of_another_version(left));
+        let described = described_otherwise(left, before, keys);
         let found = [
-            (self.is_of_another_version(left), ReasonCode::BuildpackVersionChanged),
-            (
-                (types.launch, types.build, types.cache) != (before.launch, before.build, before.cache),
-                ReasonCode::TypesChanged,
-            ),
-            (!keys.is_empty(), ReasonCode::MetadataChanged),
             (self.has_another_base(left), ReasonCode::BaseChanged),
             (self.has_another_source(left), ReasonCode::SourceChanged),
         ];
-        found.into_iter().filter(|(is_so, _)| *is_so).map(|(_, code)| code).collect()
+        let around = found.into_iter().filter(|(is_so, _)| *is_so).map(|(_, code)| code);
+        version.into_iter().chain(described).chain(around).collect()
     }
 
     fn is_of_another_version(&self, left: &Left) -> bool {
@@ -134,4 +128,20 @@ impl Facts<'_> {
             _ => ReasonCode::ContentsChanged,
         }
     }
+}
+
+fn has_layers(cache: &CacheMetadata) -> bool {
+    cache.buildpacks.iter().any(|known| !known.layers.is_empty())
+}
+
+/// What its buildpack says of it otherwise than in the build before.
+fn described_otherwise(left: &Left, before: &LayerEntry, keys: &mut Vec<String>) -> Vec<ReasonCode> {
+    let types = left.toml.types;
+    let data = left.toml.metadata.as_ref().map(values::table_to_json).unwrap_or_default();
+    *keys = different_keys(&data, &before.data);
+    let has_other_types =
+        (types.launch, types.build, types.cache) != (before.launch, before.build, before.cache);
+    let found =
+        [(has_other_types, ReasonCode::TypesChanged), (!keys.is_empty(), ReasonCode::MetadataChanged)];
+    found.into_iter().filter(|(is_so, _)| *is_so).map(|(_, code)| code).collect()
 }

@@ -83,6 +83,79 @@ fn contents_tell_which_build_made_a_layer() {
     assert_eq!(layer(&Past::default(), true).reason.code, ReasonCode::FirstBuild);
 }
 
+fn lost(code: ReasonCode) -> BTreeMap<String, ReasonCode> {
+    [("b:x".to_owned(), code)].into()
+}
+
+/// The earlier build had the layer with other contents, and is otherwise as the change makes it.
+fn remade(change: impl Fn(&mut Past, &mut LayerEntry)) -> Reason {
+    let mut past = Past { cache: Some(cache(B)), ..Past::default() };
+    past.label = LifecycleMetadata { buildpacks: buildpacks(B), ..LifecycleMetadata::default() };
+    let mut entry = past.label.buildpacks[0].layers["x"].clone();
+    change(&mut past, &mut entry);
+    if let Some(buildpack) = past.label.buildpacks.first_mut() {
+        buildpack.layers.insert("x".into(), entry);
+    }
+    layer(&past, true).reason
+}
+
+#[test]
+fn what_is_otherwise_than_before_is_found() {
+    type Change = fn(&mut Past, &mut LayerEntry);
+    let cases: &[(Change, ReasonCode)] = &[
+        (|_, _| {}, ReasonCode::ContentsChanged),
+        (|past, _| past.label.buildpacks[0].version = "0".into(), ReasonCode::BuildpackVersionChanged),
+        (|_, entry| entry.build = true, ReasonCode::TypesChanged),
+        (|_, entry| entry.data = serde_json::json!({"lock": "a"}), ReasonCode::MetadataChanged),
+        (|past, _| past.label.run_image.top_layer = "sha256:older".into(), ReasonCode::BaseChanged),
+        (
+            |past, _| {
+                let mut report = Report::default();
+                let source = strata_spec::origins::Source { kind: "git".into(), ..Default::default() };
+                report.build.application_source = Some(source);
+                past.report = Some(Ok(report));
+            },
+            ReasonCode::SourceChanged,
+        ),
+        (|past, _| past.cache = None, ReasonCode::NoCache),
+        (|past, _| past.cache = Some(CacheMetadata::default()), ReasonCode::NoCache),
+        (
+            |past, _| {
+                let layers = &mut past.cache.as_mut().unwrap().buildpacks[0].layers;
+                let other = layers.remove("x").unwrap();
+                layers.insert("other".into(), other);
+            },
+            ReasonCode::NotInCache,
+        ),
+        (|past, _| past.lost = lost(ReasonCode::CacheDamaged), ReasonCode::CacheDamaged),
+        (|past, _| past.lost = lost(ReasonCode::NotRestored), ReasonCode::NotRestored),
+    ];
+    for (change, expected) in cases {
+        let reason = remade(change);
+        assert_eq!((reason.code, reason.also.as_slice()), (*expected, [].as_slice()));
+    }
+    let reason = remade(|past, entry| {
+        past.label.buildpacks[0].version = "0".into();
+        entry.data = serde_json::json!({"lock": "a", "of": 1});
+    });
+    assert_eq!(reason.code, ReasonCode::BuildpackVersionChanged);
+    assert_eq!(
+        (reason.also, reason.keys),
+        (vec![ReasonCode::MetadataChanged], vec!["lock".into(), "of".into()])
+    );
+}
+
+#[test]
+fn a_layer_that_came_back_may_be_described_otherwise() {
+    let mut past = Past { cache: Some(cache(A)), records: records(A), ..Past::default() };
+    assert_eq!(layer(&past, true).reason.also, []);
+    let entry = past.cache.as_mut().unwrap().buildpacks[0].layers.get_mut("x").unwrap();
+    (entry.build, entry.data) = (true, serde_json::json!({"lock": "a"}));
+    let Reason { code, also, keys, .. } = layer(&past, true).reason;
+    assert_eq!((code, keys), (ReasonCode::Unchanged, vec!["lock".to_owned()]));
+    assert_eq!(also, [ReasonCode::TypesChanged, ReasonCode::MetadataChanged]);
+}
+
 #[test]
 fn layers_of_unknown_origin_are_sifted_out_of_cache_and_label() {
     for (records, kept) in [(records(A), true), (records(B), false), (Records::new(), false)] {

@@ -167,6 +167,9 @@ fn earlier(
     let RestoredImage { digest, build, report: found, .. } = restored.clone();
     let wanted = Before { digest, build, report: found };
     let before = fetch(&wanted)?;
+    if before.build.id != wanted.build {
+        return Err(format!("the report is not of build {}, but of {}", wanted.build, before.build.id));
+    }
     if before.build.time > report.build.time {
         return Err(format!("the report of build {} is later than the one it comes before", wanted.build));
     }

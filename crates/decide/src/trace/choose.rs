@@ -20,11 +20,24 @@ const TOLD: usize = 5;
 /// know the origins of most of its layers, of these the latest. `key` tells a report and its checksum.
 pub fn rank<T>(image: &Image, reports: &mut [T], key: impl Fn(&T) -> (&Report, String)) {
     let labels = Labelled::of(image);
+    let before = |one| {
+        let (report, digest) = key(one);
+        Some((digest, report.restored_image.as_ref()?.report.clone()))
+    };
+    let before: BTreeMap<String, String> = reports.iter().filter_map(before).collect();
     reports.sort_by_cached_key(|one| {
         let (report, digest) = key(one);
-        let later = std::cmp::Reverse((report.build.time.clone(), last_rebase(report), digest));
+        // Builds may follow each other within a second; one that has seen the other's report came after it.
+        let seen = successive(&before, &digest);
+        let later = std::cmp::Reverse((report.build.time.clone(), last_rebase(report), seen, digest));
         (contradictions(&labels, report), unknown(report), later)
     });
+}
+
+/// How many reports come before one, each of which names the one before it.
+fn successive(before: &BTreeMap<String, String>, digest: &str) -> usize {
+    let walk = std::iter::successors(before.get(digest), |digest| before.get(*digest));
+    walk.take(before.len()).count()
 }
 
 /// Layers of the image that a report knows no origin of.

@@ -273,6 +273,8 @@ fn reports_that_lie_are_not_followed() {
             Origin { from: Evidence::ThisBuild, build: "build-0007".into(), ..Origin::default() };
     });
     assert!(maker.1.contains("another origin"), "{maker:?}");
+    let foreign = end(&|report| report.build.id = "build-9999".into());
+    assert!(foreign.0 == 2 && foreign.1.contains("not of build build-0007"), "{foreign:?}");
     let daemon = end(&|report| report.restored_image.as_mut().unwrap().digest = String::new());
     assert!(daemon.1.contains("daemon"), "{daemon:?}");
     let first = end(&|report| report.restored_image = None);
@@ -524,6 +526,23 @@ fn of_several_reports_the_one_that_the_labels_agree_with_goes_first() {
     assert_eq!(all[0], later);
     assert_eq!(choose::disagreements(&all[0], all[1..].iter()), Vec::<String>::new());
     assert_eq!(choose::disagreements(&all[1], all[..1].iter()).len(), 1);
+    // Within a second, who names the other comes after it; none names itself in the end.
+    let mut all: Vec<Report> = (0..5)
+        .map(|number| {
+            at("2026-04-01T10:00:00Z", &|report| {
+                report.build.id = format!("build-{number}");
+                let before = if number == 0 { "elsewhere".into() } else { format!("build-{}", number - 1) };
+                report.restored_image.as_mut().unwrap().report = digest(&before);
+            })
+        })
+        .collect();
+    all.swap(0, 3);
+    all.swap(1, 4);
+    choose::rank(&image, &mut all, |report| (report, digest(&report.build.id)));
+    let ids: Vec<&str> = all.iter().map(|report| report.build.id.as_str()).collect();
+    assert_eq!(ids, ["build-4", "build-3", "build-2", "build-1", "build-0"]);
+    all[4].restored_image.as_mut().unwrap().report = digest("build-4");
+    choose::rank(&image, &mut all, |report| (report, digest(&report.build.id)));
     for (latest, expected) in [("2026-03-31T00:00:00Z", true), ("2026-04-02T00:00:00Z", false)] {
         assert_eq!(choose::is_to_come(&later, latest), expected);
     }

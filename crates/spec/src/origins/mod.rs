@@ -272,8 +272,10 @@ pub enum ReasonCode {
     NewLayer,
     /// Its buildpack does not have it cached: it is made in every build.
     NotCached,
-    /// There was no cache to restore it from.
+    /// There was no cache to restore it from, or nothing in it.
     NoCache,
+    /// The build was to begin without what earlier ones left.
+    NotRestored,
     /// The cache did not have it.
     NotInCache,
     /// The cache had it and its bytes were wrong.
