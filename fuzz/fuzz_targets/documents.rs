@@ -1,12 +1,12 @@
-//! The TOML documents of buildpacks and platforms, each text read as every one of them. Those that are also written are
+//! The documents of buildpacks, platforms, apps and operators, and the labels of images, each text read as every one of them. Those that are also written are
 //! understood again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use strata_spec::{
-    BuildpackApi, analyzed, build, builder, buildpack, group, launch, layer, metadata, order, plan,
+    BuildpackApi, analyzed, bom, build, builder, buildpack, buildpackage, cache, group, labels, launch, layer,
 };
-use strata_spec::{project, run, system};
+use strata_spec::{lifecycle, metadata, order, plan, project, report, run, sealed, system};
 
 fuzz_target!(|text: &str| {
     for api in BuildpackApi::ALL {
@@ -18,6 +18,17 @@ fuzz_target!(|text: &str| {
     drop(order::OrderFile::parse(text));
     drop(plan::BuildPlan::parse(text));
     drop(project::ProjectMetadata::parse(text));
+    drop(project::Project::parse(text, "production"));
+    drop(buildpackage::parse_modules(text));
+    drop(lifecycle::Lifecycle::parse(text));
+    drop(sealed::SealedLayers::parse(text));
+    drop(report::Report::parse(text));
+    drop(labels::LifecycleMetadata::parse(text));
+    drop(labels::from_json::<labels::BuildMetadata>(text));
+    drop(labels::from_json::<Vec<bom::KeptEntry>>(text));
+    if let Ok(found) = cache::CacheMetadata::parse(text) {
+        found.to_json().expect("what was read can be written");
+    }
     drop(run::RunFile::parse(text));
     drop(system::SystemToml::parse(text));
     drop(metadata::Metadata::parse(text));
