@@ -7,13 +7,13 @@ use crate::show::{Drawn, Show, Stream};
 use crate::{Outcome, args, output};
 use std::path::Path;
 use std::thread::available_parallelism;
-use strata_oci::Digest;
+use strata_oci::{Digest, Encoded};
 use strata_phases::bill::is_merged;
-use strata_phases::origins::beside::{is_report, offer_copied};
+use strata_phases::origins::beside::{carry, is_report, offer_copied};
 use strata_phases::{Event, Failure, Observer as _};
 use strata_spec::exit::Exit;
 use strata_store::source::{Source, Surroundings, Target};
-use strata_store::{Store, StoreError, StoredImage, Transfer, Tree, read_referrers};
+use strata_store::{Store, StoreError, StoredImage, Transfer, Tree, about, read_referrers};
 
 /// Runs the command.
 pub(crate) fn run(args: &args::Copy, places: &Places) -> Outcome {
@@ -63,12 +63,10 @@ impl Copy<'_> {
         let load = load(&what_is_copied, &referrers);
         let moved = watch(show, Way { from: None, to: &args.to }, &load, |progress| {
             let transfer = Transfer::new(target.store(), &*store).watched(progress);
-            let copied = self
-                .transfer(&transfer, &what_is_copied)
-                .and_then(|digest| transfer.referrers(&referrers).map(|()| digest));
-            if copied.is_ok() {
-                offer_copied((&*store, target.store()), &args.to, &referrers, *show);
-            }
+            let copied = self.transfer(&transfer, &what_is_copied).and_then(|copy| {
+                self.put_beside(&transfer, (&*store, target.store()), &what_is_copied, &copy, &referrers)
+                    .map(|()| copy.digest())
+            });
             finish(target, copied)
         });
         let moved = moved.map_err(|error| self.incomplete(error, &what))?;
@@ -98,32 +96,72 @@ impl Copy<'_> {
 
     /// What refers to what is copied, where both places have room for it.
     fn referrers(&self, store: &dyn Store, what: &What) -> Result<Vec<Tree>, StoreError> {
-        if self.args.no_referrers || !self.from.has_referrers() || !self.to.has_referrers() {
+        if self.args.no_referrers {
             return Ok(Vec::new());
         }
-        let mut found = match what {
+        let found = match what {
             What::Index(tree) => read_referrers(store, tree.documents.iter().map(|(entry, _)| entry.digest)),
             What::Image(image) => read_referrers(store, [image.manifest_digest]),
-        }?;
+        };
+        let mut found = match found {
+            // What lies beside an image in a daemon need not be of whoever has put the image there.
+            Err(error) if !self.from.has_referrers() => {
+                self.show.warn(Failure::caused(Exit::Other, "no report comes along", &error).chain());
+                Vec::new()
+            }
+            found => found?,
+        };
+        let has_others = self.from.has_referrers() && self.to.has_referrers();
         // What others have attached comes along in any case.
         let (sboms, reports) =
-            (output::takes(&self.to, self.args.sbom), output::takes(&self.to, self.args.origins));
-        found.retain(|tree| (sboms || !is_merged(tree)) && (reports || !is_report(tree)));
+            (output::takes(&self.to, self.args.sbom), output::takes_reports(&self.to, self.args.origins));
+        found
+            .retain(|tree| if is_report(tree) { reports } else { has_others && (sboms || !is_merged(tree)) });
         Ok(found)
     }
 
-    fn transfer(&self, transfer: &Transfer<'_>, what: &What) -> Result<Digest, StoreError> {
+    /// Puts what refers to an image beside its copy.
+    fn put_beside(
+        &self,
+        transfer: &Transfer<'_>,
+        (from, to): (&dyn Store, &dyn Store),
+        what: &What,
+        copy: &Copied,
+        referrers: &[Tree],
+    ) -> Result<(), StoreError> {
+        let shown = (self.args.to.as_str(), self.args.origins);
+        let (What::Image(image), Copied::Converted(copy)) = (what, copy) else {
+            output::put_beside(transfer, to, referrers, shown, self.show)?;
+            offer_copied((from, to), &self.args.to, referrers, self.show);
+            return Ok(());
+        };
+        if referrers.is_empty() {
+            return Ok(());
+        }
+        if !self.to.has_manifests() {
+            let about = about(referrers, &copy.manifest_descriptor());
+            return output::put_beside(transfer, to, &about, shown, self.show);
+        }
+        // The copy has another digest than the one that the reports name.
+        if let Err(failure) = carry((from, image), (to, copy), &self.args.to, self.show) {
+            self.show.warn(failure.chain());
+        }
+        Ok(())
+    }
+
+    fn transfer(&self, transfer: &Transfer<'_>, what: &What) -> Result<Copied, StoreError> {
         match what {
             What::Index(tree) => {
                 transfer.tree(tree, &[])?;
-                Ok(tree.documents.last().map_or_else(|| Digest::of(b""), |(root, _)| root.digest))
+                let root = tree.documents.last().map_or_else(|| Digest::of(b""), |(root, _)| root.digest);
+                Ok(Copied::AsItIs(root))
             }
             What::Image(image) if self.from.has_manifests() => {
-                transfer.image(&image.encoded(), &[]).map(|()| image.manifest_digest)
+                transfer.image(&image.encoded(), &[]).map(|()| Copied::AsItIs(image.manifest_digest))
             }
             What::Image(image) => {
                 let threads = available_parallelism().map_or(1, usize::from);
-                transfer.converted(image, &[], threads).map(|encoded| encoded.manifest_digest)
+                transfer.converted(image, &[], threads).map(|encoded| Copied::Converted(Box::new(encoded)))
             }
         }
     }
@@ -134,6 +172,23 @@ impl Copy<'_> {
         let failure = failure(Exit::Other, what, &error);
         let may_choose = is_missing && !self.args.all && self.args.platform.is_none();
         if may_choose { failure.hint("choose one image of the index with --platform") } else { failure }
+    }
+}
+
+/// What came of a copy.
+enum Copied {
+    /// It has this digest.
+    AsItIs(Digest),
+    /// It was given documents, and layers that are packed otherwise.
+    Converted(Box<Encoded>),
+}
+
+impl Copied {
+    fn digest(&self) -> Digest {
+        match self {
+            Self::AsItIs(digest) => *digest,
+            Self::Converted(encoded) => encoded.manifest_digest,
+        }
     }
 }
 

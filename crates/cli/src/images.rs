@@ -8,7 +8,7 @@ use strata_oci::Platform;
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
 use strata_store::source::{Source, Surroundings};
-use strata_store::{Embedded, Medium, Store, StoreError, StoredImage};
+use strata_store::{Embedded, Medium, Records, Store, StoreError, StoredImage};
 
 /// Which images a name without a prefix may stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,8 @@ pub(crate) enum Names {
 pub(crate) fn surroundings<'a>(places: &'a Places, args: &StoreArgs) -> Surroundings<'a> {
     let embedded = Embedded::new(places.images(args.layout_dir.as_deref()));
     let variable = |name: &str| places.variable(name).map(str::to_owned);
-    Surroundings::new(embedded, variable, args.insecure_registry.clone())
+    let surroundings = Surroundings::new(embedded, variable, args.insecure_registry.clone());
+    surroundings.recorded(Records::new(places.records()))
 }
 
 /// Opens an image and reads its documents.

@@ -8,8 +8,8 @@ use crate::show::{Show, Stream};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use strata_oci::{Encoded, Reference};
-use strata_phases::Failure;
 use strata_phases::origins::beside::offer_copied;
+use strata_phases::{Failure, Observer as _};
 use strata_spec::exit::Exit;
 use strata_store::source::{Source, Surroundings};
 use strata_store::{Layout, Medium, Store, StoreError, Transfer, Tree};
@@ -22,6 +22,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) image: &'a Encoded,
     /// What goes along with it.
     pub(crate) beside: &'a [Tree],
+    /// Whether a daemon is given that, too.
+    pub(crate) origins: Beside,
 }
 
 /// A copy of the image, besides the one that is kept.
@@ -168,6 +170,14 @@ impl Output {
         }
     }
 
+    /// Whether reports of builds go along.
+    pub(crate) fn takes_reports(&self, when: Beside) -> bool {
+        match self {
+            Self::Archive(source) | Self::Place { source, .. } => takes_reports(source, when),
+            Self::Layout(_) | Self::Kept { .. } => self.takes(when),
+        }
+    }
+
     /// Whether what lies beside the image goes along.
     pub(crate) fn takes(&self, when: Beside) -> bool {
         match self {
@@ -198,7 +208,7 @@ impl Output {
         };
         let shown = self.name().unwrap_or_else(|| "standard output".to_owned());
         let written = target.and_then(|target| {
-            let Finished { layout, image, beside: referrers } = *image;
+            let Finished { layout, image, beside: referrers, origins } = *image;
             let near = written.iter().find(|other| is_near(&***other, target.store()));
             let from = near.map_or(layout as &dyn Store, |near| &**near);
             let beside = referrers.iter().flat_map(|tree| &tree.blobs);
@@ -206,7 +216,7 @@ impl Output {
             let moved = watch(show, Way { from: None, to: &shown }, &load, |progress| {
                 let transfer = Transfer::new(target.store(), from).watched(progress);
                 transfer.image(image, &[])?;
-                transfer.referrers(referrers)
+                put_beside(&transfer, target.store(), referrers, (&shown, origins), show)
             });
             match moved {
                 Ok(_) => {
@@ -220,6 +230,24 @@ impl Output {
             .and_then(|()| if self.is_registry() { self.open(surroundings) } else { Ok(None) })
             .map_err(|error| failure(Exit::Export, &format!("cannot write the image to {shown}"), &error))
     }
+}
+
+/// Puts what goes along beside an image. That a daemon has no room for it does not keep the image from it.
+pub(crate) fn put_beside(
+    transfer: &Transfer<'_>,
+    to: &dyn Store,
+    referrers: &[Tree],
+    (shown, when): (&str, Beside),
+    show: &Show,
+) -> Result<(), StoreError> {
+    let Medium::Daemon(daemon) = to.medium() else { return transfer.referrers(referrers) };
+    let put = transfer.referrers(referrers);
+    let is_given = when == Beside::Always && !referrers.is_empty();
+    if let Err(error) = put.and_then(|()| if is_given { daemon.accompany() } else { Ok(()) }) {
+        let what = format!("the report is not kept for {shown}");
+        show.warn(Failure::caused(Exit::Other, what, &error).chain());
+    }
+    Ok(())
 }
 
 /// Whether two places are repositories of one registry, which can share blobs.
@@ -240,6 +268,15 @@ pub(crate) fn takes(to: &Source, when: Beside) -> bool {
         Beside::Auto => to.has_referrers() && !is_alone,
         Beside::Always => to.has_referrers(),
         Beside::Never => false,
+    }
+}
+
+/// Whether reports of builds go to a place. Docker's daemons and archives have room for nothing else, and no other program
+/// comes across them there.
+pub(crate) fn takes_reports(to: &Source, when: Beside) -> bool {
+    match to {
+        Source::Daemon(_) | Source::DockerArchive { .. } => when != Beside::Never,
+        to => takes(to, when),
     }
 }
 

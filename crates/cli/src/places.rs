@@ -61,6 +61,11 @@ impl Places {
         asked.map_or_else(|| self.data.join("images"), |dir| self.current.join(dir))
     }
 
+    /// What is known here of images in daemons.
+    pub(crate) fn records(&self) -> PathBuf {
+        self.data.join("daemon-images")
+    }
+
     /// Unpacked layers, to run images from.
     pub(crate) fn unpacked_layers(&self) -> PathBuf {
         self.cache.join("layers")

@@ -47,6 +47,7 @@ impl Traced {
             &reports.refused,
         );
         trace.notes.extend(reports.others());
+        trace.notes.extend(beside::is_here_only(&*store).filter(|_| !reports.found.is_empty()));
         Ok(Self { name: name.to_owned(), store, image, reports, trace })
     }
 }

@@ -9,7 +9,7 @@ use strata_oci::media_type::{OCI_MANIFEST, is_index, is_manifest};
 use strata_oci::{Descriptor, Digest, Document, Manifest, ManifestError};
 
 use crate::select::Documents;
-use crate::{StoreError, Tree};
+use crate::{Store, StoreError, Tree};
 
 /// The type of a configuration that says nothing.
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
@@ -59,6 +59,46 @@ impl Artifact {
     pub(crate) fn into_tree(self) -> Tree {
         Tree { documents: vec![(self.descriptor, self.manifest)], blobs: self.blobs }
     }
+}
+
+/// Puts a file beside an image, in any place that has room for it.
+///
+/// # Errors
+///
+/// As of [`Store::begin_blob`] and [`Store::put_referrer`].
+pub fn put_file(
+    to: &dyn Store,
+    subject: &Descriptor,
+    (kind, bytes): (&str, &[u8]),
+    annotations: &BTreeMap<String, String>,
+) -> Result<(), StoreError> {
+    let file = Descriptor::of(kind, bytes);
+    let artifact = Artifact::new(subject, kind, file.clone(), annotations)
+        .map_err(|source| StoreError::Encode { path: subject.digest.to_string().into(), source })?;
+    for (blob, bytes) in [(&file.digest, bytes), (&Digest::of(EMPTY_CONFIG), EMPTY_CONFIG)] {
+        if !to.has_blob(blob, bytes.len() as u64)? {
+            let mut sink = to.begin_blob()?;
+            sink.write_all(bytes).map_err(StoreError::io("write", Path::new(&blob.to_string())))?;
+            sink.commit(blob, bytes.len() as u64)?;
+        }
+    }
+    to.put_referrer(&artifact.into_tree())
+}
+
+/// The same artifacts of another image. Those that are more than a file with what is said of it are left out.
+#[must_use]
+pub fn about(trees: &[Tree], subject: &Descriptor) -> Vec<Tree> {
+    let about = |tree: &Tree| {
+        let (root, bytes) = tree.documents.last()?;
+        let Ok(Document::Manifest(manifest)) = Document::parse(bytes, Some(&root.media_type)) else {
+            return None;
+        };
+        let [file] = manifest.layers.as_slice() else { return None };
+        let kind = manifest.artifact_type.as_deref().unwrap_or(&manifest.config.media_type);
+        let artifact = Artifact::new(subject, kind, file.clone(), &manifest.annotations).ok()?;
+        Some(artifact.into_tree())
+    };
+    trees.iter().filter_map(about).collect()
 }
 
 /// What the root of a tree refers to, and how a list of referrers has it.

@@ -184,6 +184,14 @@ pub enum StoreError {
     /// This kind of place has images only.
     #[error("cannot keep anything beside an image here: only OCI layouts and registries can")]
     NoReferrers,
+    /// What says what lies beside an image cannot be believed.
+    #[error("cannot use what lies beside an image in {}: {reason}", path.display())]
+    Companion {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A document is to be listed among what refers to an image, and refers to nothing.
     #[error("cannot keep a document beside an image in {}: it refers to none", path.display())]
     NoSubject {

@@ -7,6 +7,7 @@
 pub mod archive;
 mod artifact;
 pub mod cache;
+mod companion;
 mod copy;
 pub mod daemon;
 pub mod embedded;
@@ -29,6 +30,8 @@ use std::io::{Read, Write};
 use strata_layer::Compression;
 use strata_oci::{Descriptor, Digest, Encoded, Image};
 
+pub use artifact::{about, put_file};
+pub use companion::Records;
 pub use copy::{Copied, Transfer, convert_image, copy_blobs, copy_bytes, copy_image, copy_tree};
 pub use embedded::Embedded;
 pub use error::StoreError;
@@ -172,6 +175,8 @@ pub enum Medium<'a> {
     Registry(&'a registry::Image),
     /// A name in a Docker daemon.
     Daemon(&'a daemon::Image),
+    /// An archive of Docker's, which has no manifests: what digest it gives an image is its own.
+    DockerArchive,
     /// Any other.
     Other,
 }

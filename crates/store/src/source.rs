@@ -11,7 +11,7 @@ use strata_oci::{Digest, Platform, Reference};
 
 use crate::archive::{DockerArchive, Format, OciArchive, WAITING_ROOM, Writer};
 use crate::wire::Stop;
-use crate::{Embedded, Layout, Store, StoreError, daemon, layout, registry};
+use crate::{Embedded, Layout, Records, Store, StoreError, daemon, layout, registry};
 
 /// The path that stands for standard output.
 const STANDARD_OUTPUT: &str = "-";
@@ -65,6 +65,8 @@ pub struct Surroundings<'a> {
     /// See [`registry::Settings::insecure`].
     pub insecure: Vec<String>,
     stop: Stop,
+    /// What is remembered of images in daemons, if anything is.
+    records: Option<Records>,
     client: OnceLock<registry::Client>,
 }
 
@@ -76,13 +78,20 @@ impl<'a> Surroundings<'a> {
         insecure: Vec<String>,
     ) -> Self {
         let variable = Box::new(variable);
-        Self { embedded, variable, insecure, stop: Stop::default(), client: OnceLock::new() }
+        let (stop, client) = (Stop::default(), OnceLock::new());
+        Self { embedded, variable, insecure, stop, records: None, client }
     }
 
     /// The same; registries and daemons are waited for until somebody wants out.
     #[must_use]
     pub fn stopping(self, stop: Stop) -> Self {
         Self { stop, ..self }
+    }
+
+    /// The same, with what is remembered of images in daemons.
+    #[must_use]
+    pub fn recorded(self, records: Records) -> Self {
+        Self { records: Some(records), ..self }
     }
 
     /// Writes what a web server has at an address: see [`registry::Client::fetch`].
@@ -119,7 +128,11 @@ impl<'a> Surroundings<'a> {
         let variable = |name: &str| (self.variable)(name);
         let settings = daemon::Settings::from_variables(&variable, PathBuf::from(WAITING_ROOM));
         let settings = daemon::Settings { stop: self.stop.clone(), ..settings };
-        Ok(daemon::Client::new(settings)?.open(name)?)
+        let image = daemon::Client::new(settings)?.open(name)?;
+        Ok(match &self.records {
+            Some(records) => image.recorded(records.clone()),
+            None => image,
+        })
     }
 }
 

@@ -281,7 +281,7 @@ fn what_refers_to_nothing_here_is_refused() {
         assert!(matches!(store.put_referrer(&lone), Err(StoreError::NoSubject { .. })));
     }
     let docker = Writer::create(&root.path().join("y.tar"), Format::Docker).unwrap();
-    assert!(matches!(docker.put_referrer(&referrers[0]), Err(StoreError::NoReferrers)));
+    assert!(matches!(docker.put_referrer(&referrers[0]), Err(StoreError::Missing { .. })));
 }
 
 /// Manifests by tag or digest.

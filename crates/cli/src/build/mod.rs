@@ -294,9 +294,8 @@ impl Built<'_> {
             fresh: fresh.as_ref().zip(outputs.first().map(|(_, store)| store.as_ref())),
             remember: Some(&remember),
         };
-        let takes = |when| target.outputs.iter().any(|output| output.takes(when));
-        let is_kept = |when| takes(when) || target.kept().is_some() && when != args::Beside::Never;
-        if is_kept(args.sbom) {
+        let is_kept = |takes: bool, when| takes || target.kept().is_some() && when != args::Beside::Never;
+        if is_kept(target.outputs.iter().any(|output| output.takes(args.sbom)), args.sbom) {
             let name = target.name.as_ref().map_or_else(String::new, Reference::to_string);
             sbom::attach(&target.layout, &name, self.places, show);
         }
@@ -307,9 +306,10 @@ impl Built<'_> {
             let mut written = Vec::new();
             for output in &outputs_elsewhere {
                 let with_sbom = output.takes(args.sbom);
-                let with_report = with_report && output.takes(args.report.origins);
+                let with_report = with_report && output.takes_reports(args.report.origins);
                 let beside = report::beside(&target.layout, encoded.manifest_digest, with_sbom, with_report)?;
-                let finished = Finished { layout: &target.layout, image: encoded, beside: &beside };
+                let origins = args.report.origins;
+                let finished = Finished { layout: &target.layout, image: encoded, beside: &beside, origins };
                 written.extend(output.write(
                     &finished,
                     target.name.as_ref(),
@@ -324,12 +324,13 @@ impl Built<'_> {
             Ok(())
         };
         // Otherwise nobody waits for the cache, of which the report tells.
-        let waits = outputs_elsewhere.iter().any(|output| output.takes(args.report.origins));
+        let waits = outputs_elsewhere.iter().any(|output| output.takes_reports(args.report.origins));
         if !waits {
             write(false)?;
         }
         let kept = cache.as_deref().and_then(|cache| earlier::keep(&keep, cache, show));
-        let is_reported = is_kept(args.report.origins);
+        let takes_reports = target.outputs.iter().any(|output| output.takes_reports(args.report.origins));
+        let is_reported = is_kept(takes_reports, args.report.origins);
         report::finish(&report, &origins, &exported, kept.as_ref(), (&outputs, is_reported), show)?;
         if waits {
             write(true)?;

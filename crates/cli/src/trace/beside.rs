@@ -53,6 +53,14 @@ pub(crate) fn of(store: &dyn Store, image: &StoredImage) -> Reports {
     reports
 }
 
+/// That nobody else finds the report, if so: it is of an image in a daemon, which does not have it.
+pub(crate) fn is_here_only(store: &dyn Store) -> Option<String> {
+    let Medium::Daemon(daemon) = store.medium() else { return None };
+    // Whatever is wrong was told with the reports.
+    let dir = daemon.is_beside_here_only().ok().flatten()?;
+    Some(format!("the report is known on this machine only, in {}: the daemon has none", dir.display()))
+}
+
 /// Bytes of reports that are read on one way back.
 pub(crate) const MAX_READ: u64 = 64 * 1024 * 1024;
 

@@ -10,7 +10,7 @@ mod sift;
 #[cfg(test)]
 mod tests;
 
-pub use rebase::rebased;
+pub use rebase::{moved, rebased};
 pub use sift::{Sifted, sift};
 use std::collections::{BTreeMap, BTreeSet};
 use strata_oci::Image;

@@ -2,6 +2,7 @@
 //! run image's are what they were.
 
 use super::{Blob, inherited};
+use strata_oci::Digest;
 use strata_spec::origins::{Kind, Layer, MAX_REBASES, Rebase, Report};
 use strata_spec::report::Image;
 
@@ -33,6 +34,18 @@ pub fn rebased(
     }
     report.rebases.push(rebase);
     Some(Report { image, layers: all, ..report })
+}
+
+/// The report of the same image under another digest, whose layers are packed otherwise.
+pub fn moved(mut report: Report, digest: &Digest, manifest_size: u64, blobs: &[Blob]) -> Report {
+    report.image.digest = digest.to_string();
+    report.image.manifest_size = manifest_size;
+    report.image.image_id.clear();
+    let inside = report.layers.iter_mut().filter(|layer| layer.is_in_image());
+    for (layer, blob) in inside.zip(blobs).filter(|(layer, blob)| layer.diff_id == blob.diff_id) {
+        (layer.digest, layer.size) = (blob.digest.clone(), Some(blob.size));
+    }
+    report
 }
 
 #[cfg(test)]
@@ -92,6 +105,24 @@ mod tests {
         assert_eq!(again.rebases.len(), 2);
         assert_eq!(again.this_build().image_digest, digest("first"));
         assert_eq!(again.run_image().unwrap().digest, digest("run 3"));
+    }
+
+    #[test]
+    fn an_image_that_is_packed_otherwise_is_what_it_was() {
+        let aside =
+            Layer { digest: String::new(), on_export: OnExport::Cached, ..layer(Kind::Buildpack, "aside") };
+        let report = Report {
+            layers: vec![layer(Kind::RunImage, "run"), layer(Kind::App, "app"), aside],
+            ..Report::default()
+        };
+        let blobs = ["run", "app"].map(|of| Blob { digest: digest("gzip"), diff_id: digest(of), size: 7 });
+        let other = strata_oci::Digest::of(b"other");
+        let found = moved(report.clone(), &other, 9, &blobs);
+        assert_eq!((found.image.digest.as_str(), found.image.manifest_size), (other.to_string().as_str(), 9));
+        assert!(
+            found.layers[..2].iter().all(|layer| layer.digest == blobs[0].digest && layer.size == Some(7))
+        );
+        assert_eq!(found.layers[2], report.layers[2]);
     }
 
     #[test]

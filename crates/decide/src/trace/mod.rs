@@ -344,7 +344,11 @@ fn reported(report: &Report, labelled: Vec<Row>, notes: &mut Vec<String>) -> Vec
             rows.push(Row { unknown: Some(text.to_owned()), ..own });
         } else {
             // What the image itself says of bytes is right.
-            let (id, size) = (if own.kind.is_some() { own.id } else { says.id.clone() }, own.size);
+            let (id, size) = (
+                if own.kind.is_some() { own.id } else { says.id.clone() },
+                // A daemon does not say how large its layers are.
+                own.size.filter(|size| *size > 0),
+            );
             rows.push(Row { position: own.position, id, size, digest: own.digest, ..says });
         }
     }

@@ -18,7 +18,7 @@ use strata_sbom::read::{self, Format};
 use strata_sbom::write::{self, Subject};
 use strata_sbom::{Bill, Component, Kind, Origin, Purl};
 use strata_spec::labels::{self, BUILD_METADATA, BuildMetadata, LIFECYCLE_METADATA, LifecycleMetadata};
-use strata_store::{Store, StoreError, StoredImage, Tree};
+use strata_store::{Medium, Store, StoreError, StoredImage, Tree};
 
 /// The annotation of documents that were made here; its value is the version of the program that did.
 const MERGED: &str = "build.strata.sbom";
@@ -171,6 +171,10 @@ fn add_entries(bill: &mut Bill, labels: &Labels, documents: &[SbomFile], observe
 /// # Errors
 /// When the place or the document cannot be read. Places without room for such documents have none.
 pub fn attached(image: Image<'_>) -> Result<Option<Bill>, BillError> {
+    // They have room for reports, and whatever is wrong with those is not to be in the way of this.
+    if matches!(image.store.medium(), Medium::Daemon(_) | Medium::DockerArchive) {
+        return Ok(None);
+    }
     let kind = Format::CycloneDx.media_type();
     let entries = match image.store.referrers(&image.stored.manifest_digest, Some(kind)) {
         Err(StoreError::NoReferrers) => return Ok(None),

@@ -7,16 +7,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::time::SystemTime;
 use strata_decide::export::created;
-use strata_decide::origins::Unknown;
+use strata_decide::origins::{Unknown, blobs, moved};
 use strata_decide::trace::choose::{self, is_to_come, rank};
 use strata_oci::annotation::CREATED;
 use strata_oci::media_type::is_manifest;
-use strata_oci::{Descriptor, Digest, Manifest};
+use strata_oci::{Descriptor, Digest, Encoded, Image, Manifest};
 use strata_spec::exit::Exit;
-use strata_spec::origins::provenance::{PREDICATE_ANNOTATION, STATEMENT};
+use strata_spec::origins::provenance::{PREDICATE, PREDICATE_ANNOTATION, STATEMENT};
 use strata_spec::origins::{Cause, MAX_REPORT, MEDIA_TYPE, Report, ReportError};
 use strata_store::registry::{Offered, Statement};
-use strata_store::{Medium, Store, StoreError, StoredImage, Tree};
+use strata_store::{Medium, Store, StoreError, StoredImage, Tree, put_file};
 
 /// More reports than anybody looks at: each build of the same image leaves one.
 const MAX_REPORTS: usize = 64;
@@ -46,7 +46,12 @@ pub struct Beside {
 pub fn all(store: &dyn Store, image: &StoredImage) -> Result<(Vec<Beside>, Vec<String>), StoreError> {
     let diff_ids: Vec<String> = image.image.layers().iter().map(|layer| layer.diff_id.to_string()).collect();
     let is_of_image = |report: &Report| {
-        report.check(&image.manifest_digest.to_string(), diff_ids.iter().map(String::as_str))
+        let diff_ids = diff_ids.iter().map(String::as_str);
+        match store.medium() {
+            // Their digests are their own. What lies beside an image names its id there.
+            Medium::Daemon(_) | Medium::DockerArchive => report.check_layers(diff_ids),
+            _ => report.check(&image.manifest_digest.to_string(), diff_ids),
+        }
     };
     let (mut found, refused) =
         find(store, &image.manifest_digest, is_of_image, &mut MAX_REPORTS_SIZE.clone())?;
@@ -246,6 +251,49 @@ pub fn attach(
         }
     }
     failed
+}
+
+/// Puts the reports of an image of Docker's, which has no manifest, beside a copy that has one: they name that, and its blobs, and
+/// say what they said.
+///
+/// # Errors
+/// When they cannot be read, or put there.
+pub fn carry(
+    (from, image): (&dyn Store, &StoredImage),
+    (to, copy): (&dyn Store, &Encoded),
+    name: &str,
+    observer: &dyn Observer,
+) -> Result<(), Failure> {
+    let failed = |error: &dyn std::error::Error| {
+        Failure::caused(Exit::Other, "the reports beside the image do not come along", error)
+    };
+    let (found, refused) = all(from, image).map_err(|error| failed(&error))?;
+    for reason in refused.iter().take(TOLD) {
+        observer.warn(format!("a report beside the image is refused, and does not come along: {reason}"));
+    }
+    let image = Image::from_parts(&copy.manifest, &copy.config).map_err(|error| failed(&error))?;
+    let blobs = blobs(&image);
+    let subject = copy.manifest_descriptor();
+    let mut statements = Vec::new();
+    // The oldest first, as they came.
+    for beside in found.into_iter().rev() {
+        let report = moved(beside.report, &copy.manifest_digest, copy.manifest.len() as u64, &blobs);
+        let time = report.rebases.last().map_or(&report.build.time, |latest| &latest.time).clone();
+        let text = super::document(report.clone(), observer)?;
+        let mut annotations = BTreeMap::from([(CREATED.to_owned(), time)]);
+        put_file(to, &subject, (MEDIA_TYPE, text.as_bytes()), &annotations)
+            .map_err(|error| failed(&error))?;
+        if let Some(statement) = report.provenance(&Digest::of(text.as_bytes()).to_string()) {
+            annotations.insert(PREDICATE_ANNOTATION.to_owned(), PREDICATE.to_owned());
+            let bytes = statement.to_string().into_bytes();
+            put_file(to, &subject, (STATEMENT, &bytes), &annotations).map_err(|error| failed(&error))?;
+            statements.push(Statement { media_type: STATEMENT.into(), bytes, predicate: PREDICATE.into() });
+        }
+    }
+    if !statements.is_empty() {
+        offer(to, name, &copy.manifest_digest, &statements, observer);
+    }
+    Ok(())
 }
 
 /// Puts statements about an image also where Sigstore's tools look for them, which is in registries only, and only where

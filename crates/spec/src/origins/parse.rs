@@ -115,6 +115,14 @@ impl Report {
             let (expected, found) = (digest.to_owned(), self.image.digest.clone());
             return Err(ReportError::OtherImage { expected, found });
         }
+        self.check_layers(diff_ids)
+    }
+
+    /// The same where the image has no digest that a report could name: in Docker's daemons and archives.
+    ///
+    /// # Errors
+    /// When it names other layers.
+    pub fn check_layers<'a>(&self, diff_ids: impl IntoIterator<Item = &'a str>) -> Result<(), ReportError> {
         let own = self.layers.iter().filter(|layer| layer.is_in_image()).map(|layer| layer.diff_id.as_str());
         if own.eq(diff_ids) { Ok(()) } else { Err(ReportError::OtherLayers) }
     }

@@ -17,9 +17,11 @@ use strata_oci::{
     Descriptor, Digest, Encoded, Image, ImageConfig, ImageError, Manifest, Platform, Reference, media_type,
 };
 
-use super::MANIFEST;
 use super::members::{Members, Span};
-use crate::{BlobSink, Medium, Store, StoreError, StoredImage, host_architecture};
+use super::{MANIFEST, companion_name};
+use crate::artifact::{self, Artifact};
+use crate::companion::Companion;
+use crate::{BlobSink, Medium, Store, StoreError, StoredImage, Tree, host_architecture};
 
 /// Images of one archive.
 const MAX_IMAGES: usize = 4096;
@@ -31,6 +33,7 @@ pub struct DockerArchive {
     saved: Vec<Saved>,
     platform: Platform,
     chosen: OnceLock<Chosen>,
+    companion: OnceLock<Companion>,
 }
 
 /// An image in `manifest.json`.
@@ -75,7 +78,7 @@ impl DockerArchive {
             return Err(members.refused(MANIFEST, "it lists too many images"));
         }
         let platform = Platform::new("linux", host_architecture());
-        Ok(Self { members, saved, platform, chosen: OnceLock::new() })
+        Ok(Self { members, saved, platform, chosen: OnceLock::new(), companion: OnceLock::new() })
     }
 
     /// The same archive, reading the image of this name only.
@@ -215,6 +218,38 @@ impl DockerArchive {
         Ok(self.chosen()?.and_then(|chosen| chosen.layers.get(digest).copied()))
     }
 
+    /// What lies beside the image, if anything does.
+    fn companion(&self) -> Result<Option<&Companion>, StoreError> {
+        if let Some(companion) = self.companion.get() {
+            return Ok(Some(companion));
+        }
+        let Some(chosen) = self.chosen()? else { return Ok(None) };
+        let id = Digest::of(&chosen.stored.config);
+        let name = companion_name(&id);
+        let Some(span) = self.members.file(&name)? else { return Ok(None) };
+        let place = self.members.path().join(&name);
+        let found = Companion::read(self.members.reader(span), &place)?;
+        if *found.of() != id {
+            let reason = "it is of another image".to_owned();
+            return Err(StoreError::Companion { path: place, reason });
+        }
+        // Read twice at once, it is the same.
+        Ok(Some(self.companion.get_or_init(|| found)))
+    }
+
+    /// What lies beside the image, as artifacts of the manifest that was made up for it.
+    fn artifacts(&self, subject: &Digest) -> Result<Vec<Artifact>, StoreError> {
+        let (Some(chosen), Some(companion)) = (self.chosen()?, self.companion()?) else {
+            return Ok(Vec::new());
+        };
+        if chosen.stored.manifest_digest != *subject {
+            return Ok(Vec::new());
+        }
+        companion
+            .artifacts(&chosen.stored.encoded().manifest_descriptor())
+            .map_err(|source| StoreError::Encode { path: self.members.path().to_owned(), source })
+    }
+
     fn read_only(&self) -> StoreError {
         StoreError::ReadOnly { path: self.members.path().to_owned() }
     }
@@ -240,7 +275,10 @@ impl Store for DockerArchive {
     }
 
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Read + Send>>, StoreError> {
-        let Some(plain) = self.layer(&descriptor.digest)? else { return Ok(None) };
+        let Some(plain) = self.layer(&descriptor.digest)? else {
+            let bytes = self.companion()?.and_then(|companion| companion.bytes(&descriptor.digest));
+            return Ok(bytes.map(|bytes| Box::new(io::Cursor::new(bytes.to_vec())) as Box<dyn Read + Send>));
+        };
         if plain.size != descriptor.size {
             let path = self.members.path().join(descriptor.digest.hex());
             return Err(StoreError::Size { path, expected: descriptor.size, found: plain.size });
@@ -259,6 +297,22 @@ impl Store for DockerArchive {
         Ok(self.layer(digest)?.is_some_and(|plain| plain.size == size))
     }
 
+    fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Vec<Descriptor>, StoreError> {
+        let mut found: Vec<_> = self.artifacts(subject)?.into_iter().map(|found| found.descriptor).collect();
+        found.retain(|entry| artifact::is_of_type(entry, artifact_type));
+        Ok(found)
+    }
+
+    fn read_referrer(&self, entry: &Descriptor) -> Result<Option<Tree>, StoreError> {
+        let Some(chosen) = self.chosen()? else { return Ok(None) };
+        let mut all = self.artifacts(&chosen.stored.manifest_digest)?.into_iter();
+        Ok(all.find(|found| found.descriptor.digest == entry.digest).map(Artifact::into_tree))
+    }
+
     fn begin_blob(&self) -> Result<Box<dyn BlobSink>, StoreError> {
         Err(self.read_only())
     }
@@ -272,6 +326,6 @@ impl Store for DockerArchive {
     }
 
     fn medium(&self) -> Medium<'_> {
-        Medium::Other
+        Medium::DockerArchive
     }
 }

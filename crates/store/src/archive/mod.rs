@@ -20,6 +20,11 @@ const MANIFEST: &str = "manifest.json";
 /// The whole name of an image, in the index of a layout; containerd's.
 const IMAGE_NAME: &str = "io.containerd.image.name";
 
+/// What lies beside an image is here in an archive of Docker's, of which no other program looks at it.
+fn companion_name(id: &strata_oci::Digest) -> String {
+    format!("strata/{}.tar", id.hex())
+}
+
 /// Where a blob is in an archive of a layout.
 fn blob_name(digest: &strata_oci::Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())

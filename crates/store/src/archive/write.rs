@@ -14,8 +14,9 @@ use strata_oci::{
 };
 
 use super::replace::Replacement;
-use super::{IMAGE_NAME, MANIFEST, WAITING_ROOM, blob_name};
+use super::{IMAGE_NAME, MANIFEST, WAITING_ROOM, blob_name, companion_name};
 use crate::artifact;
+use crate::companion::{Companion, MAX_SIZE};
 use crate::layout::{OCI_LAYOUT, REF_NAME, check_name};
 use crate::{BlobSink, Copied, Medium, Store, StoreError, StoredImage, Tree, copy_bytes};
 
@@ -64,6 +65,9 @@ struct State {
     images: Vec<Named>,
     /// What refers to a document of the archive, as an index lists it.
     referrers: Vec<Descriptor>,
+    /// Files of what refers to images, and these by their ids, in an archive of Docker's.
+    files: BTreeMap<Digest, Vec<u8>>,
+    companions: BTreeMap<Digest, Companion>,
 }
 
 /// An image, or an index, that becomes visible at the end.
@@ -147,6 +151,10 @@ impl Writer {
         let shared = &*self.shared;
         let mut state = shared.lock();
         let images = std::mem::take(&mut state.images);
+        for (id, companion) in std::mem::take(&mut state.companions) {
+            let bytes = companion.write(Vec::new()).map_err(|error| shared.failed(error))?;
+            shared.append_bytes(&mut state, &companion_name(&id), &bytes)?;
+        }
         let saved: Vec<Value> = images.iter().filter_map(Named::saved).collect();
         if shared.format == Format::Docker || !saved.is_empty() {
             let saved = Value::Array(saved).to_string();
@@ -217,6 +225,20 @@ impl Shared {
         }
         state.blobs.insert(blob.digest, blob.size);
         Ok(())
+    }
+
+    /// Keeps a file that is no layer until it is known what it is for.
+    fn keep_file(&self, other: &dyn Store, blob: &Descriptor) -> Result<Copied, StoreError> {
+        if blob.size > MAX_SIZE {
+            return Err(StoreError::TooLarge { path: self.place.join(blob.digest.hex()), limit: MAX_SIZE });
+        }
+        let Some(mut reader) = other.open_blob(blob)? else { return Ok(Copied::Absent) };
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map_err(StoreError::io("copy a file to", &self.place))?;
+        let mut state = self.lock();
+        state.blobs.insert(blob.digest, blob.size);
+        state.files.insert(blob.digest, bytes);
+        Ok(Copied::Copied)
     }
 
     /// Appends a layer that waits in a file, without its compression.
@@ -295,6 +317,18 @@ impl Shared {
         Ok(())
     }
 
+    /// Puts what refers to an image of an archive of Docker's into one piece with it.
+    fn put_beside(&self, tree: &Tree) -> Result<(), StoreError> {
+        let (subject, _) = artifact::root_of(tree, &self.place)?;
+        let mut state = self.lock();
+        let id = state.images.iter().find(|image| image.manifest.digest == subject).and_then(Named::id);
+        let id = id.ok_or_else(|| StoreError::Missing { path: self.place.clone(), digest: subject })?;
+        let mut companion = state.companions.remove(&id).unwrap_or_else(|| Companion::new(id));
+        companion.add(tree, &self.place, |file| Ok(state.files.get(&file.digest).cloned()))?;
+        state.companions.insert(id, companion);
+        Ok(())
+    }
+
     fn put_docker(&self, image: &Encoded, tags: &[String]) -> Result<(), StoreError> {
         let names = self.names(tags)?;
         let config = ImageConfig::parse(&image.config)
@@ -340,6 +374,12 @@ impl Named {
         let (config, layers) = self.parts.as_ref()?;
         let tags: Vec<&String> = self.names.iter().filter_map(|(_, whole)| whole.as_ref()).collect();
         Some(json!({ "Config": config, "RepoTags": tags, "Layers": layers }))
+    }
+
+    /// The id of an image in an archive of Docker's.
+    fn id(&self) -> Option<Digest> {
+        let (config, _) = self.parts.as_ref()?;
+        Digest::from_hex(config.strip_suffix(".json")?).ok()
     }
 
     /// Its entries in the index of the layout.
@@ -407,7 +447,7 @@ impl Store for Writer {
     fn put_referrer(&self, referrer: &Tree) -> Result<(), StoreError> {
         match self.shared.format {
             Format::Oci => self.shared.put_listed(referrer),
-            Format::Docker => Err(StoreError::NoReferrers),
+            Format::Docker => self.shared.put_beside(referrer),
         }
     }
 
@@ -427,6 +467,11 @@ impl Store for Writer {
     }
 
     fn copy_blob_from(&self, other: &dyn Store, blob: &Descriptor) -> Result<Copied, StoreError> {
+        // Layers of a type that nobody knows are archives all the same.
+        let is_layer = media_type::is_layer(&blob.media_type) || blob.media_type.contains("tar");
+        if self.shared.format == Format::Docker && !is_layer {
+            return self.shared.keep_file(other, blob);
+        }
         let is_plain = matches!(&*blob.media_type, media_type::OCI_LAYER | media_type::DOCKER_LAYER);
         if self.shared.format == Format::Docker && !is_plain {
             return copy_bytes(self, other, blob);

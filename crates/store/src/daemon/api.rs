@@ -241,6 +241,18 @@ impl Client {
         })
     }
 
+    /// Removes an image, unless it still has names or a container uses it.
+    pub(super) fn remove(&self, id: &str) -> Result<(), Error> {
+        let target = self.target(&format!("/images/{id}"))?;
+        self.ask(&Question { method: "DELETE", ..Question::get(target) }, |mut answer| {
+            match answer.is_found() {
+                // It is used.
+                Err(Error::Status { status: 409, .. }) => Ok(()),
+                outcome => outcome.map(drop),
+            }
+        })
+    }
+
     fn target(&self, path: &str) -> Result<String, Error> {
         let Version(major, minor) = self.version()?;
         Ok(format!("/v{major}.{minor}{path}"))

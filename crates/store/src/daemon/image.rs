@@ -13,11 +13,13 @@ use strata_layer::threads::try_each;
 use strata_oci::{Descriptor, Digest, Encoded, ImageConfig, ImageError, Reference};
 
 use super::archive::{self, Piece};
+use super::beside::Beside;
 use super::describe::{self, Unclear};
 use super::spool::{FillError, Spool, SpoolSink, SpoolWriter, Spooled};
 use super::{Client, Error, Exchange};
+use crate::artifact::{self, Artifact};
 use crate::progress::{Progress, Sending};
-use crate::{BlobSink, Copied, Medium, Store, StoreError, StoredImage, host_architecture};
+use crate::{BlobSink, Copied, Medium, Records, Store, StoreError, StoredImage, Tree, host_architecture};
 
 /// How many layers are unpacked at a time.
 const UNPACKED_AT_A_TIME: usize = 4;
@@ -41,19 +43,22 @@ pub(super) enum Name {
 /// layers of the image.
 #[derive(Clone, Debug)]
 pub struct Image {
-    client: Client,
-    name: Name,
-    held: Arc<Held>,
+    pub(super) client: Client,
+    pub(super) name: Name,
+    pub(super) held: Arc<Held>,
+    /// What is remembered of images on this machine, if anything is.
+    pub(super) records: Option<Records>,
 }
 
 /// What is known and kept while there is a handle.
 #[derive(Debug, Default)]
-struct Held {
-    spool: Arc<Spool>,
+pub(super) struct Held {
+    pub(super) spool: Arc<Spool>,
     /// Images of the daemon that layers may be taken from.
     sources: Mutex<Vec<Arc<Source>>>,
     is_looked_up: AtomicBool,
     progress: Watcher,
+    pub(super) beside: Beside,
 }
 
 /// Who is told of what is sent.
@@ -90,11 +95,17 @@ impl Source {
 
 impl Image {
     pub(super) fn new(client: Client, name: Name) -> Self {
-        Self { client, name, held: Arc::default() }
+        Self { client, name, held: Arc::default(), records: None }
+    }
+
+    /// The same image, of which these records are read and written.
+    #[must_use]
+    pub fn recorded(self, records: Records) -> Self {
+        Self { records: Some(records), ..self }
     }
 
     /// As the daemon is asked for it.
-    fn asked(&self) -> String {
+    pub(super) fn asked(&self) -> String {
         match &self.name {
             Name::Id(id) => id.to_string(),
             Name::Tag { written, .. } => written.clone(),
@@ -102,15 +113,15 @@ impl Image {
     }
 
     /// For messages.
-    fn place(&self) -> PathBuf {
+    pub(super) fn place(&self) -> PathBuf {
         PathBuf::from(self.asked())
     }
 
-    fn temp_dir(&self) -> &Path {
+    pub(super) fn temp_dir(&self) -> &Path {
         &self.client.shared.settings.temp_dir
     }
 
-    fn unclear(&self, unclear: Unclear) -> StoreError {
+    pub(super) fn unclear(&self, unclear: Unclear) -> StoreError {
         let member = match unclear {
             Unclear::Image(source) => return StoreError::Image { path: self.place(), source },
             Unclear::Member(member) => member,
@@ -203,7 +214,7 @@ impl Image {
     }
 
     /// The names under which the image is to be stored.
-    fn tags(&self, names: &[String]) -> Result<Vec<String>, Error> {
+    pub(super) fn tags(&self, names: &[String]) -> Result<Vec<String>, Error> {
         let Name::Tag { reference, .. } = &self.name else { return Err(Error::NotATag(self.asked())) };
         if !names.is_empty() {
             return names.iter().map(|name| Ok(reference.with_tag(name)?.to_string())).collect();
@@ -291,6 +302,7 @@ impl Image {
                     self.client.ids().insert(expected, id);
                 }
                 self.remember(Source { id, platform: None, diff_ids, saved: Mutex::default() });
+                self.held.beside.loaded(id);
                 Ok(())
             }
             found => {
@@ -364,6 +376,9 @@ impl Store for Image {
     }
 
     fn open_blob(&self, descriptor: &Descriptor) -> Result<Option<Box<dyn Read + Send>>, StoreError> {
+        if let Some(bytes) = self.held.beside.bytes(&descriptor.digest) {
+            return Ok(Some(Box::new(std::io::Cursor::new(bytes))));
+        }
         let Some(blob) = self.find(&descriptor.digest)? else { return Ok(None) };
         if !is_size(descriptor.size, &blob) {
             let (expected, found) = (descriptor.size, blob.size);
@@ -402,6 +417,26 @@ impl Store for Image {
         }
         self.held.spool.clear();
         Ok(())
+    }
+
+    fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+    ) -> Result<Vec<Descriptor>, StoreError> {
+        let mut found: Vec<_> = self.artifacts(subject)?.into_iter().map(|found| found.descriptor).collect();
+        found.retain(|entry| artifact::is_of_type(entry, artifact_type));
+        Ok(found)
+    }
+
+    fn read_referrer(&self, entry: &Descriptor) -> Result<Option<Tree>, StoreError> {
+        let Some(id) = self.held.beside.id() else { return Ok(None) };
+        let mut all = self.artifacts(&id)?.into_iter();
+        Ok(all.find(|found| found.descriptor.digest == entry.digest).map(Artifact::into_tree))
+    }
+
+    fn put_referrer(&self, referrer: &Tree) -> Result<(), StoreError> {
+        self.keep_beside(referrer)
     }
 
     fn identifier(&self, image: &StoredImage) -> String {

@@ -8,10 +8,14 @@
 //! the same: their digests are not the daemon's, `manifest_digest` is the id that the daemon has for the image, and the
 //! descriptor of a layer has the digest of the plain archive and the size 0, for unknown.
 //!
+//! A daemon has no place for what lies beside images. It is remembered on this machine, where that is wanted, and can be given
+//! to the daemon in a small image of its own, whose tag is the image's with `.origins` at its end.
+//!
 //! Layers are uncompressed on their way to the daemon, and not sent when it has them. They wait in files without names.
 
 mod api;
 mod archive;
+mod beside;
 mod connection;
 mod describe;
 mod error;
