@@ -303,6 +303,8 @@ pub struct DetectRun {
 pub enum Level {
     /// Shown when asked for, and always when detection fails.
     Debug,
+    /// The same for what a buildpack said, which some have heard while it was said.
+    Output,
     /// Always shown.
     Info,
 }
@@ -359,7 +361,7 @@ pub fn judge(
 }
 
 fn log_output(element: &Element, run: &DetectRun, log: &mut Vec<Line>) {
-    let level = if run.code == 0 || run.code == 100 { Level::Debug } else { Level::Info };
+    let level = if run.code == 0 || run.code == 100 { Level::Output } else { Level::Info };
     let label = element.buildpack.label();
     if !run.output.is_empty() {
         log.push((level, format!("======== Output: {label} ========")));

@@ -7,7 +7,7 @@ use crate::environment::{self, Own};
 use crate::event::{Event, Level, Observer};
 use crate::failure::Failure;
 use crate::files;
-use crate::process::{self, Ended, Invocation};
+use crate::process::{self, Ended, Invocation, Lines};
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
@@ -121,7 +121,7 @@ pub fn run(
     let mut log: Vec<Line> = Vec::new();
     let mut tried = 0;
     let mut errors = BTreeSet::new();
-    let trial = try_order(order, catalog, around, &mut |mut attempt| {
+    let trial = try_order(order, catalog, around, Some(observer), &mut |mut attempt| {
         tried = attempt.elements.len();
         errors.extend(attempt.elements.iter().zip(attempt.runs).filter_map(error_of));
         log.append(&mut attempt.log);
@@ -156,16 +156,17 @@ struct Attempt<'a> {
     log: Vec<Line>,
 }
 
-/// Tries one group after the other until one passes, and tells of each.
+/// Tries one group after the other until one passes, and tells of each. What buildpacks say is heard at once.
 fn try_order(
     order: &Order,
     catalog: &Catalog,
     around: &Surroundings<'_>,
+    heard_by: Option<&dyn Observer>,
     tell: &mut dyn FnMut(Attempt<'_>),
 ) -> Result<Trial<(Group, Plan)>, Failure> {
     let known: Mutex<HashMap<String, DetectRun>> = Mutex::default();
     let mut attempt = |elements: &[Element]| -> Result<_, Failure> {
-        let runs = &run_group(elements, around, &known)?;
+        let runs = &run_group(elements, around, heard_by, &known)?;
         let (mut log, mut complaints) = (Vec::new(), BTreeSet::new());
         let trial = judge(elements, runs, &mut log, &mut complaints);
         let has_passed = matches!(trial, Trial::Passed(_));
@@ -197,9 +198,14 @@ fn error_of((element, run): (&Element, &DetectRun)) -> Option<String> {
 
 /// When nothing passed, everything is of interest.
 fn replay(log: &[Line], failed: bool, observer: &dyn Observer) {
+    use strata_decide::detect::Level as Of;
     for (level, text) in log {
-        let shown = failed || *level == strata_decide::detect::Level::Info;
-        let level = if shown { Level::Info } else { Level::Debug };
+        let level = match level {
+            _ if failed => Level::Info,
+            Of::Info => Level::Info,
+            Of::Output if observer.hears_detect() => continue,
+            Of::Debug | Of::Output => Level::Debug,
+        };
         observer.event(Event::Message { level, text: text.clone() });
     }
 }
@@ -208,13 +214,14 @@ fn replay(log: &[Line], failed: bool, observer: &dyn Observer) {
 fn run_group(
     elements: &[Element],
     around: &Surroundings<'_>,
+    heard_by: Option<&dyn Observer>,
     known: &Mutex<HashMap<String, DetectRun>>,
 ) -> Result<Vec<DetectRun>, Failure> {
     let lock = || known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let missing: Vec<&Element> =
         elements.iter().filter(|e| !lock().contains_key(&e.buildpack.label())).collect();
     let fresh: Vec<Result<(String, DetectRun), Failure>> = std::thread::scope(|scope| {
-        let run = |element: &Element| Ok((element.buildpack.label(), detect_one(element, around)?));
+        let run = |element: &Element| Ok((element.buildpack.label(), detect_one(element, around, heard_by)?));
         // The outcome, or the thread that will have it.
         let start = |element| match std::thread::Builder::new().spawn_scoped(scope, move || run(element)) {
             Ok(thread) => Err(thread),
@@ -237,14 +244,18 @@ fn run_group(
     Ok(elements.iter().map(|e| known.get(&e.buildpack.label()).cloned().unwrap_or_default()).collect())
 }
 
-fn detect_one(element: &Element, around: &Surroundings<'_>) -> Result<DetectRun, Failure> {
+fn detect_one(
+    element: &Element,
+    around: &Surroundings<'_>,
+    heard_by: Option<&dyn Observer>,
+) -> Result<DetectRun, Failure> {
     let label = element.buildpack.label();
     let api = buildpack_api(&label, &element.buildpack.api)?;
     if let Some(reason) = &element.unfit {
         return Ok(DetectRun { code: -1, error: Some(reason.clone()), ..DetectRun::default() });
     }
     let temp = tempfile::Builder::new().prefix("plan.").tempdir_in(around.temp_dir);
-    let outcome = temp.and_then(|temp| detect_process(element, api, around, temp.path()));
+    let outcome = temp.and_then(|temp| detect_process(element, api, around, heard_by, temp.path()));
     Ok(outcome.unwrap_or_else(|error| {
         let failure = Failure::caused(Exit::Detect, format!("cannot run bin/detect of {label}"), &error);
         let program = around.buildpack_dir(&element.buildpack.id, &element.buildpack.version);
@@ -260,6 +271,7 @@ fn detect_process(
     element: &Element,
     api: BuildpackApi,
     around: &Surroundings<'_>,
+    heard_by: Option<&dyn Observer>,
     temp: &Path,
 ) -> io::Result<DetectRun> {
     let plan_path = temp.join("plan.toml");
@@ -271,11 +283,20 @@ fn detect_process(
     let clear = descriptor.is_some_and(|d| d.buildpack.clear_env);
     environment::add_given(&mut env, around, clear).map_err(io::Error::other)?;
     let invocation = detect_invocation(&dir, around, &plan_path, env, api);
-    let mut output = Vec::new();
+    let (mut output, mut lines) = (Vec::new(), Lines::default());
+    let heard_by = heard_by.filter(|observer| observer.hears_detect());
+    let mut on_line = |line| {
+        if let Some(observer) = heard_by {
+            observer.event(Event::DetectOutput { buildpack: element.buildpack.label(), line });
+        }
+    };
     let run = process::run(&invocation, &mut |bytes| {
         let room = MAX_OUTPUT.saturating_sub(output.len()).min(bytes.len());
-        output.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        let bytes = bytes.get(..room).unwrap_or_default();
+        output.extend_from_slice(bytes);
+        lines.feed(bytes, &mut on_line);
     })?;
+    lines.finish(&mut on_line);
     let code = match run.ended {
         Ended::Code(code) => code,
         Ended::Signal(_) => {

@@ -57,6 +57,13 @@ pub enum Event {
         #[serde(default)]
         errors: Vec<String>,
     },
+    /// A `bin/detect` said something. Others run at the same time.
+    DetectOutput {
+        /// `id@version`.
+        buildpack: String,
+        /// One line, without its end.
+        line: String,
+    },
     /// A buildpack's `bin/build` began.
     BuildpackStarted {
         /// `id@version`.
@@ -195,6 +202,11 @@ pub trait Observer: Sync {
     /// [`Event::Output`] with whole lines instead.
     fn output(&self, bytes: &[u8]) -> bool {
         bytes.is_empty()
+    }
+
+    /// Whether it gets [`Event::DetectOutput`] while detection goes on. Others get all that was said in the end.
+    fn hears_detect(&self) -> bool {
+        false
     }
 
     /// Looks at a `bin/build` that failed, before anything of it is removed.

@@ -42,6 +42,10 @@ impl Observer for Inside<'_> {
         self.pipe.event(event);
     }
 
+    fn hears_detect(&self) -> bool {
+        true
+    }
+
     fn failed(&self, buildpack: &str, invocation: &Invocation) {
         if let Some(terminal) = self.terminal {
             shell::here(buildpack, invocation, terminal, self.pipe);
@@ -127,16 +131,20 @@ fn phases(task: &Task, observer: &Inside<'_>) -> Result<(), Failure> {
         api: PlatformApi::NEWEST,
     };
     let catalog = detect::catalog(around.buildpacks_dir)?;
+    if let Some(described) = &task.theirs {
+        let theirs = Theirs::find(described, &order, &target, &variables, observer)?;
+        if task.is_plan {
+            observer.pipe.say(&Said::Explained(Box::new(theirs.explain(observer)?)));
+            return Ok(());
+        }
+        wait_for_layers(&theirs.detect(observer)?, observer.pipe)?;
+        return theirs.build(observer);
+    }
     if task.is_plan {
         let explained = detect::explain(&order, &catalog, &around)?;
         strata_sandbox::kill_leftovers();
         observer.pipe.say(&Said::Explained(Box::new(explained)));
         return Ok(());
-    }
-    if let Some(described) = &task.theirs {
-        let theirs = Theirs::find(described, &order, &target, &variables, observer)?;
-        wait_for_layers(&theirs.detect(observer)?, observer.pipe)?;
-        return theirs.build(observer);
     }
     let detected = detect::run(&order, &catalog, &around, observer)?;
     let left_over = strata_sandbox::kill_leftovers();

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use strata_decide::detect::BuildTarget;
 use strata_oci::ImageConfig;
+use strata_phases::detect::Explained;
 use strata_phases::process::{Ended, Invocation, Lines, run};
 use strata_phases::{Event, Failure, Observer, files};
 use strata_spec::PlatformApi;
@@ -19,6 +20,7 @@ use strata_spec::group::{Group, GroupElement};
 use strata_spec::labels;
 use strata_spec::lifecycle::{Apis, Lifecycle};
 use strata_spec::order::Order;
+use strata_spec::plan::Plan;
 
 /// Where a builder image has its lifecycle.
 const HOME: &str = "/cnb/lifecycle";
@@ -109,6 +111,21 @@ impl<'a> Theirs<'a> {
             .map_err(|error| Failure::caused(Exit::Detect, what, &error))?
             .ok_or_else(|| Failure::new(Exit::Detect, format!("{what}: there is no {}", path.display())))?;
         Ok(group.group)
+    }
+
+    /// Runs its detector for those who only want to know who takes part. What became of each group it does not tell.
+    pub(crate) fn explain(&self, observer: &dyn Observer) -> Result<Explained, Failure> {
+        let group = match self.detect(observer) {
+            Err(failure) if matches!(failure.exit, Exit::DetectFailed | Exit::DetectError) => {
+                let has_error = failure.exit == Exit::DetectError;
+                return Ok(Explained { has_error, ..Explained::default() });
+            }
+            group => group?,
+        };
+        let what = "the plan of the builder's detector is wrong";
+        let plan = files::read(&Path::new(LAYERS).join("plan.toml"), Plan::parse)
+            .map_err(|error| Failure::caused(Exit::Detect, what, &error))?;
+        Ok(Explained { group, plan: plan.unwrap_or_default(), ..Explained::default() })
     }
 
     /// Runs its builder.

@@ -215,7 +215,8 @@ impl State {
         let now = self.started.elapsed();
         let size = self.screen.as_ref().map_or(Size::USUAL, Screen::size);
         // Programs may say very much, and it is in lines already.
-        let is_output = matches!(event, Event::Output { .. } | Event::OutputSoFar { .. });
+        let is_output =
+            matches!(event, Event::Output { .. } | Event::OutputSoFar { .. } | Event::DetectOutput { .. });
         let is_kept = self.is_live || !is_output || self.detail == Detail::Quiet;
         let mut stay = if is_kept { self.view.take(event, now, size.columns) } else { Vec::new() };
         let said = || plain::lines(event, self.detail, size.columns);

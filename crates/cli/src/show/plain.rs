@@ -49,6 +49,10 @@ pub(crate) fn lines(event: &Event, detail: Detail, columns: usize) -> Vec<Said> 
             let line = printed::line(line);
             say(Detail::Normal, format!("{DIM}[{}]{DIM:#} {line}", shown(buildpack)))
         }
+        Event::DetectOutput { buildpack, line } => {
+            let line = printed::line(line);
+            say(Detail::Verbose, format!("{DIM}[{}]{DIM:#} {line}", shown(buildpack)))
+        }
         Event::Restored { id, size } => {
             say(Detail::Verbose, dim(format!("restored {} ({} unpacked)", shown(id), bytes(*size))))
         }

@@ -1000,6 +1000,18 @@ fn the_lifecycle_of_a_builder_runs_where_it_is_asked_for() {
     done.says("builds: -app /workspace");
     let layers = bench.inspect()["layers"].to_string();
     assert!(layers.contains("'tool', Created by buildpack: e2e/tells@1.0.0"), "{layers}");
+    let plan = |args: &[&str]| {
+        let all = ["plan", "app", "--builder", "oci:builder", "--run-image", "oci:run"];
+        Done::of(bench.strata([&all, &theirs[..], args].concat()))
+    };
+    let done = plan(&["--json"]).ok();
+    let found: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(
+        (&found["group"][0]["id"], found["tried"].as_array().unwrap().len()),
+        (&"e2e/tells".into(), 0)
+    );
+    assert!(done.stderr.contains("detects with 0.14"), "{done:#?}");
+    plan(&[]).ok().says("The builder's own detector does not tell groups apart");
     with_lifecycle(&bench, r#""0.14""#, "echo breaks; exit 51");
     let done = build(&bench, "oci:builder", &theirs);
     assert_eq!(done.code, 51, "{done:#?}");

@@ -1,6 +1,6 @@
 //! What people and programs see of a build.
 
-use crate::bench::{Bench, Buildpack};
+use crate::bench::{Bench, Buildpack, Done, Running};
 use crate::run::probing;
 use serde_json::Value;
 
@@ -9,14 +9,47 @@ fn events(stdout: &str) -> Vec<Value> {
 }
 
 #[test]
+fn what_buildpacks_say_while_they_detect_is_heard_at_once_and_once() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.path("share")).unwrap();
+    let volume = format!("{}:/share", bench.path("share").display());
+    let patient = "echo waits here; until [ -e /share/go ]; do sleep 0.05; done; echo goes on";
+    let dir = bench.add(&Buildpack::new("e2e/patient").detect(patient));
+    let args = ["-t", "web", "--verbose", "--volume", &volume];
+    let mut build = Running::start(bench.build_command(&args, std::slice::from_ref(&dir)));
+    build.wait_for_line("[e2e/patient@1.0.0] waits here");
+    bench.write("share/go", "");
+    build.wait_for_line("[e2e/patient@1.0.0] goes on");
+    assert_eq!(build.end(), 0);
+    let done = Done::of(bench.build_command(&args, std::slice::from_ref(&dir))).ok();
+    assert_eq!(done.stdout.matches("waits here").count(), 1, "{done:#?}");
+    assert!(!bench.build(&["--volume", &volume], &[dir]).ok().stdout.contains("waits here"));
+    // Where nobody passes, all is told that was said.
+    let no = bench.add(&Buildpack::new("e2e/no").detect("echo looked; exit 100"));
+    let done = bench.build(&[], &[no]);
+    assert_eq!((done.code, done.stdout.matches("looked").count()), (20, 1), "{done:#?}");
+}
+
+#[test]
 fn events_are_json_lines() {
     let bench = Bench::new();
-    let dir =
-        bench.add(&probing().build("probe; echo 'a \"quoted\" line'; printf '\\xff\\n'; printf 'no end'"));
+    let dir = bench.add(
+        &probing()
+            .detect("echo detects")
+            .build("probe; echo 'a \"quoted\" line'; printf '\\xff\\n'; printf 'no end'"),
+    );
     let done = bench.build(&["--json"], &[dir]).ok();
     let events = events(&done.stdout);
     let kinds: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
-    for kind in ["phase-started", "detected", "buildpack-started", "output", "buildpack-finished", "layer"] {
+    for kind in [
+        "phase-started",
+        "detect-output",
+        "detected",
+        "buildpack-started",
+        "output",
+        "buildpack-finished",
+        "layer",
+    ] {
         assert!(kinds.contains(&kind), "{kind}: {kinds:?}");
     }
     // Each is explained.
@@ -77,7 +110,7 @@ fn quiet_prints_the_digest_alone() {
 #[test]
 fn people_see_each_buildpacks_lines() {
     let bench = Bench::new();
-    let dir = bench.add(&probing().build("probe; echo on stdout; echo on stderr >&2"));
+    let dir = bench.add(&probing().detect("echo detects").build("probe; echo on stdout; echo on stderr >&2"));
     let done = bench.build(&[], &[dir]).ok();
     for text in ["===> DETECTING", "===> BUILDING", "===> EXPORTING", "] on stdout\n", "] on stderr\n"] {
         done.says(text);

@@ -70,7 +70,7 @@ pub struct Alternative {
 /// As of [`super::run`], but not when no group passes.
 pub fn explain(order: &Order, catalog: &Catalog, around: &Surroundings<'_>) -> Result<Explained, Failure> {
     let mut tried = Vec::new();
-    let trial = try_order(order, catalog, around, &mut |attempt| tried.push(group(attempt)))?;
+    let trial = try_order(order, catalog, around, None, &mut |attempt| tried.push(group(attempt)))?;
     let has_error = matches!(trial, Trial::Errored);
     let (group, plan) = match trial {
         Trial::Passed((group, plan)) => (group.group, plan),

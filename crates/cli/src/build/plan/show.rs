@@ -35,6 +35,10 @@ pub(super) fn print(found: &Found, verbose: bool, width: usize) {
             self::group(index + 1, group, verbose, width);
         }
     }
+    if tried.is_empty() {
+        let who = "The builder's own detector does not tell groups apart; what it said stands above.";
+        line(&format!("\n{DIM}{who}{DIM:#}"));
+    }
     if found.explained.group.is_empty() {
         return;
     }

@@ -4,10 +4,11 @@ use super::{Phase, Running, Size, Transfer, View, millis};
 use crate::show::printed::{fit, width};
 use crate::show::text::shown;
 use crate::show::{BUSY, DIM, GOOD, bytes, duration};
+use std::iter;
 use std::time::Duration;
 
 /// How many lines of output are shown at most.
-const WINDOW: usize = 10;
+pub(super) const WINDOW: usize = 10;
 /// A sign that something goes on.
 const SPINNER: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 /// How long each of its pictures stays, in milliseconds.
@@ -29,7 +30,10 @@ impl View {
             (Some(transfer), _, _) => transfer.lines(now, columns),
             (None, Some(running), _) => self.running(running, now, room),
             (None, None, Some(phase)) if phase.took.is_none() => {
-                vec![busy(&phase.name, phase.started, now, "")]
+                let window = room.saturating_sub(1);
+                let said = self.detecting.iter().skip(self.detecting.len().saturating_sub(window));
+                let said = said.map(|line| format!("  {DIM}│{DIM:#} {line}"));
+                iter::once(busy(&phase.name, phase.started, now, "")).chain(said).collect()
             }
             (None, None, _) => {
                 self.between().map(|what| busy(what, self.idle, now, "")).into_iter().collect()

@@ -32,6 +32,8 @@ pub(crate) struct View {
     /// How many buildpacks take part.
     group: usize,
     running: Option<Running>,
+    /// What was said last while buildpacks detect.
+    detecting: VecDeque<String>,
     transfer: Option<Transfer>,
     /// By buildpack, how many layers were restored.
     restored: BTreeMap<String, usize>,
@@ -82,6 +84,7 @@ impl View {
             }
             Event::PhaseFinished { phase, millis } => {
                 self.idle = now;
+                self.detecting.clear();
                 let found = self.phases.iter_mut().rev().find(|one| one.name == *phase);
                 found.into_iter().for_each(|one| one.took = Some(*millis));
                 let note = self.note(phase);
@@ -96,6 +99,13 @@ impl View {
                 let buildpack = id.rsplit_once(':').map_or("", |(buildpack, _)| buildpack);
                 *self.restored.entry(buildpack.to_owned()).or_default() += 1;
                 self.restored_size = self.restored_size.saturating_add(*size);
+                Vec::new()
+            }
+            Event::DetectOutput { buildpack, line } => {
+                self.detecting.push_back(format!("{DIM}[{}]{DIM:#} {}", shown(buildpack), short(line)));
+                if self.detecting.len() > frame::WINDOW {
+                    self.detecting.pop_front();
+                }
                 Vec::new()
             }
             Event::BuildpackStarted { buildpack } => {
@@ -201,6 +211,7 @@ impl View {
     /// What was said last stays; of a build that somebody stopped, nobody asks why.
     fn failed(&mut self, failure: &Failure, now: Duration, columns: usize) -> Vec<String> {
         self.transfer = None;
+        self.detecting.clear();
         let is_stopped = failure.exit == Exit::Interrupted;
         let what = match (&self.running, self.phases.last()) {
             (Some(running), _) => Some((running.label.replace('@', " "), running.started)),

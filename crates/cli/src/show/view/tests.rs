@@ -87,6 +87,24 @@ fn what_is_done_is_one_line() {
 }
 
 #[test]
+fn what_is_said_while_buildpacks_detect_is_drawn_until_they_are_done() {
+    let mut view = View::default();
+    view.take(&Event::PhaseStarted { phase: "detect".into() }, seconds(1), 80);
+    for number in 0..20 {
+        let line = format!("\u{1b}[2Jlooks at {number}");
+        view.take(&Event::DetectOutput { buildpack: "acme/deps@1.2.3".into(), line }, seconds(1), 80);
+    }
+    let frame = plain(&view.frame(seconds(2), Size { columns: 80, rows: 6 }));
+    let expected =
+        ["⠋ detect  1.0 s", "  │ [acme/deps@1.2.3] looks at 17", "  │ [acme/deps@1.2.3] looks at 18"];
+    assert_eq!(frame[..3], expected);
+    assert_eq!(frame[3], "  │ [acme/deps@1.2.3] looks at 19");
+    assert_eq!(plain(&view.frame(seconds(2), Size { columns: 80, rows: 24 })).len(), 12);
+    view.take(&Event::PhaseFinished { phase: "detect".into(), millis: 9 }, seconds(2), 80);
+    assert!(!plain(&view.frame(seconds(2), Size { columns: 80, rows: 24 })).concat().contains("looks"));
+}
+
+#[test]
 fn what_goes_on_is_drawn_with_the_last_lines_of_output() {
     let (mut view, _) = building(80);
     for line in [
