@@ -94,7 +94,7 @@ pub(crate) enum BytesError {
 pub struct Sealing<'a> {
     /// What export will make of the layers.
     pub trees: Trees<'a>,
-    /// How the blobs are stored: as the image will have them.
+    /// How the blobs are stored that the image will have. Layers for the cache alone are not compressed.
     pub compression: Compression,
     /// How many threads compress.
     pub threads: usize,
@@ -119,6 +119,7 @@ pub(super) struct Job {
     tail: PathBuf,
     source: Source,
     bytes: Bytes,
+    compression: Compression,
 }
 
 /// A layer that was packed.
@@ -126,6 +127,7 @@ pub(super) struct Made {
     policy: Policy,
     tail: PathBuf,
     source: Source,
+    compression: Compression,
     outcome: Result<(Known, Option<(Packed, NamedTempFile)>), BytesError>,
 }
 
@@ -164,7 +166,8 @@ impl Sealing<'_> {
             // Without a sight nobody can tell later whether the bytes are still those of the tree.
             _ => return Ok(None),
         };
-        Ok(Some(Job { policy, tail, source, bytes }))
+        let compression = if layer.toml.types.launch { self.compression } else { Compression::None };
+        Ok(Some(Job { policy, tail, source, bytes, compression }))
     }
 
     /// Whether a layer whose tree is known can be had again without its tree. What is known of a tree comes from the cache,
@@ -197,7 +200,8 @@ impl Sealing<'_> {
             if let (Ok((known, _)), Bytes::Tree(sight)) = (&outcome, &job.bytes) {
                 index.record(sight.as_ref(), *known);
             }
-            Made { policy: job.policy, tail: job.tail, source: job.source, outcome }
+            let Job { policy, tail, source, compression, .. } = job;
+            Made { policy, tail, source, compression, outcome }
         };
         jobs.into_iter().map(make).collect()
     }
@@ -216,8 +220,8 @@ impl Sealing<'_> {
         let mut file = NamedTempFile::new_in(folder)?;
         let mut out = Stoppable { out: file.as_file_mut(), stop };
         let packed = match &mut job.bytes {
-            Bytes::Spool(spool) => packer.pack_with(|tar| pass_on(spool, tar), self.compression, &mut out)?,
-            _ => packer.pack(&job.source, self.compression, &mut out)?,
+            Bytes::Spool(spool) => packer.pack_with(|tar| pass_on(spool, tar), job.compression, &mut out)?,
+            _ => packer.pack(&job.source, job.compression, &mut out)?,
         };
         Ok((Known::of(&packed), Some((packed, file))))
     }
@@ -249,7 +253,7 @@ impl Sealing<'_> {
         files::remove(&path)?;
         let keep = |(packed, file): (Packed, NamedTempFile)| -> Result<Blob, BytesError> {
             file.persist(&path).map_err(|error| error.error)?;
-            let compression = self.compression.to_string();
+            let compression = made.compression.to_string();
             Ok(Blob { compression, digest: packed.digest, size: packed.size })
         };
         let Owner { uid, gid } = self.trees.owner;
