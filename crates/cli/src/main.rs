@@ -11,6 +11,7 @@ mod attach;
 mod build;
 mod builder;
 mod cache;
+mod converted;
 mod copy;
 mod diff;
 mod hands;

@@ -94,6 +94,16 @@ impl Places {
         self.cache.join("seen")
     }
 
+    /// Files of web servers that buildpacks came in.
+    pub(crate) fn downloads(&self) -> PathBuf {
+        self.cache.join("downloads")
+    }
+
+    /// Images of daemons as they are in registries, to run apps on.
+    pub(crate) fn daemon_images(&self) -> PathBuf {
+        self.cache.join("daemon")
+    }
+
     /// Caches of builds, one folder for each app.
     pub(crate) fn caches(&self) -> PathBuf {
         self.cache.join("apps")

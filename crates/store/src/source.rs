@@ -103,6 +103,21 @@ impl<'a> Surroundings<'a> {
         self.client()?.fetch(address, limit, to)
     }
 
+    /// As [`fetch`](Self::fetch), unless it is known: see [`registry::Client::fetch_unless`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn fetch_unless(
+        &self,
+        address: &str,
+        known: &registry::Validators,
+        limit: u64,
+        to: &mut dyn Write,
+    ) -> Result<Option<registry::Download>, StoreError> {
+        self.client()?.fetch_unless(address, known, limit, to)
+    }
+
     fn registry(&self, name: &str) -> Result<registry::Image, StoreError> {
         Ok(self.client()?.open(name)?)
     }

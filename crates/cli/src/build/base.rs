@@ -2,12 +2,13 @@
 
 use crate::args;
 use crate::builder::Kit;
+use crate::converted;
 use crate::images;
 use crate::seen::Seen;
 use crate::show::Show;
 use crate::show::transfer::{Load, Way, watch};
 use crate::user;
-use crate::workplace::threads;
+use std::fs::File;
 use std::path::Path;
 use strata_decide::inputs::check::{registry_of, select_run_image};
 use strata_layer::Owner;
@@ -17,7 +18,7 @@ use strata_spec::exit::Exit;
 use strata_spec::labels::{self, RunImage};
 use strata_spec::run;
 use strata_store::source::{Source, Surroundings};
-use strata_store::{Layout, Medium, Store, StoreError, StoredImage, Transfer, convert_image, scratch};
+use strata_store::{Layout, Medium, Store, StoreError, StoredImage, Transfer, scratch};
 
 /// The user of the scratch base.
 pub(crate) const SCRATCH_USER: u32 = 1000;
@@ -32,12 +33,16 @@ pub(crate) struct Base {
     pub(crate) run_image: RunImage,
     /// Who owns what is built.
     pub(crate) owner: Owner,
+    /// The lock of a folder that the image is in, as long as it is needed.
+    _held: Option<File>,
 }
 
 /// What it takes to find one.
 pub(crate) struct Finder<'a> {
     /// Where the scratch base is made.
     pub(crate) dir: &'a Path,
+    /// Where images of daemons stay as they are in registries.
+    pub(crate) daemon_images: &'a Path,
     pub(crate) created: &'a str,
     pub(crate) surroundings: &'a Surroundings<'a>,
     pub(crate) seen: &'a Seen,
@@ -131,6 +136,7 @@ impl Finder<'_> {
     fn open(&self, name: &str) -> Result<Base, Failure> {
         let what = format!("cannot use the run image '{name}'");
         let failed = |error: StoreError| images::failure(Exit::Export, &what, &error);
+        let mut held = None;
         let (store, reference): (Box<dyn Store>, _) = if name == SCRATCH {
             (Box::new(scratch_layout(self.dir, self.created).map_err(failed)?), None)
         } else {
@@ -140,8 +146,13 @@ impl Finder<'_> {
                 _ => None,
             };
             let store = source.open(self.surroundings, None).map_err(failed)?;
-            let is_daemons = matches!(source, Source::Daemon(_));
-            (if is_daemons { self.converted(&*store).map_err(failed)? } else { store }, reference)
+            if matches!(source, Source::Daemon(_)) {
+                let (layout, lock) = converted::open(self.daemon_images, &*store).map_err(failed)?;
+                held = Some(lock);
+                (Box::new(layout), reference)
+            } else {
+                (store, reference)
+            }
         };
         let stored = self.seen.read(name, &*store).map_err(failed)?;
         let stored = stored.ok_or_else(|| Failure::new(Exit::Export, format!("{what}: there is none")))?;
@@ -150,17 +161,7 @@ impl Finder<'_> {
             return Err(Failure::new(Exit::Export, format!("{what}: it has no layers")));
         }
         let owner = user::of(stored.image.config())?;
-        Ok(Base { store, stored, run_image, owner })
-    }
-}
-
-impl Finder<'_> {
-    /// An image of a daemon, which has neither manifests nor compressed layers, as it would be in a registry.
-    fn converted(&self, from: &dyn Store) -> Result<Box<dyn Store>, StoreError> {
-        let Some(stored) = from.read_image()? else { return Ok(Box::new(Layout::open(self.dir))) };
-        let layout = Layout::open_or_create(self.dir)?;
-        convert_image(&layout, from, &stored, &[], threads())?;
-        Ok(Box::new(layout))
+        Ok(Base { store, stored, run_image, owner, _held: held })
     }
 }
 

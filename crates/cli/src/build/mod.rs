@@ -142,8 +142,13 @@ fn build(
     }
     let work = Work::prepare(work_dir.path(), &wanted.variables)?;
     work.make_places(&args.volume)?;
-    let run_images =
-        base::Finder { dir: &work.base, created: &created, surroundings: &surroundings, seen: &seen };
+    let run_images = base::Finder {
+        dir: &work.base,
+        daemon_images: &places.daemon_images(),
+        created: &created,
+        surroundings: &surroundings,
+        seen: &seen,
+    };
     let base = Base::find(args, &kit, &run_images)?;
     let finder = Finder {
         args,

@@ -1,6 +1,7 @@
 //! `strata builder create`, `strata builder prune` and `strata buildpack package`.
 
 use super::Kit;
+use super::download::{self, Downloads};
 use super::make::{Maker, entry, lifecycle_in, target};
 use super::place::{Place, shown};
 use super::shelf::Shelf;
@@ -8,7 +9,7 @@ use crate::args::ShowArgs;
 use crate::images::{self, Names, failure, surroundings};
 use crate::places::Places;
 use crate::show::{Drawn, Show, Stream, print, print_err};
-use crate::{Outcome, args, hands, user};
+use crate::{Outcome, args, converted, hands, user};
 use std::path::Path;
 use std::time::Duration;
 use strata_decide::package::{self, Module, OrderError};
@@ -44,7 +45,8 @@ pub(crate) fn create(args: &args::BuilderCreate, places: &Places) -> Outcome {
         .map_err(|problem| refused(format!("{}: {problem}", builder.build.image)))?;
     let mut kit = Kit::default();
     let show = Show::new(&ShowArgs::default(), Stream::Err, Drawn::Transfers, places);
-    let mut shelf = Shelf::new(&mut kit, &surroundings, &unpacked, &show);
+    let downloads = Downloads::new(places.downloads(), args::PullPolicy::Always);
+    let mut shelf = Shelf::new(&mut kit, &surroundings, &unpacked, &downloads, &show);
     super::check(
         &builder,
         &args.config,
@@ -170,7 +172,8 @@ pub(crate) fn package(args: &args::BuildpackPackage, places: &Places) -> Outcome
     let base = if args.config.is_some() { config.parent().unwrap_or(Path::new(".")) } else { &args.path };
     let mut kit = Kit::default();
     let show = Show::new(&ShowArgs::default(), Stream::Err, Drawn::Transfers, places);
-    let mut shelf = Shelf::new(&mut kit, &surroundings, &unpacked, &show);
+    let downloads = Downloads::new(places.downloads(), args::PullPolicy::Always);
+    let mut shelf = Shelf::new(&mut kit, &surroundings, &unpacked, &downloads, &show);
     let main = if listed.buildpack.uri.is_empty() { "." } else { &listed.buildpack.uri };
     let main = add(&mut shelf, main, base)?.ok_or_else(|| refused("there is no builder here".to_owned()))?;
     for dependency in &listed.dependencies {
@@ -218,7 +221,16 @@ pub(crate) fn prune(args: &args::BuilderPrune, places: &Places) -> Outcome {
         let swept = unpacked.sweep(unused_for).map_err(|error| failure(Exit::Other, what, &error))?;
         (layers, in_use) = (layers + swept.layers, in_use + swept.in_use);
     }
+    let io =
+        |error: std::io::Error| Failure::caused(Exit::Other, "cannot remove files of earlier builds", &error);
+    let downloads = download::sweep(&places.downloads(), unused_for, places.now).map_err(io)?;
+    let images = converted::sweep(&places.daemon_images(), unused_for, places.now).map_err(io)?;
     print(&format!("Removed {layers} unpacked layers"));
+    for (count, what) in [(downloads, "downloaded files"), (images, "images of daemons")] {
+        if count > 0 {
+            print(&format!("Removed {count} {what}"));
+        }
+    }
     if in_use > 0 {
         print(&format!("  in use   {in_use}"));
     }

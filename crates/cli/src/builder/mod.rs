@@ -14,6 +14,7 @@ use crate::args;
 use crate::places::Places;
 use crate::seen::Seen;
 use crate::show::Show;
+use download::Downloads;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,13 +73,14 @@ pub(crate) fn load(
         ));
     }
     let unpacked = &Unpacked::new(places.unpacked_layers());
+    let downloads = &Downloads::new(places.downloads(), args.pull_policy);
     let open = |name: &str| BuildImage::open(name, places, surroundings, seen, show);
     let mut kit = match &wanted.builder {
         None => Kit::default(),
         Some(builder) if is_folder(builder) => {
             let folder =
                 Folder { path: Path::new(builder), scratch, without_system: args.disable_system_buildpacks };
-            from_folder(&folder, &open, surroundings, unpacked, show)
+            from_folder(&folder, &open, surroundings, (unpacked, downloads), show)
                 .map_err(|failure| wanted.of_builder(failure))?
         }
         Some(builder) => open(builder)
@@ -86,7 +88,7 @@ pub(crate) fn load(
             .map_err(|failure| wanted.of_builder(failure))?,
     };
     wanted.check_place(kit.build_image.is_some())?;
-    let mut shelf = Shelf::new(&mut kit, surroundings, unpacked, show);
+    let mut shelf = Shelf::new(&mut kit, surroundings, unpacked, downloads, show);
     let mut take = |all: &[Named]| -> Result<Vec<Asked>, Failure> {
         let asked = |named: &Named| {
             let place = match &named.buildpack {
@@ -146,7 +148,7 @@ fn from_folder(
     folder: &Folder<'_>,
     open: &OpenImage<'_>,
     surroundings: &Surroundings<'_>,
-    unpacked: &Unpacked,
+    (unpacked, downloads): (&Unpacked, &Downloads),
     show: &Show,
 ) -> Result<Kit, Failure> {
     let dir = folder.path;
@@ -172,7 +174,7 @@ fn from_folder(
         sealed_layers: builder.sealed_layers,
         ..Kit::default()
     };
-    let mut shelf = Shelf::new(&mut kit, surroundings, unpacked, show);
+    let mut shelf = Shelf::new(&mut kit, surroundings, unpacked, downloads, show);
     put_listed(&mut shelf, &builder.buildpacks, &path, base)?;
     Ok(kit)
 }

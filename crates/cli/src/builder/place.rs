@@ -65,6 +65,14 @@ impl Download {
         self.address.starts_with("https:")
     }
 
+    /// Whether this machine itself serves it.
+    pub(super) fn is_of_this_machine(&self) -> bool {
+        let rest = self.address.split_once("://").map_or("", |(_, rest)| rest);
+        let host = rest.split(['/', '?']).next().unwrap_or_default();
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        ["127.0.0.1", "localhost", "[::1]"].contains(&name)
+    }
+
     /// Whether it is a buildpackage in a file, by its name.
     pub(super) fn is_package(&self) -> bool {
         self.address.split('?').next().is_some_and(|path| path.ends_with(".cnb"))

@@ -1,8 +1,9 @@
 //! The buildpacks that come from outside the build image, each in a folder of its own.
 
+use super::download::Downloads;
+use super::listed;
 use super::place::{Download, Place, shown};
 use super::{BuildImage, Kit};
-use super::{download, listed};
 use crate::images::{self, Names, failure};
 use crate::show::Show;
 use crate::show::transfer::hold;
@@ -24,6 +25,7 @@ pub(super) struct Shelf<'a> {
     pub(super) surroundings: &'a Surroundings<'a>,
     pub(super) unpacked: &'a Unpacked,
     pub(super) show: &'a Show,
+    pub(super) downloads: &'a Downloads,
 }
 
 impl<'a> Shelf<'a> {
@@ -31,9 +33,10 @@ impl<'a> Shelf<'a> {
         kit: &'a mut Kit,
         surroundings: &'a Surroundings<'a>,
         unpacked: &'a Unpacked,
+        downloads: &'a Downloads,
         show: &'a Show,
     ) -> Self {
-        Self { kit, surroundings, unpacked, show }
+        Self { kit, surroundings, unpacked, show, downloads }
     }
 
     /// Where a buildpack is that a person names; paths are relative to `base`.
@@ -109,7 +112,7 @@ impl<'a> Shelf<'a> {
     }
 
     fn add_download(&mut self, download: &Download) -> Result<(String, String), Failure> {
-        let fetched = download::fetch(download, self.surroundings, self.show)?;
+        let fetched = self.downloads.fetch(download, self.surroundings, self.show)?;
         let (path, shown) = (fetched.path(), download.shown());
         let name = format!("oci-archive:{}", path.display());
         let added = match download.is_package() {

@@ -12,9 +12,10 @@ use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use strata_layer::{Compression, Content, GeneratedEntry, Owner, Source};
-use strata_oci::{Descriptor, Image, Layer};
+use strata_oci::{Descriptor, Digest, Image, Layer};
 use strata_store::{Layout, Store, host_architecture, scratch};
 
 /// Programs that the buildpacks of these tests use.
@@ -722,6 +723,8 @@ fn a_builder_toml_has_system_buildpacks_targets_and_variables() {
 struct Web {
     host: String,
     asked: Arc<Mutex<Vec<String>>>,
+    /// How many bytes of files it has sent.
+    sent: Arc<AtomicUsize>,
 }
 
 impl Web {
@@ -730,24 +733,36 @@ impl Web {
         let host = listener.local_addr().unwrap().to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&asked);
+        let sent = Arc::new(AtomicUsize::new(0));
+        let bytes = Arc::clone(&sent);
         // Detached: it ends with the tests.
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
                 let path = lines.next().unwrap_or_default().split(' ').nth(1).unwrap_or_default().to_owned();
-                assert!(lines.any(|line| line.is_empty()), "no end of the head");
+                let head: Vec<String> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+                let condition = head.iter().find_map(|line| {
+                    line.to_ascii_lowercase().starts_with("if-none-match: ").then(|| line[15..].to_owned())
+                });
                 seen.lock().unwrap().push(path.clone());
                 let name = path.split('?').next().unwrap_or_default();
                 let file = fs::read(dir.join(name.trim_start_matches('/')));
                 let (status, body) = file.map_or(("404 Not Found", Vec::new()), |bytes| ("200 OK", bytes));
+                let tag = format!("\"{}\"", Digest::of(&body));
+                let (status, body) = if condition == Some(tag.clone()) {
+                    ("304 Not Modified", Vec::new())
+                } else {
+                    (status, body)
+                };
+                bytes.fetch_add(body.len(), Ordering::SeqCst);
                 let head = format!(
-                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    "HTTP/1.1 {status}\r\nETag: {tag}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
                     body.len()
                 );
                 drop((&stream).write_all(&[head.as_bytes(), &body].concat()));
             }
         });
-        Self { host, asked }
+        Self { host, asked, sent }
     }
 }
 
@@ -770,7 +785,8 @@ fn buildpacks_come_from_the_web() {
         let done = build(&name).ok();
         assert_eq!(built_by(&done), ["e2e/one"], "{name}");
         assert_eq!(done.stdout.contains("others can change"), !name.contains('#'), "{done:#?}");
-        assert!(done.stderr.contains("Fetching http://"), "{done:#?}");
+        // The last is what came first.
+        assert_eq!(done.stderr.contains("Fetching http://"), !name.contains('#'), "{done:#?}");
         assert!(
             !done.stderr.contains("/proc/self/fd") && !done.stdout.contains("/proc/self/fd"),
             "{done:#?}"
@@ -808,6 +824,87 @@ fn buildpacks_come_from_the_web() {
     }
     assert!(web.asked.lock().unwrap().contains(&"/none.tgz?token=hush".to_owned()));
     bench.is_clean_soon();
+}
+
+#[test]
+fn what_came_from_the_web_is_not_fetched_again_unless_it_is_another() {
+    let bench = Bench::new();
+    let (web_dir, archive) = (bench.path("web"), bench.path("web/b.tgz"));
+    fs::create_dir(&web_dir).unwrap();
+    let pack = |id: &str| {
+        let dir = bench.add(&Buildpack::new(id).build(&format!("echo built by {id}")));
+        tool("tar", &["-czf", archive.to_str().unwrap(), "-C", dir.to_str().unwrap(), "."]);
+        usize::try_from(archive.metadata().unwrap().len()).unwrap()
+    };
+    let first = pack("e2e/first");
+    let web = Web::serve(web_dir);
+    let url = format!("http://{}/b.tgz?key=hush", web.host);
+    let build = |args: &[&str]| {
+        let done = bench.build(&[&["-b", &url], args].concat(), &[]).ok();
+        let asked = std::mem::take(&mut *web.asked.lock().unwrap()).len();
+        (built_by(&done).join(" "), asked, web.sent.swap(0, Ordering::SeqCst))
+    };
+    assert_eq!(build(&[]), ("e2e/first".to_owned(), 1, first));
+    assert_eq!(build(&[]), ("e2e/first".to_owned(), 1, 0));
+    let second = pack("e2e/second");
+    assert_eq!(build(&["--pull-policy", "if-not-present"]), ("e2e/first".to_owned(), 0, 0));
+    assert_eq!(build(&[]), ("e2e/second".to_owned(), 1, second));
+    // What is damaged is no longer there.
+    let kept = bench.path("home/.cache/strata/downloads");
+    for entry in fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().path()) {
+        assert!(!fs::read_to_string(&entry).unwrap_or_default().contains("hush"), "{}", entry.display());
+        if entry.extension().is_none() {
+            fs::write(&entry, "damaged").unwrap();
+        }
+    }
+    assert_eq!(build(&[]), ("e2e/second".to_owned(), 1, second));
+    let prune = |args: &[&str]| Done::of(bench.strata([&["builder", "prune"], args].concat())).ok();
+    assert!(!prune(&["--unused-for", "1"]).stdout.contains("downloaded"));
+    prune(&[]).says("Removed 2 downloaded files");
+    assert_eq!(fs::read_dir(&kept).unwrap().count(), 0);
+    assert_eq!(build(&[]), ("e2e/second".to_owned(), 1, second));
+}
+
+#[test]
+fn a_run_image_of_a_daemon_is_compressed_once() {
+    assert!(is_root(), "a private Docker can only be started by root: run this test as root");
+    let bench = Bench::new();
+    let buildpack =
+        [bench.add(&Buildpack::new("e2e/one").build("layer one launch; echo 1 >$layers/one/file"))];
+    let docker = Docker::start(&bench);
+    let strata = |args: &[&str]| {
+        let mut command = bench.strata(args);
+        command.env("DOCKER_HOST", &docker.host);
+        Done::of(command).ok()
+    };
+    Done::of(bench.build_command(&["-o", "base"], &buildpack)).ok();
+    strata(&["copy", "oci:base", "docker:base"]);
+    let build = || {
+        let mut command = bench.build_command(&["-o", "out", "--run-image", "docker:base"], &buildpack);
+        command.env("DOCKER_HOST", &docker.host);
+        let done = Done::of(command).ok();
+        fs::remove_dir_all(bench.path("out")).unwrap();
+        done.digest().to_owned()
+    };
+    let kept = bench.path("home/.cache/strata/daemon");
+    let blobs = || -> Vec<(PathBuf, u64)> {
+        let image = fs::read_dir(&kept).unwrap().next().unwrap().unwrap().path().join("image/blobs/sha256");
+        let blobs = fs::read_dir(image).unwrap().map(|entry| entry.unwrap().path());
+        let mut blobs: Vec<_> = blobs.map(|path| (path.clone(), path.metadata().unwrap().ino())).collect();
+        blobs.sort();
+        blobs
+    };
+    let digest = build();
+    let before = blobs();
+    assert_eq!(build(), digest);
+    assert_eq!(blobs(), before);
+    // A half is made whole.
+    fs::remove_file(&before.iter().max_by_key(|(path, _)| path.metadata().unwrap().len()).unwrap().0)
+        .unwrap();
+    assert_eq!(build(), digest);
+    assert_eq!(blobs().len(), before.len());
+    strata(&["builder", "prune"]).says("Removed 1 images of daemons");
+    assert_eq!(build(), digest);
 }
 
 #[test]

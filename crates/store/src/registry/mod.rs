@@ -42,6 +42,7 @@ pub use attestation::{Offered, Statement};
 use auth::{Access, Scope};
 use endpoint::Endpoint;
 pub use error::{Error, Exchange, Problem, Refusal};
+pub use file::{Download, Validators};
 use http::{Answer, Http, Identity, Payload, Request};
 use retry::persist;
 pub use settings::{Proxies, Retry, Settings, Trust};

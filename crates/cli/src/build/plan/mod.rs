@@ -85,8 +85,13 @@ fn find(args: &args::Build, places: &Places, show: &Show, interrupt: &Interrupt)
     let kit = builder::load(args, &wanted, work_dir.path(), places, &surroundings, &seen, show)?;
     let work = Work::prepare(work_dir.path(), &wanted.variables)?;
     work.make_places(&args.volume)?;
-    let run_images =
-        base::Finder { dir: &work.base, created: CREATED, surroundings: &surroundings, seen: &seen };
+    let run_images = base::Finder {
+        dir: &work.base,
+        daemon_images: &places.daemon_images(),
+        created: CREATED,
+        surroundings: &surroundings,
+        seen: &seen,
+    };
     let base = Base::find(args, &kit, &run_images)?;
     let target = Target::nowhere(args, places, work_dir.path());
     let earlier = Earlier::nothing(&surroundings);
