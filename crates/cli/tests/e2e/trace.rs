@@ -312,6 +312,43 @@ fn nothing_unsigned_takes_the_place_of_attestations_that_are_not_copied() {
     assert_ne!(strata(&bench, &["inspect", &tag("three").replace("docker://", "registry:")]).code, 0);
 }
 
+/// An image with these statements beside it, taken to a registry; what was said.
+fn copied_with(statements: &[String]) -> String {
+    let bench = built();
+    let registry = Registry::start(&bench);
+    for statement in statements {
+        let file = bench.write("statement.json", statement);
+        let predicate = "in-toto.io/predicate-type=https://example.com/x";
+        let kind = "application/vnd.in-toto+json";
+        let args = ["attach", "web", file.to_str().unwrap(), "--type", kind, "--annotation", predicate];
+        strata(&bench, &args).ok();
+    }
+    let to = format!("registry:{}/team/web:v1", registry.host);
+    let done = strata(&bench, &["copy", "web", &to]).ok();
+    let image = json_of(&bench, &["inspect", "web"]);
+    let hex = &image["digest"].as_str().unwrap()[7..];
+    // All are there, listed; those that there is room for are where cosign looks, too.
+    let list = format!("docker://{}/team/web:sha256-{hex}", registry.host);
+    let read = |name: &str| {
+        let text = tool("skopeo", &["inspect", "--raw", "--tls-verify=false", name]);
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    assert_eq!(read(&list)["manifests"].as_array().unwrap().len(), statements.len() + 2);
+    let offered = read(&format!("{list}.att"))["layers"].as_array().unwrap().len();
+    format!("{offered}: {}{}", done.stdout, done.stderr)
+}
+
+#[test]
+fn statements_beyond_a_limit_are_copied_and_not_offered() {
+    let many: Vec<String> = (0..65).map(|number| format!("{{\"number\":{number}}}")).collect();
+    let told = "cosign will not find all statements in";
+    let said = copied_with(&many);
+    assert!(said.starts_with("64: ") && said.contains(told), "{said}");
+    let large: Vec<String> = (0..6).map(|number| format!("\"{number}{}\"", "x".repeat(3 << 20))).collect();
+    let said = copied_with(&large);
+    assert!(said.starts_with("5: ") && said.contains(told), "{said}");
+}
+
 #[test]
 fn a_report_that_is_missing_is_said() {
     let bench = built();

@@ -166,6 +166,30 @@ fn a_rebased_image_keeps_its_origins() {
     assert_eq!(last.rebases, []);
 }
 
+/// The image is there by then.
+#[test]
+fn a_report_that_cannot_be_carried_on_costs_no_rebase() {
+    let world = world();
+    // With nothing to leave out.
+    world.only(&Buildpack::new("some/nothing", BUILDPACK));
+    world.until("exporter");
+    let built = world.image("app").manifest_digest;
+    let good = world.read("layers/report.toml");
+    // As large as one may be that is read; what the rebase adds is too much.
+    let room = (4 << 20) - good.len() - "[extra]\nx = \"\"\n".len();
+    replace_report(&world, Some(&format!("{good}[extra]\nx = \"{}\"\n", "x".repeat(room))));
+    world.run_image("run", |image| image.config_mut().set_env("FROM_BASE", "new"));
+    let done = world.run("rebaser", &["-report", "report.toml", "app"]);
+    let log = done.ok();
+    assert!(log.contains("There are no origins to report: failed to write the report"), "{log}");
+    assert!(log.contains("larger than 4 MiB"), "{log}");
+    let image = world.image("app");
+    assert_ne!(image.manifest_digest, built);
+    let short = world.read("report.toml");
+    assert!(short.contains("manifest-size = ") && !short.contains("schema-version"), "{short}");
+    assert_eq!(layout(&world).referrers(&image.manifest_digest, None).unwrap(), []);
+}
+
 #[test]
 fn without_a_report_a_rebased_image_has_none() {
     let mut world = world();

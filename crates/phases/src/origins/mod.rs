@@ -449,3 +449,93 @@ fn now() -> Result<String, Failure> {
     created(&since.as_secs().to_string())
         .ok_or_else(|| Failure::new(Exit::Export, "failed to export: the clock tells an impossible time"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Event, Level};
+    use std::sync::Mutex;
+    use strata_oci::Image;
+    use strata_store::{Layout, Store as _};
+
+    #[derive(Default)]
+    struct Log(Mutex<Vec<String>>);
+
+    impl Observer for Log {
+        fn event(&self, event: Event) {
+            if let Event::Message { level: Level::Warn, text } = event {
+                self.0.lock().unwrap().push(text);
+            }
+        }
+    }
+
+    fn layout(dir: &Path) -> Layout {
+        Layout::open(dir).for_one_image("latest".to_owned())
+    }
+
+    #[test]
+    fn what_one_place_refuses_the_other_has_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let (good, bad) = (dir.path().join("good"), dir.path().join("bad"));
+        let encoded = Image::empty("linux", "amd64").encode().unwrap();
+        layout(&good).put_image(&encoded, &["latest".to_owned()]).unwrap();
+        let image = layout(&good).read_image().unwrap().unwrap();
+        // A layout refuses what refers to an image that it does not have.
+        layout(&bad)
+            .put_image(&Image::empty("linux", "arm64").encode().unwrap(), &["latest".to_owned()])
+            .unwrap();
+        let mut report = Report { schema_version: SCHEMA_VERSION, ..Report::default() };
+        report.image.digest = image.manifest_digest.to_string();
+        (report.build.id, report.build.time) = ("1".repeat(32), "2026-03-01T10:00:00Z".into());
+        let output = |name: &str, dir: &Path| -> Output { (name.to_owned(), Box::new(layout(dir))) };
+        for outputs in
+            [[output("one", &good), output("two", &bad)], [output("two", &bad), output("one", &good)]]
+        {
+            let log = Log::default();
+            let failed = attach(&report.to_toml(), &image, &outputs, &log);
+            let told: Vec<String> = failed.iter().map(Failure::chain).collect();
+            assert!(told.len() == 1 && told[0].contains("failed to put the report beside two"), "{told:?}");
+            for kind in [MEDIA_TYPE, STATEMENT] {
+                assert_eq!(
+                    layout(&good).referrers(&image.manifest_digest, Some(kind)).unwrap().len(),
+                    1,
+                    "{kind}"
+                );
+                assert_eq!(layout(&bad).referrers(&image.manifest_digest, Some(kind)).unwrap(), []);
+            }
+            assert_eq!(*log.0.lock().unwrap(), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn a_report_leaves_out_what_is_too_large() {
+        let mut report = Report { schema_version: SCHEMA_VERSION, ..Report::default() };
+        report.image.digest = Digest::of(b"image").to_string();
+        (report.build.id, report.build.time) = ("1".repeat(32), "2026-03-01T10:00:00Z".into());
+        let table =
+            |size: usize| -> Table { [("k".to_owned(), "x".repeat(size).into())].into_iter().collect() };
+        let source = |version: usize, metadata: usize| {
+            Some(Source { kind: "git".into(), version: table(version), metadata: table(metadata) })
+        };
+        let written = |change: &dyn Fn(&mut Report)| {
+            let log = Log::default();
+            let mut report = report.clone();
+            change(&mut report);
+            let text = document(report, &log).map(|text| Report::parse(&text).unwrap());
+            (text, log.0.into_inner().unwrap())
+        };
+        let (same, log) = written(&|_| {});
+        assert_eq!((same.unwrap(), log), (report.clone(), Vec::new()));
+        let (less, log) = written(&|report| report.build.application_source = source(10, 300 << 10));
+        assert_eq!(less.unwrap().build.application_source.unwrap().version, table(10));
+        assert!(
+            log[0].ends_with("besides a version: otherwise it has a build of which too much is said"),
+            "{log:?}"
+        );
+        let (least, log) = written(&|report| report.build.application_source = source(300 << 10, 300 << 10));
+        assert_eq!(least.unwrap().build.application_source.unwrap().kind, "git");
+        assert_eq!(log.len(), 1);
+        let (none, _) = written(&|report| report.extra = table(5 << 20));
+        assert!(none.unwrap_err().chain().contains("larger than 4 MiB"));
+    }
+}
