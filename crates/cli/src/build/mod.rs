@@ -12,6 +12,7 @@ mod sandboxed;
 mod shell;
 mod target;
 mod theirs;
+mod watch;
 
 use base::Base;
 use earlier::{Earlier, Finder};
@@ -42,6 +43,7 @@ use strata_phases::export::{Export, Exported, Place};
 use strata_phases::fresh::Fresh;
 use strata_phases::index::Index;
 use strata_phases::origins::Origins;
+use strata_phases::summary::Summary;
 use strata_phases::{Event, Failure, Observer, export, files, saving};
 use strata_sandbox::SandboxError;
 use strata_spec::PlatformApi;
@@ -66,14 +68,28 @@ pub(crate) fn run(args: args::Build, places: &Places) -> Outcome {
             Show::new(&shown, stream, Drawn::Build, places).event(Event::Failed(failure.clone()));
         }
     })?;
-    let args = &args;
-    let show = Show::new(&args.show, Output::stream(output.as_ref()), Drawn::Build, places);
-    keep_log(args, places, &show);
     let interrupt = Interrupt::listen()
         .map_err(|error| Failure::caused(Exit::Other, "cannot listen for signals", &error))?;
-    show.stops_with(&interrupt);
+    if args.watch {
+        watch::run(&args, places, &interrupt)
+    } else {
+        once(&args, places, output, &interrupt, Drawn::Build).map(|_| 0)
+    }
+}
+
+/// Builds once; what was done.
+fn once(
+    args: &args::Build,
+    places: &Places,
+    output: Option<Output>,
+    interrupt: &Interrupt,
+    drawn: Drawn,
+) -> Result<Summary, Failure> {
+    let show = Show::new(&args.show, Output::stream(output.as_ref()), drawn, places);
+    keep_log(args, places, &show);
+    show.stops_with(interrupt);
     let written = Written::default();
-    let outcome = build(args, places, output, &show, &interrupt, &written);
+    let outcome = build(args, places, output, &show, interrupt, &written);
     let outcome = match outcome {
         Err(_) if interrupt.asked() => Err(Failure::new(Exit::Interrupted, stopped(&written.take()))),
         other => other,
@@ -119,7 +135,7 @@ fn build(
     show: &Show,
     interrupt: &Interrupt,
     written: &Written,
-) -> Outcome {
+) -> Result<Summary, Failure> {
     let created = created(args, places)?;
     if args.debug_shell {
         shell::check()?;
@@ -197,8 +213,9 @@ fn build(
     };
     built.publish(&surroundings)?;
     workplace::close(work_dir, |text| show.warn(text));
-    show.event(Event::Summary(Box::new(show.summary(next(args, &target)))));
-    Ok(0)
+    let summary = show.summary(next(args, &target));
+    show.event(Event::Summary(Box::new(summary.clone())));
+    Ok(summary)
 }
 
 /// That the image is there.

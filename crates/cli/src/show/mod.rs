@@ -9,7 +9,7 @@ mod tally;
 pub(crate) mod text;
 pub(crate) mod transfer;
 mod units;
-mod view;
+pub(crate) mod view;
 
 pub(crate) use kept::Log;
 use plain::Said;
@@ -58,6 +58,8 @@ pub(crate) enum Stream {
 pub(crate) enum Drawn {
     /// A whole build, unless more or less than usual is asked for.
     Build,
+    /// The same for one of many builds, of which only failures and warnings stay.
+    Again,
     /// Transfers only.
     Transfers,
 }
@@ -77,6 +79,8 @@ struct State {
     screen: Option<Screen>,
     /// Whether the screen shows a whole build, and nothing is written elsewhere.
     is_live: bool,
+    /// Whether only failures and warnings stay.
+    is_again: bool,
     view: View,
     tally: Tally,
     log: Option<Log>,
@@ -92,15 +96,17 @@ impl Show {
             // For what is written past this, too: the failure in the end.
             ColorChoice::Never.write_global();
         }
-        let detail = match (args.quiet, args.verbose) {
+        let is_dumb = places.variable("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+        let is_again = drawn == Drawn::Again && !args.verbose && !args.quiet;
+        let is_drawn_again = is_again && !is_dumb && is_terminal(stream);
+        let detail = match (args.quiet || is_again && !is_drawn_again, args.verbose) {
             (true, _) => Detail::Quiet,
             (_, true) => Detail::Verbose,
             _ => Detail::Normal,
         };
-        let is_dumb = places.variable("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         let may_draw = !args.json && !is_dumb && detail != Detail::Quiet;
         let draws = |stream| may_draw && is_terminal(stream);
-        let is_live = drawn == Drawn::Build && detail == Detail::Normal && draws(stream);
+        let is_live = drawn != Drawn::Transfers && detail == Detail::Normal && draws(stream);
         let screen = if is_live { Some(stream) } else { Some(Stream::Err).filter(|aside| draws(*aside)) };
         let started = Instant::now();
         let state = Arc::new(Mutex::new(State {
@@ -109,6 +115,7 @@ impl Show {
             detail,
             screen: screen.map(self::screen),
             is_live,
+            is_again,
             view: View::default(),
             tally: Tally::default(),
             log: None,
@@ -228,9 +235,17 @@ impl State {
                 said.extend(stay.into_iter().map(aside));
             }
             said.retain(|said| said.least <= self.detail);
+            if self.is_again && matches!(event, Event::Image { .. }) {
+                said.clear();
+            }
             return self.write(&said);
         }
-        if matches!(event, Event::Message { .. } | Event::Summary(_)) {
+        let is_warning = matches!(event, Event::Message { level: Level::Warn, .. });
+        let does_stay = !self.is_again || is_warning || matches!(event, Event::Failed(_));
+        if !does_stay {
+            stay.clear();
+        }
+        if does_stay && matches!(event, Event::Message { .. } | Event::Summary(_)) {
             let event = &shortened(event, self.home.as_deref());
             let said = || plain::lines(event, self.detail, size.columns);
             stay.extend(said().into_iter().filter(|said| said.least <= self.detail).map(|said| said.text));

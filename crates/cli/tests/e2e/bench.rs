@@ -333,10 +333,16 @@ impl Running {
     /// Waits for a line with this text.
     #[track_caller]
     pub(crate) fn wait_for_line(&mut self, text: &str) {
+        self.line_with(text);
+    }
+
+    /// The same, and gives the line.
+    #[track_caller]
+    pub(crate) fn line_with(&mut self, text: &str) -> String {
         let mut seen = Vec::new();
         loop {
             match self.lines.recv_timeout(PATIENCE * 5) {
-                Ok(line) if line.contains(text) => return,
+                Ok(line) if line.contains(text) => return line,
                 Ok(line) => seen.push(line),
                 Err(_) => panic!("no line with '{text}' in {seen:#?}"),
             }

@@ -36,3 +36,4 @@ mod trace;
 mod transfers;
 #[path = "../../../store/tests/support/validate.rs"]
 mod validate;
+mod watch;

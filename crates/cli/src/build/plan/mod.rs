@@ -48,6 +48,9 @@ pub(crate) fn run(args: args::Build, places: &Places) -> Outcome {
         let message = "--debug-shell is for builds: a plan runs no bin/build";
         return Err(Failure::new(Exit::InvalidArguments, message));
     }
+    if args.watch {
+        return Err(Failure::new(Exit::InvalidArguments, "--watch is for builds: a plan is made once"));
+    }
     let args = args.settled()?;
     // What is said on the way is no part of the answer.
     let quiet = args::ShowArgs { json: false, ..args.show };

@@ -1,0 +1,86 @@
+//! Builds that follow the app's files.
+
+use crate::bench::{Bench, Buildpack, Running, tool};
+use rustix::process::Signal;
+use std::path::PathBuf;
+
+/// A buildpack that fails if the app says so, and keeps what the app says.
+fn saying(bench: &Bench) -> PathBuf {
+    let script = "layer said launch; cp word $layers/said/word; ! grep -q fail word";
+    bench.add(&Buildpack::new("e2e/says").build(script))
+}
+
+#[test]
+fn a_build_follows_the_apps_files_until_it_is_interrupted() {
+    let bench = Bench::new();
+    let buildpack = [saying(&bench)];
+    bench.write("app/word", "first");
+    bench.write(
+        "app/project.toml",
+        "[_]\nschema-version = \"0.2\"\n[io.buildpacks]\nexclude = [\"notes/\"]\n",
+    );
+    let report = bench.path("app/report.json").display().to_string();
+    let args = ["-t", "web", "--watch", "--report", &report];
+    let mut watch = Running::start(bench.build_command(&args, &buildpack));
+    watch.wait_for_line("Watching ");
+    let first = bench.inspect()["digest"].clone();
+    bench.write("app/word", "second");
+    watch.wait_for_line("word changed: built index.docker.io/library/web:latest in ");
+    let second = bench.inspect()["digest"].clone();
+    assert_ne!(first, second);
+    // What no build sees, and what builds write, is nothing to build for: only the next change is told.
+    bench.write("app/notes/today", "nothing");
+    bench.write("app/.git/index", "nothing");
+    bench.write("app/src/deep/new", "something");
+    let line = watch.line_with(" changed: ");
+    assert!(line.starts_with("src") && !line.contains("more"), "{line}");
+    // One that fails is told, and the next one is tried all the same.
+    bench.write("app/word", "fail");
+    watch.wait_for_line("word changed: not built");
+    assert_ne!(bench.inspect()["digest"], second);
+    bench.write("app/word", "first");
+    watch.wait_for_line("word changed: built");
+    std::fs::remove_dir_all(bench.path("app/src")).unwrap();
+    watch.wait_for_line(" changed: built");
+    watch.signal(Signal::INT);
+    assert_eq!(watch.end(), 0);
+    bench.is_clean_soon();
+}
+
+#[test]
+fn a_build_that_follows_is_interrupted_like_any_other() {
+    let bench = Bench::new();
+    let slow =
+        [bench.add(&Buildpack::new("e2e/slow").build("[ ! -e slow ] || { echo MARKER; sleep 1000; }"))];
+    let args = ["-t", "web", "--watch", "--verbose"];
+    let mut watch = Running::start(bench.build_command(&args, &slow));
+    watch.wait_for_line("Watching ");
+    bench.write("app/slow", "");
+    watch.wait_for_line(bench.marker());
+    watch.signal(Signal::TERM);
+    assert_eq!(watch.end(), 130);
+    bench.is_clean_soon();
+}
+
+#[test]
+fn what_cannot_be_followed_is_refused() {
+    let bench = Bench::new();
+    let good = [bench.add(&Buildpack::new("e2e/good"))];
+    tool(
+        "tar",
+        &["-cf", bench.path("app.tar").to_str().unwrap(), "-C", bench.path("app").to_str().unwrap(), "."],
+    );
+    for (args, words) in [
+        (&["build", "app.tar", "-t", "web", "--watch"][..], "--watch is for an app in a folder"),
+        (&["build", "app", "-o", "-", "--watch"], "an archive on standard output is one"),
+        (&["plan", "app", "--watch"], "--watch is for builds"),
+        (&["build", "absent", "-t", "web", "--watch"], "cannot read the app's folder"),
+    ] {
+        let mut command = bench.strata(args);
+        let done = crate::bench::Done::of({
+            command.arg("-b").arg(&good[0]);
+            command
+        });
+        assert!(done.code == 3 && done.stderr.contains(words), "{done:#?}");
+    }
+}
