@@ -107,6 +107,8 @@ pub struct Group {
 
 /// The name of the group below one with limits.
 const INNER: &str = "inner";
+/// The name of the group that this process moves to, to make room for groups with limits beside it.
+const MOVED: &str = "strata";
 
 impl Group {
     fn inner(&self) -> impl Iterator<Item = PathBuf> {
@@ -279,7 +281,7 @@ impl Groups {
             return Err(Failure::new(message).with_hint(Some(HINT.to_owned())));
         };
         let mut reason = None;
-        for parent in own.ancestors().take_while(|parent| parent.starts_with(top)) {
+        for parent in parents(own, top) {
             match enable(parent, &names, parent == own).and_then(|()| new_in(parent)) {
                 Ok(dir) => {
                     group.limited.push(dir.clone());
@@ -296,6 +298,13 @@ impl Groups {
         reason.hint.get_or_insert_with(|| HINT.to_owned());
         Err(reason)
     }
+}
+
+/// Where a group can be made that limits what is in it, the best first. A process that has moved down makes the next one
+/// where it made the first.
+fn parents<'a>(own: &'a Path, top: &'a Path) -> impl Iterator<Item = &'a Path> {
+    let has_moved = own != top && own.file_name().is_some_and(|name| name == MOVED);
+    own.ancestors().skip(usize::from(has_moved)).take_while(move |parent| parent.starts_with(top))
 }
 
 /// A group of this process, and those that limit what is below it.
@@ -332,6 +341,7 @@ fn set(dir: &Path, settings: &[Setting]) -> Result<(), Failure> {
 
 /// Lets groups below `parent` have limits of these kinds.
 fn enable(parent: &Path, names: &[&str], is_own: bool) -> Result<(), Failure> {
+    make_room(parent, is_own)?;
     let control = parent.join("cgroup.subtree_control");
     let enabled = fs::read_to_string(&control).doing_to("read", &control)?;
     let missing = names.iter().filter(|name| !enabled.split_whitespace().any(|word| word == **name));
@@ -339,30 +349,37 @@ fn enable(parent: &Path, names: &[&str], is_own: bool) -> Result<(), Failure> {
     if missing.is_empty() {
         return Ok(());
     }
-    let write = || fs::write(&control, missing.join(" "));
-    match write() {
-        // A group with limits for those below it may have no processes: this one moves down, if it is alone.
-        Err(error) if is_own && error.kind() == io::ErrorKind::ResourceBusy && is_alone(parent) => {
-            let own = parent.join("strata");
-            fs::create_dir_all(&own).doing_to("make a control group in", parent)?;
-            let procs = own.join("cgroup.procs");
-            fs::write(&procs, "0").doing_to("move to", &procs)?;
-            write().doing_to("allow limits in", &control)
-        }
-        Err(error) if is_own && error.kind() == io::ErrorKind::ResourceBusy => {
-            Err(error).doing_to("allow limits in", &control).map_err(busy)
-        }
-        written => written.doing_to("allow limits in", &control),
+    fs::write(&control, missing.join(" ")).doing_to("allow limits in", &control)
+}
+
+/// Makes sure that there are no processes in a group that is to limit those below it: this one moves down, if it is alone.
+///
+/// The kernel itself refuses limits on memory there only. With others it makes the group one of threads, and none of those
+/// below it can be joined any more.
+fn make_room(parent: &Path, is_own: bool) -> Result<(), Failure> {
+    // The root of all groups may have processes; it alone has no type.
+    if !parent.join("cgroup.type").exists() {
+        return Ok(());
     }
+    let processes = processes(parent)?;
+    if processes.is_empty() {
+        return Ok(());
+    }
+    if !is_own || processes != std::process::id().to_string() {
+        let message = format!("cannot allow limits in {}: there are processes in it", parent.display());
+        return Err(Failure::new(message).with_hint(Some(HINT_BUSY.to_owned())));
+    }
+    let own = parent.join(MOVED);
+    fs::create_dir_all(&own).doing_to("make a control group in", parent)?;
+    let procs = own.join("cgroup.procs");
+    fs::write(&procs, "0").doing_to("move to", &procs)
 }
 
-fn busy(failure: Failure) -> Failure {
-    failure.with_hint(Some(HINT_BUSY.to_owned()))
-}
-
-fn is_alone(dir: &Path) -> bool {
-    let own = std::process::id().to_string();
-    fs::read_to_string(dir.join("cgroup.procs")).is_ok_and(|all| all.split_whitespace().all(|id| id == own))
+/// The processes of a group, one a line; those that cannot be seen from here are 0.
+fn processes(dir: &Path) -> Result<String, Failure> {
+    let procs = dir.join("cgroup.procs");
+    let all = fs::read_to_string(&procs).doing_to("read", &procs)?;
+    Ok(all.trim_end().to_owned())
 }
 
 /// Puts this process into a group.
@@ -392,6 +409,17 @@ mod tests {
         let legacy = legacy.map(|(name, dir)| (name.to_owned(), dir.into())).to_vec();
         assert_eq!(found, Groups { unified: Some(unified), legacy });
         assert_eq!(Groups::parse("", ""), Groups::default());
+    }
+
+    #[test]
+    fn whoever_moved_down_goes_on_where_it_was() {
+        let of = |own: &str, top: &str| {
+            let (own, top) = (PathBuf::from(own), PathBuf::from(top));
+            parents(&own, &top).map(|dir| dir.display().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(of("/c/a/b", "/c"), ["/c/a/b", "/c/a", "/c"]);
+        assert_eq!(of("/c/a/strata", "/c"), ["/c/a", "/c"]);
+        assert_eq!(of("/c/strata", "/c/strata"), ["/c/strata"]);
     }
 
     #[test]
