@@ -473,7 +473,9 @@ fn svn(dir: &Path, args: &[&str]) -> String {
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("LC_ALL", "C.UTF-8");
     command
         .current_dir(dir)
-        .args(["--non-interactive", "--username", "test", "--config-dir", "/nonexistent"])
+        .args(["--non-interactive", "--username", "test", "--config-dir"])
+        // Subversion makes this folder.
+        .arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join("subversion"))
         .args(args);
     Done::of(command).ok().stdout.trim().to_owned()
 }
