@@ -29,6 +29,9 @@ const VERSION: u32 = 1;
 /// Images whose companions are remembered on this machine: those that were written last.
 const MAX_RECORDS: usize = 256;
 
+/// The label of a small image that has one, in a daemon or saved from it: the id of the image that it is about.
+pub(crate) const LABEL: &str = "io.strata.origins.of";
+
 /// What lies beside one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Companion {

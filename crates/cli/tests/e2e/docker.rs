@@ -151,6 +151,14 @@ fn images_in_docker_are_traced_here_and_where_their_report_is_with_them() {
     let done = trace("theirs", "docker:web:1");
     assert!(!done.stdout.contains(HERE_ONLY) && done.stdout.contains("1 more report"), "{done:#?}");
     let made = json("theirs", "docker:web:1").unwrap();
+    // It can be saved along, and loaded elsewhere.
+    let file = bench.path("saved.tar").display().to_string();
+    docker.run(&["save", "--output", &file, "web:1", "web:1.origins"]).ok();
+    assert_eq!(json("theirs", &format!("docker-archive:{file}")).as_ref(), Some(&made));
+    docker.run(&["rmi", "web:1.origins"]).ok();
+    assert_eq!(json("theirs", "docker:web:1"), None);
+    docker.run(&["load", "--input", &file]).ok();
+    assert_eq!(json("theirs", "docker:web:1").as_ref(), Some(&made));
     // It speaks of one image, not of whatever has its name.
     docker.run(&["tag", "other:2", "web:1"]).ok();
     assert_eq!(json("theirs", "docker:web:1"), None);

@@ -144,7 +144,7 @@ fn archives_daemons_and_images_of_others_say_what_is_known() {
     let bench = built();
     strata(&bench, &["copy", "web", "docker-archive:web.tar"]).ok();
     let done = strata(&bench, &["trace", "docker-archive:web.tar"]).ok();
-    done.says("Note: nothing is kept beside images in this place");
+    done.says("Note: no report lies beside the image");
     assert_eq!(line(&done, "deps")[2], "acme/node@1.0.0");
     let done = strata(&bench, &["trace", "docker-archive:web.tar", "/workspace/marker"]).ok();
     done.says("made by    the app");

@@ -20,7 +20,7 @@ use strata_oci::{
 use super::members::{Members, Span};
 use super::{MANIFEST, companion_name};
 use crate::artifact::{self, Artifact};
-use crate::companion::Companion;
+use crate::companion::{Companion, LABEL};
 use crate::{BlobSink, Medium, Store, StoreError, StoredImage, Tree, host_architecture};
 
 /// Images of one archive.
@@ -118,13 +118,39 @@ impl DockerArchive {
             }
         }
         if images.len() > 1 {
-            images = self.for_wanted_platform(&images)?;
+            images = self.for_wanted_platform(&self.without_companions(images)?)?;
         }
         match images.as_slice() {
             [] => Ok(None),
             [image] => Ok(Some(image)),
             _ => Err(StoreError::Ambiguous { path: self.members.path().to_owned(), names: self.names() }),
         }
+    }
+
+    /// Leaves out the small images that were saved along.
+    fn without_companions<'a>(&self, mut images: Vec<&'a Saved>) -> Result<Vec<&'a Saved>, StoreError> {
+        let mut failed = None;
+        images.retain(|saved| match self.config(saved) {
+            Ok((_, config)) => config.label(LABEL).is_none(),
+            Err(error) => {
+                failed = Some(error);
+                true
+            }
+        });
+        failed.map_or(Ok(images), Err)
+    }
+
+    /// The layer of a small image that was saved along and is about the image of this id.
+    fn saved_companion(&self, id: &Digest) -> Result<Option<(String, Span)>, StoreError> {
+        let id = id.to_string();
+        for saved in &self.saved {
+            if let [layer] = saved.layers.as_deref().unwrap_or_default()
+                && self.config(saved)?.1.label(LABEL) == Some(id.as_str())
+            {
+                return Ok(self.members.behind_links(layer)?.map(|span| (layer.clone(), span)));
+            }
+        }
+        Ok(None)
     }
 
     fn for_wanted_platform<'a>(&self, images: &[&'a Saved]) -> Result<Vec<&'a Saved>, StoreError> {
@@ -226,9 +252,14 @@ impl DockerArchive {
         let Some(chosen) = self.chosen()? else { return Ok(None) };
         let id = Digest::of(&chosen.stored.config);
         let name = companion_name(&id);
-        let Some(span) = self.members.file(&name)? else { return Ok(None) };
-        let place = self.members.path().join(&name);
-        let found = Companion::read(self.members.reader(span), &place)?;
+        let own = self.members.file(&name)?.map(|span| (name, span));
+        let Some((name, span)) = own.map_or_else(|| self.saved_companion(&id), |own| Ok(Some(own)))? else {
+            return Ok(None);
+        };
+        let place = self.members.path().join(name);
+        let layer = open_layer(self.members.reader(span))
+            .map_err(|source| StoreError::Archive { path: place.clone(), source })?;
+        let found = Companion::read(layer, &place)?;
         if *found.of() != id {
             let reason = "it is of another image".to_owned();
             return Err(StoreError::Companion { path: place, reason });

@@ -11,15 +11,13 @@ use super::describe;
 use super::image::{Image, Name};
 use super::spool::SpoolWriter;
 use crate::artifact::Artifact;
-use crate::companion::{Companion, MAX_SIZE};
+use crate::companion::{Companion, LABEL, MAX_SIZE};
 use crate::{Store as _, StoreError, Tree, host_architecture};
 
 /// What the tag of a small image has at its end.
 const SUFFIX: &str = ".origins";
 /// The longest tag that there is.
 const MAX_TAG: usize = 128;
-/// The label that says which image such a one is about, by its id.
-const LABEL: &str = "io.strata.origins.of";
 /// Names of one image that are looked at.
 const MAX_NAMES: usize = 16;
 
