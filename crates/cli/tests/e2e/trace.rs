@@ -407,9 +407,25 @@ fn nothing_in_a_report_or_a_name_reaches_the_terminal_raw() {
     let bench = Bench::new();
     bench.write("app/bad\u{1b}]0;title\u{7}\u{202e}name", "x");
     let buildpack = bench.add(&acme());
-    bench.build(&[], &[buildpack]).ok();
+    bench.build(&[], std::slice::from_ref(&buildpack)).ok();
     let evil = "type = \"git\\u001b[2J\\u009b31m\\u202e\"";
-    attach(&bench, "web", &report(&bench.inspect(), 0).replace("type = \"git\"", evil));
+    let with = |text: &str, old: &str, new: &str| {
+        assert!(text.contains(old), "{old}");
+        text.replace(old, new)
+    };
+    let text = with(&report(&bench.inspect(), 0), "type = \"git\"", evil);
+    let text = with(&text, "name = \"strata\"", "name = \"s\\u001b]8;;http://x\\u0007\"");
+    let text =
+        with(&text, "code = \"source-changed\"", "code = \"source-changed\"\ntext = \"\\u009bA\\u202e\"");
+    let more = "[build]\ninputs = [{name = \"\\u001b[1mA\", digest = \"\\u2066\"}]";
+    attach(&bench, "web", &with(&text, "[build]", more));
+    strata(&bench, &["copy", "web", "oci:plain:x", "--origins", "never"]).ok();
+    bench.write("app/marker", "other");
+    strata(
+        &bench,
+        &["build", "app", "-t", "web2", "--origins", "never", "--buildpack", buildpack.to_str().unwrap()],
+    )
+    .ok();
     let path = "/workspace/bad\u{1b}]0;title\u{7}\u{202e}name";
     for args in [
         &["trace", "web"][..],
@@ -419,6 +435,10 @@ fn nothing_in_a_report_or_a_name_reaches_the_terminal_raw() {
         &["trace", "web", "--json"],
         &["trace", "web", path, "--json"],
         &["trace", "web", "--layer", "\u{1b}c"],
+        &["trace", "web", "--statement"],
+        &["diff", "oci:plain:x", "web"],
+        &["diff", "web2", "web"],
+        &["diff", "web", "oci:plain:x", "--json"],
     ] {
         let done = strata(&bench, args);
         let said = format!("{}{}", done.stdout, done.stderr);
@@ -597,6 +617,68 @@ fn two_images_differ_from_inputs_to_files() {
 
 /// What must never be seen again.
 const SECRET: &str = "planted-secret";
+
+/// A place for a secret, and the word there. Each has a word of its own, so that a leak names its place.
+fn planted(number: usize) -> String {
+    format!("{SECRET}-{number:02}")
+}
+
+#[test]
+fn secrets_get_no_further_than_to_the_buildpacks() {
+    let bench = Bench::new();
+    let buildpack = bench.add(&acme());
+    commit(&bench.path("app"));
+    let url = format!("https://me:{}@example.com/web.git?token={}", planted(1), planted(2));
+    crate::source::git(&bench.path("app"), &["remote", "set-url", "origin", &url]);
+    bench.write(
+        "app/project.toml",
+        &format!(
+            "[_]\nschema-version = \"0.2\"\nsource-url = \"https://me:{}@example.com/x?access_token={}\"\n\
+             [[io.buildpacks.build.env]]\nname = \"FROM_PROJECT\"\nvalue = \"{}\"\n[io.buildpacks]\nexclude = [\"/project.toml\"]\n",
+            planted(3),
+            planted(4),
+            planted(5)
+        ),
+    );
+    bench.write("variables", &format!("FROM_FILE={}\n", planted(6)));
+    let build = |more: &[&str]| {
+        let given = format!("GIVEN={}", planted(7));
+        let args = [
+            "-t",
+            "web",
+            "--env",
+            &given,
+            "--env",
+            "TAKEN",
+            "--env-file",
+            "variables",
+            "--report",
+            "report.toml",
+        ];
+        let mut command = bench.build_command(&[&args[..], more].concat(), std::slice::from_ref(&buildpack));
+        command.env("TAKEN", planted(8)).env("OTHER_TOKEN", planted(9));
+        command.env("HTTPS_PROXY", format!("http://me:{}@127.0.0.1:1", planted(10)));
+        command.env("CNB_REPORT_INPUTS_KEY", planted(11));
+        Done::of(command).ok()
+    };
+    let mut said = format!("{:?}", build(&["-o", "oci:out:x", "--origins", "always", "--verbose"]));
+    said.push_str(&format!("{:?}", build(&["--json"])));
+    let report = std::fs::read_to_string(bench.path("report.toml")).unwrap();
+    for name in ["env/FROM_PROJECT", "env/FROM_FILE", "env/GIVEN", "env/TAKEN"] {
+        assert!(report.contains(&format!("name = \"{name}\"")), "{name}: {report}");
+    }
+    for args in [&["--json"][..], &["--why"], &["--layer", "deps"], &["--statement"]] {
+        said.push_str(&format!("{:?}", strata(&bench, &[&["trace", "web"], args].concat()).ok()));
+    }
+    said.push_str(&format!("{}{:?}", bench.config(), strata(&bench, &["sbom", "web", "--json"])));
+    assert!(!said.contains(SECRET), "{said}");
+    for place in ["images", "out", "home", "report.toml"] {
+        let found =
+            Command::new("grep").args(["-raoh", &format!("{SECRET}-..")]).arg(bench.path(place)).output();
+        assert_eq!(String::from_utf8_lossy(&found.unwrap().stdout), "", "a secret is in {place}");
+    }
+    assert!(bench.path("home/.local/state/strata/logs").is_dir());
+}
 
 /// Builds on one of two machines that share nothing but a registry.
 fn build_on(bench: &Bench, machine: usize, registry: &Registry, buildpack: &Path, has_previous: bool) {

@@ -49,7 +49,17 @@ pub fn inputs(old: &Trace, new: &Trace) -> Vec<Change> {
         }
         all
     };
-    changes.maps(&all(old), &all(new));
+    let (mut before, mut after) = (all(old), all(new));
+    if old.build.is_none() || new.build.is_none() {
+        // What only reports tell is unknown of an image without one, which is no difference.
+        let kept = |key: &str, other: &BTreeMap<String, String>| {
+            let is_labelled = matches!(key, "source" | "run image") || key.starts_with("buildpack ");
+            is_labelled || key.starts_with("source ") && other.contains_key(key)
+        };
+        before.retain(|key, _| kept(key, &after));
+        after.retain(|key, _| kept(key, &before));
+    }
+    changes.maps(&before, &after);
     changes.0
 }
 

@@ -433,6 +433,17 @@ fn two_images_differ_from_inputs_to_layers() {
     );
     let what: Vec<_> = inputs(&old, &new).into_iter().map(|change| change.what).collect();
     assert_eq!(what, ["source"]);
+    // Of an image without a report, what only reports tell is unknown, and not other.
+    let unreported = traced(&image(&LAYERS, Some(label("deps", "app"))), None);
+    let mut known = report(9);
+    known.lifecycle.build_image = Some(ImageRef { distro: "debian 12".into(), ..ImageRef::default() });
+    known.build.inputs.push(Input { name: "env/A".into(), ..Input::default() });
+    let reported = traced(&image(&LAYERS, Some(label("deps", "app"))), Some(&known));
+    for (old, new) in [(&unreported, &reported), (&reported, &unreported)] {
+        let what: Vec<_> = inputs(old, new).into_iter().map(|change| change.what).collect();
+        // The label of this image has another version of the buildpack, and no source.
+        assert_eq!(what, ["buildpack a/b", "source"]);
+    }
     let changed = image(&LAYERS, None).with_config(|config| config.set_env("A", "1"));
     let found = configs(image(&LAYERS, None).config(), changed.config());
     assert_eq!((found.len(), found[0].what.as_str(), found[0].new.as_str()), (1, "variable A", "1"));
