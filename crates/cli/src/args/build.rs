@@ -214,7 +214,8 @@ pub(crate) struct CacheArgs {
 pub(crate) enum Beside {
     /// Where it is in nobody's way: beside images that Strata keeps, in registries, in layouts under a tag
     Auto,
-    /// Also in OCI archives and in layouts without a tag, where some programs expect one thing and no more
+    /// Also in OCI archives and in layouts without a tag, where some programs expect one thing and no more, and reports in
+    /// Docker's daemon, in a small image
     Always,
     /// Nowhere
     Never,
