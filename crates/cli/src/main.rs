@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     match outcome.and_then(|code| show::all_printed().map(|()| code)) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            show::failure(&failure);
+            show::failure(&failure, places.home());
             ExitCode::from(failure.exit.code())
         }
     }

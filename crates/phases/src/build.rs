@@ -51,8 +51,12 @@ impl Built<'_> {
         self.seal.as_mut().map_or(Ok(()), |pending| pending.settle(observer))?;
         files::remove(&layers_dir.join("sbom")).map_err(|error| failed("clean the SBOM folder", &error))?;
         if self.around.api.has_sbom_layer() {
-            sbom::collect(&self.outcome.sboms, layers_dir)
+            let gone = sbom::collect(&self.outcome.sboms, layers_dir)
                 .map_err(|error| failed("gather SBOM files", &error))?;
+            for path in gone {
+                let path = path.display();
+                observer.warn(format!("{path} is gone: a later buildpack removed it, and no image has it"));
+            }
         }
         let metadata = self.outcome.metadata;
         if self.around.api.has_legacy_sbom_files() {

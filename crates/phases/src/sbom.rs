@@ -2,7 +2,7 @@
 
 use crate::files::{self, FileError, Links};
 use crate::found::FoundLayer;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use strata_decide::sbom::{self, About, FORMATS};
@@ -53,14 +53,24 @@ pub(crate) fn find(
     Ok(found)
 }
 
-/// Copies SBOM files to `<layers>/sbom`, where export and the caches take them from.
+/// Copies SBOM files to `<layers>/sbom`, where export and the caches take them from. Gives those that are gone: a later
+/// buildpack has removed them, and its changes are kept.
 ///
 /// # Errors
 /// When one cannot be read or written.
-pub(crate) fn collect(found: &[Found], layers_dir: &Path) -> Result<(), FileError> {
-    found
-        .iter()
-        .try_for_each(|file| files::copy(&file.from, Links::Refuse, &layers_dir.join("sbom").join(&file.to)))
+pub(crate) fn collect<'a>(found: &'a [Found], layers_dir: &Path) -> Result<BTreeSet<&'a Path>, FileError> {
+    let mut gone = BTreeSet::new();
+    for Found { from, to } in found {
+        match from.symlink_metadata() {
+            // Its folder may have gone along, or be something else now.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                gone.insert(from.as_path());
+            }
+            // Whatever else is the matter is told by the copy.
+            _ => files::copy(from, Links::Refuse, &layers_dir.join("sbom").join(to))?,
+        }
+    }
+    Ok(gone)
 }
 
 /// Writes the unstructured bills of materials as files; `null` when there are none, as the reference does.

@@ -14,7 +14,8 @@ pub(crate) struct PackArgs {
     trust_builder: bool,
     #[arg(long, hide = true)]
     trust_extra_buildpacks: bool,
-    #[arg(long, hide = true)]
+    /// What is drawn on a terminal anyhow.
+    #[arg(long, hide = true, conflicts_with_all = ["json", "quiet", "verbose"])]
     interactive: bool,
     #[arg(long, hide = true)]
     sparse: bool,
@@ -108,7 +109,6 @@ impl Build {
         [
             (of.trust_builder, "--trust-builder", untrusted),
             (of.trust_extra_buildpacks, "--trust-extra-buildpacks", untrusted),
-            (of.interactive, "--interactive", "what happens is shown as it happens"),
             (of.sparse, "--sparse", "layers of run images are there once, for all images"),
             (of.userns_host, "--userns-host", "each build has a user namespace of its own"),
             (of.lifecycle_image.is_some(), "--lifecycle-image", "the phases are Strata's own"),

@@ -55,7 +55,7 @@ pub(super) fn run(args: &args::Build, places: &Places, interrupt: &Interrupt) ->
         if matches!(failure.exit, Exit::InvalidArguments | Exit::Interrupted) {
             return Err(failure);
         }
-        show::failure(&failure);
+        show::failure(&failure, places.home());
     }
     show::print(&format!("Watching {}; Ctrl-C ends it", shown(&watched.app.display().to_string())));
     while let Some(changed) = watched.wait(args, places, interrupt)? {
@@ -66,7 +66,7 @@ pub(super) fn run(args: &args::Build, places: &Places, interrupt: &Interrupt) ->
             Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
             Err(failure) => {
                 show::print(&format!("{}: not built", what(&changed)));
-                show::failure(&failure);
+                show::failure(&failure, places.home());
             }
         }
     }

@@ -296,6 +296,12 @@ impl State {
     }
 }
 
+/// A path as people write it.
+fn below_home(path: &str, home: Option<&Path>) -> String {
+    let below = home.and_then(|home| Path::new(path).strip_prefix(home).ok());
+    below.map_or_else(|| path.to_owned(), |below| format!("~/{}", below.display()))
+}
+
 /// The same for a terminal, which is narrow.
 fn shortened(event: &Event, home: Option<&Path>) -> Event {
     match event.clone() {
@@ -303,9 +309,7 @@ fn shortened(event: &Event, home: Option<&Path>) -> Event {
             Event::Message { level: Level::Info, text: brief(&text) }
         }
         Event::Summary(summary) => {
-            let below_home =
-                |log: &str| Some(format!("~/{}", Path::new(log).strip_prefix(home?).ok()?.display()));
-            let log = summary.log.as_deref().map(|log| below_home(log).unwrap_or_else(|| log.to_owned()));
+            let log = summary.log.as_deref().map(|log| below_home(log, home));
             Event::Summary(Box::new(Summary { log, ..*summary }))
         }
         other => other,
@@ -354,10 +358,11 @@ fn screen(stream: Stream) -> Screen {
 }
 
 /// Prints a failure for people, on standard error.
-pub(crate) fn failure(failure: &Failure) {
+pub(crate) fn failure(failure: &Failure, home: Option<&Path>) {
     let mut err = AutoStream::auto(std::io::stderr());
     // There is nowhere left to complain to.
-    writeln!(err, "{}", failure_text(failure)).unwrap_or_default();
+    let log = failure.log.as_deref().map(|log| below_home(log, home));
+    writeln!(err, "{}", failure_text(&Failure { log, ..failure.clone() })).unwrap_or_default();
 }
 
 fn failure_text(failure: &Failure) -> String {

@@ -243,8 +243,9 @@ fn what_a_failed_buildpack_said_stays() {
         assert!(seen.contains(text), "no '{text}' in\n{seen}");
     }
     let log = seen.lines().skip_while(|line| !line.starts_with("Log: ")).collect::<String>();
-    let text = std::fs::read_to_string(log.trim_start_matches("Log: ").trim())
-        .unwrap_or_else(|e| panic!("{log}: {e}"));
+    let log = log.trim_start_matches("Log: ~/").trim().to_owned();
+    let text =
+        std::fs::read_to_string(bench.path("home").join(&log)).unwrap_or_else(|e| panic!("{log}: {e}"));
     assert!(text.contains("] [e2e/bad@1.0.0] step 12\n") && text.contains("exit status 3"), "{text}");
 }
 

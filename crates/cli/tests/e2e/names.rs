@@ -135,6 +135,7 @@ fn packs_words_are_understood() {
         "--layout-dir",
         "images",
         "--trust-builder",
+        "--interactive",
         "--lifecycle-image",
         "some/image",
         "--docker-host",
@@ -156,6 +157,7 @@ fn packs_words_are_understood() {
     let done = Done::of(command).ok();
     done.says("--trust-builder changes nothing here");
     done.says("--lifecycle-image changes nothing here");
+    assert!(!done.stdout.contains("--interactive"), "{done:#?}");
     done.says("starts  other");
     let config = bench.config();
     assert_eq!(config["created"], "2023-11-14T22:13:20Z");

@@ -640,3 +640,20 @@ fn the_layer_of_a_whole_python_is_the_same_after_pip_has_run() {
     let (one, other) = (layer("off"), layer("off"));
     assert!(one.0 != other.0 && one.0 != first && one.1.is_empty(), "{first} {one:?} {other:?}");
 }
+
+#[test]
+fn an_sbom_file_that_a_later_buildpack_removes_is_gone_or_put_back() {
+    let bom = r#"echo '{"bomFormat": "CycloneDX"}' | tee $L/tool.sbom.cdx.json > $L/launch.sbom.cdx.json"#;
+    for policy in ["off", "warn", "discard"] {
+        let world = World::new(API);
+        let maker = Buildpack::new("a", BUILDPACK).key("sbom-formats = ['application/vnd.cyclonedx+json']");
+        world.add(&maker.build(&format!("{MAKE}{bom}")));
+        world.add(&Buildpack::new("b", BUILDPACK).build("rm ${L%/*}/a/tool.sbom.cdx.json"));
+        world.order(&[&["a", "b"]]);
+        let log = build(&world, policy);
+        let is_back = policy == "discard";
+        assert_eq!(log.contains("tool.sbom.cdx.json is gone"), !is_back, "{policy}: {log}");
+        assert_eq!(world.has("layers/sbom/launch/a/tool/sbom.cdx.json"), is_back, "{policy}");
+        assert!(world.has("layers/sbom/launch/a/sbom.cdx.json"), "{policy}");
+    }
+}
