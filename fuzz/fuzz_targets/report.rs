@@ -43,14 +43,17 @@ fuzz_target!(|text: &str| {
     let Ok(report) = Report::parse(text) else { return };
     assert_eq!(Report::parse(&report.to_toml()).as_ref(), Ok(&report));
     drop(report.provenance(DIGEST));
-    drop(report.check(DIGEST, [DIGEST; 3]));
     drop(choose::disagreement(&Report::default(), &report));
-    let reported = trace(&image, DIGEST, Some(&report), None, &[]);
-    assert_eq!(reported.layers.iter().filter(|layer| layer.position.is_some()).count(), 3);
     for layer in &report.layers {
         let walked = chain::walk(report.clone(), &layer.id(), |_| Ok(report.clone()));
         assert!(walked.expect("it has the layer").steps.len() < 3);
     }
+    // Nobody traces an image by the report of another one.
+    if report.check(&report.image.digest, [DIGEST; 3]).is_err() {
+        return;
+    }
+    let reported = trace(&image, DIGEST, Some(&report), None, &[]);
+    assert_eq!(reported.layers.iter().filter(|layer| layer.position.is_some()).count(), 3);
     drop(diff::inputs(&unreported, &reported));
     drop(diff::groups(&unreported, &reported));
 });

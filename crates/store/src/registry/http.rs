@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use ureq::http::header::{AUTHORIZATION, LOCATION, RETRY_AFTER};
@@ -26,6 +26,8 @@ use crate::copy::AT_A_TIME;
 const MAX_REDIRECTS: usize = 10;
 /// What is read of an answer that tells of a failure.
 const MAX_REFUSAL: u64 = 64 * 1024;
+/// Manifests and lists come within this time. A server that sends a byte now and then is never silent.
+const DOCUMENT: Duration = Duration::from_secs(300);
 /// Where systems keep the certificates they trust; the lists of Go.
 const CERTIFICATE_FILES: [&str; 6] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -82,6 +84,22 @@ impl<'a> Request<'a> {
     }
 }
 
+/// What is read up to some time, however slowly it comes.
+struct InTime<R> {
+    reader: R,
+    until: Instant,
+}
+
+impl<R: Read> Read for InTime<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if Instant::now() > self.until {
+            let text = "the other side sent a document too slowly";
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        self.reader.read(buffer)
+    }
+}
+
 /// What came back.
 pub(super) struct Answer {
     pub(super) exchange: Exchange,
@@ -113,6 +131,7 @@ impl Answer {
         let exchange = self.exchange;
         let mut bytes = Vec::new();
         let reader = self.response.into_body().into_reader();
+        let reader = InTime { reader, until: Instant::now() + DOCUMENT };
         match reader.take(limit + 1).read_to_end(&mut bytes) {
             Err(source) => Err(Error::Transport { exchange, source: of_body(source) }),
             Ok(count) if count as u64 > limit => Err(Error::TooLarge { exchange, limit }),
@@ -137,6 +156,7 @@ impl Answer {
         let retry_after = self.header(RETRY_AFTER).and_then(|text| text.trim().parse().ok());
         let mut bytes = Vec::new();
         let reader = self.response.into_body().into_reader();
+        let reader = InTime { reader, until: Instant::now() + DOCUMENT };
         // A body that breaks off explains nothing; the status is what counts.
         let problems = match reader.take(MAX_REFUSAL).read_to_end(&mut bytes) {
             Ok(_) => problems(&bytes),
@@ -404,6 +424,16 @@ fn silence() -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_document_that_comes_byte_by_byte_has_an_end() {
+        let mut bytes = Vec::new();
+        let until = Instant::now() + Duration::from_millis(20);
+        let error = InTime { reader: io::repeat(b' '), until }.read_to_end(&mut bytes).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let until = Instant::now() + Duration::from_secs(60);
+        assert_eq!(InTime { reader: &b"all"[..], until }.read_to_end(&mut bytes).unwrap(), 3);
+    }
 
     #[test]
     fn only_what_reads_or_says_nothing_is_redirected() {
