@@ -15,6 +15,9 @@ pub(crate) struct LimitArgs {
     /// How many processes and threads they may have at a time
     #[arg(long, value_name = "COUNT", value_parser = pids)]
     pub(crate) pids_limit: Option<u64>,
+    /// How much of the disk has to stay free while they run, as in 2g, or 0 for no limit [default: 1g, or half of what is free]
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub(crate) keep_free: Option<u64>,
 }
 
 impl LimitArgs {
@@ -40,9 +43,15 @@ impl LimitArgs {
     }
 }
 
-/// Understands a number of bytes with a unit of container engines.
+/// Understands as much memory as something can run in.
 fn memory(text: &str) -> Result<u64, String> {
     const LEAST: u64 = 6 << 20;
+    let bytes = size(text)?;
+    if bytes >= LEAST { Ok(bytes) } else { Err("nothing runs in less than 6m".to_owned()) }
+}
+
+/// Understands a number of bytes with a unit of container engines.
+fn size(text: &str) -> Result<u64, String> {
     let lower = text.to_ascii_lowercase();
     let (number, unit) = lower.split_at(lower.find(|c: char| !c.is_ascii_digit()).unwrap_or(lower.len()));
     let shift = match unit {
@@ -54,11 +63,7 @@ fn memory(text: &str) -> Result<u64, String> {
         _ => return Err("expected a number of bytes, as in 512m or 4g".to_owned()),
     };
     let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
-    match bytes {
-        Some(bytes) if bytes >= LEAST => Ok(bytes),
-        Some(_) => Err("nothing runs in less than 6m".to_owned()),
-        None => Err("expected a number of bytes, as in 512m or 4g".to_owned()),
-    }
+    bytes.ok_or_else(|| "expected a number of bytes, as in 512m or 4g".to_owned())
 }
 
 /// Understands a number of processes, of which Strata's own part needs some, and two for each buildpack that detects.

@@ -7,6 +7,7 @@ pub(crate) mod inside;
 mod launcher;
 mod plan;
 mod report;
+mod room;
 mod said;
 mod sandboxed;
 mod shell;

@@ -2,6 +2,7 @@
 
 use super::base::{Base, SCRATCH_USER};
 use super::earlier::Earlier;
+use super::room::Room;
 use super::said::{self, Said, Task};
 use super::shell;
 use super::target::Target;
@@ -124,7 +125,7 @@ pub(crate) fn in_sandbox(
         .spawn(listen)
         .map_err(|error| Failure::caused(Exit::Other, "cannot listen to the sandbox", &refused(&error)))?;
     let mut child = Sandbox::spawn(&spec, io).map_err(|error| sandbox_failure(&error))?;
-    let mut answer = child.take_stdin();
+    let (mut answer, mut room) = (child.take_stdin(), Room::new(&work.layers, args.limits.keep_free));
     let (mut failure, mut explained) = (None, None);
     // What was said while a shell had the terminal.
     let mut meanwhile = Vec::new().into_iter();
@@ -160,9 +161,10 @@ pub(crate) fn in_sandbox(
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {}
         }
-        if interrupt.asked() {
+        let interrupted = interrupt.asked().then(|| Failure::new(Exit::Interrupted, "interrupted"));
+        if let Some(failure) = interrupted.or_else(|| room.is_short()) {
             child.kill().map_err(|error| sandbox_failure(&error))?;
-            return Err(Failure::new(Exit::Interrupted, "interrupted"));
+            return Err(failure);
         }
     }
     let exit = child.wait().map_err(|error| sandbox_failure(&error))?;

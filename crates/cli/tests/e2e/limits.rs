@@ -1,6 +1,7 @@
 //! Limits on what buildpacks use.
 
-use crate::bench::{Bench, Buildpack, is_root};
+use crate::bench::{Bench, Buildpack, Done, is_root};
+use std::process::Command;
 
 #[test]
 fn a_buildpack_that_wants_more_memory_than_it_may_have_is_ended_and_named() {
@@ -36,4 +37,47 @@ fn a_fork_bomb_ends_at_the_limit() {
         let done = bench.build(&[flag, value], std::slice::from_ref(&fine));
         assert!(done.code == 2 && done.stderr.contains(word), "{done:#?}");
     }
+}
+
+#[test]
+fn a_buildpack_that_would_fill_the_disk_is_ended_before() {
+    assert!(is_root(), "only root can mount a small disk here: run this test as root");
+    let bench = Bench::new();
+    let build = |script: &str, args: &[&str]| {
+        let hog = bench.add(&Buildpack::new("e2e/hog").build(script));
+        let strata = bench.build_command(&[&["-t", "web"], args].concat(), &[hog]);
+        let mut command = Command::new("unshare");
+        // A disk of its own where builds write.
+        command.args([
+            "--mount",
+            "sh",
+            "-c",
+            "mount -t tmpfs -o size=64m,nr_inodes=4000 none /var/tmp && exec \"$@\"",
+            "-",
+        ]);
+        command.arg(strata.get_program()).args(strata.get_args()).current_dir(bench.path("."));
+        for (name, value) in strata.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Done::of(command)
+    };
+    let filling = "layer full cache; while head -c 1m /dev/zero >>$layers/full/file; do sleep 0.02; done";
+    let done = build(filling, &[]);
+    assert!(
+        done.code == 52 && done.stderr.contains("ended before it fills the disk: less than 32 MiB"),
+        "{done:#?}"
+    );
+    // Outside its layers as well.
+    let elsewhere = filling.replace("$layers/full/file", "/opt/file");
+    assert!(build(&elsewhere, &["--keep-free", "16m"]).stderr.contains("less than 16 MiB"));
+    let files = "for i in $(seq 20000); do echo >$layers/$i.x || exit 9; done";
+    assert!(build(files, &[]).stderr.contains("room for less than"));
+    // Who wants it can fill the disk, and who leaves enough is not in the way of anybody.
+    let full = elsewhere.replace("done", "done; rm /opt/file");
+    build(&full, &["--keep-free", "0"]).ok();
+    build("head -c 20m /dev/zero >$layers/file; sleep 0.2", &[]).ok();
+    bench.is_clean_soon();
 }
