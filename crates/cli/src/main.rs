@@ -22,6 +22,7 @@ mod inspect;
 mod interrupt;
 mod output;
 mod places;
+mod rebase;
 mod run;
 mod sbom;
 mod seen;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         args::Command::Trace(trace) => trace::run(&trace, &places),
         args::Command::Diff(diff) => diff::run(&diff, &places),
         args::Command::Copy(copy) => copy::run(&copy, &places),
+        args::Command::Rebase(rebase) => rebase::run(&rebase, &places),
         args::Command::Validate(validate) => validate::run(&validate, &places),
         args::Command::Sbom(sbom) => sbom::run(&sbom, &places),
         args::Command::Cache(cache) => cache::run(&cache, &places),

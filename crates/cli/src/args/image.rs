@@ -186,6 +186,26 @@ pub(crate) struct Copy {
     pub(crate) show: ShowArgs,
 }
 
+/// Put a newer run image below an image, without building it again
+#[derive(Debug, ClapArgs)]
+#[command(after_help = format!("{PLACES}\n\n\
+The image takes the place of what it was. Its own layers stay as they are, and are neither read nor sent\n\
+where they are there; the report beside it is carried on. Archives are not changed where they are."))]
+pub(crate) struct Rebase {
+    /// Name of the image
+    pub(crate) name: String,
+    /// The new run image [default: the one that the image names, as it is now]
+    #[arg(long, value_name = "REF")]
+    pub(crate) run_image: Option<String>,
+    /// Also where something speaks against it: another system, or an image that is not made to be rebased
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+    #[command(flatten)]
+    pub(crate) show: ShowArgs,
+}
+
 /// Prove that an image is whole and consistent
 #[derive(Debug, ClapArgs)]
 #[command(after_help = format!("{PLACES}\n\nEvery blob is read. Exit codes: 0 nothing is wrong, 1 something is."))]

@@ -18,7 +18,8 @@ pub(crate) use build::{
 pub(crate) use builder::{BuilderCommand, BuilderCreate, BuilderPrune, BuildpackCommand, BuildpackPackage};
 pub(crate) use cache::{Cache, CacheCommand, PruneCache};
 pub(crate) use image::{
-    Attach, Copy, Diff, Inspect, OutputFormat, Run, Sbom, SbomCommand, SbomDiff, SbomFormat, Trace, Validate,
+    Attach, Copy, Diff, Inspect, OutputFormat, Rebase, Run, Sbom, SbomCommand, SbomDiff, SbomFormat, Trace,
+    Validate,
 };
 pub(crate) use pack::CachePlace;
 pub(crate) use volume::Volume;
@@ -59,6 +60,8 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Take an image from one place to another
     Copy(Copy),
+    /// Put a newer run image below an image, without building it again
+    Rebase(Rebase),
     /// Put a file beside an image: an SBOM, a signature, a report
     Attach(Attach),
     /// Prove that an image is whole and consistent

@@ -27,6 +27,7 @@ mod names;
 mod output;
 mod plan;
 mod project;
+mod rebase;
 mod registry;
 mod run;
 mod sbom;

@@ -1,8 +1,8 @@
 //! One image of a daemon.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -437,6 +437,27 @@ impl Store for Image {
 
     fn put_referrer(&self, referrer: &Tree) -> Result<(), StoreError> {
         self.keep_beside(referrer)
+    }
+
+    fn attach(
+        &self,
+        subject: &Descriptor,
+        artifact_type: &str,
+        media_type: &str,
+        bytes: &[u8],
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Digest, StoreError> {
+        if self.records.is_none() {
+            return Err(StoreError::NoReferrers);
+        }
+        let file = Descriptor::of(media_type, bytes);
+        let mut sink = self.begin_blob()?;
+        sink.write_all(bytes).map_err(StoreError::io("write", &self.place()))?;
+        sink.commit(&file.digest, file.size)?;
+        let artifact = Artifact::new(subject, artifact_type, file, annotations)
+            .map_err(|source| StoreError::Encode { path: self.place(), source })?;
+        let digest = artifact.descriptor.digest;
+        self.keep_beside(&artifact.into_tree()).map(|()| digest)
     }
 
     fn identifier(&self, image: &StoredImage) -> String {
