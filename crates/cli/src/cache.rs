@@ -2,7 +2,7 @@
 
 use crate::args::{self, CacheCommand};
 use crate::places::Places;
-use crate::show::{bytes, print};
+use crate::show::{bytes, print, view};
 use crate::{Outcome, images};
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
@@ -133,7 +133,7 @@ fn usage(shelf: &Shelf, apps: &[String], places: &Places, as_json: bool) -> Resu
     if as_json {
         return print_json(values);
     }
-    print(&format!("{:>9}  in {} caches", bytes(total), caches.len()));
+    print(&format!("{:>9}  in {}", bytes(total), view::count(caches.len(), "cache")));
     Ok(())
 }
 
@@ -154,7 +154,7 @@ fn remove(shelf: &Shelf, args: &args::PruneCache, places: &Places) -> Result<(),
         print(&format!("{:>9}  {}", bytes(cache.size), cache.app));
     }
     let would = if args.dry_run { "would be " } else { "" };
-    print(&format!("{:>9}  in {count} caches {would}removed", bytes(size)));
+    print(&format!("{:>9}  in {} {would}removed", bytes(size), view::count(count, "cache")));
     Ok(())
 }
 

@@ -86,7 +86,10 @@ impl Copy<'_> {
         if args.platform.is_none() && to.has_indexes() {
             let store = from.open(surroundings, None);
             let store = store.map_err(|error| failure(Exit::Other, what, &error))?;
-            if let Some(tree) = store.read_tree().map_err(|error| self.incomplete(error, what))? {
+            if let Some(tree) = store
+                .read_tree()
+                .map_err(|error| images::not_kept(self.incomplete(error, what), from, surroundings))?
+            {
                 return Ok((store, What::Index(tree)));
             }
         }

@@ -8,7 +8,7 @@ use strata_oci::Platform;
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
 use strata_store::source::{Source, Surroundings};
-use strata_store::{Embedded, Medium, Records, Store, StoreError, StoredImage};
+use strata_store::{Embedded, Records, Store, StoreError, StoredImage};
 
 /// Which images a name without a prefix may stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,17 +67,8 @@ fn open_by(
             source.open(surroundings, platform).map_err(|error| failure(Exit::Export, &what, &error))?
         }
     };
-    let stored = read(&*store).map_err(|error| {
-        let failed = failure(Exit::Export, &what, &error);
-        match (&source, store.medium()) {
-            // Whoever mistypes a name is not to look for faults of the network.
-            (Source::Named { name, .. }, Medium::Registry(_)) if failed.hint.is_none() => failed.hint(format!(
-                "no image of this name is kept in {}, so its registry was asked; --layout-dir names another folder",
-                surroundings.embedded.layout_for(name).dir().display()
-            )),
-            _ => failed,
-        }
-    })?;
+    let stored = read(&*store)
+        .map_err(|error| not_kept(failure(Exit::Export, &what, &error), &source, surroundings))?;
     let stored = stored.ok_or_else(|| absent(text, &source, surroundings))?;
     let found = stored.image.config().platform();
     match platform.filter(|wanted| !found.satisfies(wanted)) {
@@ -87,6 +78,24 @@ fn open_by(
         }
         None => Ok((store, stored)),
     }
+}
+
+/// The failure of a registry that was asked because no image of this name is kept: whoever mistypes a name is not to
+/// look for faults of the network.
+pub(crate) fn not_kept(failed: Failure, source: &Source, surroundings: &Surroundings<'_>) -> Failure {
+    let Source::Named { name, .. } = source else { return failed };
+    let layout = surroundings.embedded.layout_for(name);
+    if !matches!(layout.read_image(), Ok(None)) {
+        return failed;
+    }
+    let dir = layout.dir().display().to_string();
+    let asked =
+        format!("no image of this name is kept in {dir}, so its registry {} was asked", name.registry());
+    let hint = match &failed.hint {
+        Some(hint) => format!("{asked}: {hint}"),
+        None => format!("{asked}; --layout-dir names another folder"),
+    };
+    failed.hint(hint)
 }
 
 /// There is no image.

@@ -1,6 +1,6 @@
 //! `strata validate`: proves an image.
 
-use crate::images::{absent, failure, surroundings};
+use crate::images::{absent, failure, not_kept, surroundings};
 use crate::places::Places;
 use crate::show::{bytes, print};
 use crate::{Outcome, args};
@@ -45,7 +45,7 @@ fn report(args: &args::Validate, surroundings: &Surroundings<'_>) -> Result<Repo
                 problem: strata_store::validate::chain(&error),
             }],
         }),
-        Err(error) => Err(failed(&error)),
+        Err(error) => Err(not_kept(failed(&error), &source, surroundings)),
     }
 }
 

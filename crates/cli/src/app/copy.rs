@@ -31,6 +31,7 @@ pub(crate) fn folder(app: &Path) -> Result<PathBuf, Failure> {
     let dir = app.canonicalize().map_err(|error| {
         let message = format!("cannot read the app's folder {}", app.display());
         Failure::caused(Exit::InvalidArguments, message, &error)
+            .hint("name the folder with the application's source")
     })?;
     if dir.is_dir() {
         return Ok(dir);
@@ -97,7 +98,11 @@ impl Walk<'_> {
             let link = fs::read_link(source).map_err(|error| failed(source, &error))?;
             symlink(link, &target).map_err(|error| failed(&target, &error))?;
         } else if kind.is_file() {
-            copy_file(source, &target).map_err(|error| failed(source, &error))?;
+            copy_file(source, &target).map_err(|error| match error.kind() {
+                // The disk of the work folder is full, not that of the app.
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => failed(&target, &error),
+                _ => failed(source, &error),
+            })?;
         } else {
             self.copy.observer.warn(format!("{} is no file, folder or link; left out", source.display()));
             return Ok(());

@@ -160,7 +160,7 @@ fn caches_are_listed_measured_and_removed() {
     cache(&bench, &["ls"]).says("used just now");
     let usage = cache(&bench, &["du", "web:2"]).ok();
     usage.says("   3.0 MB    e2e/large:large\n");
-    usage.says("in 1 caches\n");
+    usage.says("in 1 cache\n");
     let usage: Value = serde_json::from_str(&cache(&bench, &["du", "--json"]).ok().stdout).unwrap();
     assert_eq!(usage[2]["layers"][0]["layer"], "e2e/large:large", "{usage}");
     assert_eq!(usage[2]["layers"].as_array().unwrap().len(), 2);
@@ -186,7 +186,7 @@ fn caches_are_listed_measured_and_removed() {
     cache(&bench, &["prune", "web", "--older-than", "0d"]).ok();
     assert_eq!(apps(&bench), [all[0]]);
     // By its folder, as it was named.
-    cache(&bench, &["prune", &folder]).ok().says("in 1 caches removed");
+    cache(&bench, &["prune", &folder]).ok().says("in 1 cache removed");
     assert_eq!(apps(&bench), [""; 0]);
     assert_eq!(fs::read_dir(bench.path("home/.cache/strata/apps")).unwrap().count(), 0);
 }
