@@ -508,6 +508,58 @@ fn why_layers_are_as_they_are_is_true() {
     why("with no cache", &typed, &["--no-cache"], [("no-cache", &[]), same, made, same]);
 }
 
+/// Takes away what the cache and the place of the image know of origins.
+fn forget(bench: &Bench) {
+    let home = bench.path("home").display().to_string();
+    let found = tool("find", &[&home, "-name", "io.buildpacks.lifecycle.cache.metadata"]);
+    let index = bench.path("images/index.docker.io/library/web/latest/index.json");
+    let change = |path: &Path, change: &dyn Fn(&mut Value)| {
+        let mut value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        change(&mut value);
+        std::fs::write(path, value.to_string()).unwrap();
+    };
+    assert_eq!(found.lines().count(), 1, "{found}");
+    change(Path::new(found.trim()), &|value| drop(value.as_object_mut().unwrap().remove("origins").unwrap()));
+    change(&index, &|value| {
+        value["manifests"].as_array_mut().unwrap().retain(|entry| entry["artifactType"] != REPORT)
+    });
+}
+
+#[test]
+fn a_build_can_require_origins_or_do_without_what_has_none() {
+    let bench = Bench::new();
+    let buildpack = bench.add(&keeper("1.0.0", "launch cache", "a"));
+    let build = |more: &[&str]| bench.build(more, std::slice::from_ref(&buildpack));
+    let of = |id: &str| {
+        let traced = json_of(&bench, &["trace", "web"]);
+        let layer = traced["layers"].as_array().unwrap().iter().find(|layer| layer["id"] == id).cloned();
+        let layer = layer.unwrap_or_else(|| panic!("{id}: {traced:#}"));
+        (layer["from"].as_str().unwrap().to_owned(), layer["reason"]["code"].as_str().unwrap().to_owned())
+    };
+    build(&[]).ok();
+    build(&["--require-origins"]).ok();
+    let before = bench.inspect()["digest"].clone();
+    forget(&bench);
+    let done = build(&["--require-origins"]);
+    assert_eq!(done.code, 42, "{done:#?}");
+    let said = format!("{}{}", done.stdout, done.stderr);
+    for id in
+        ["acme/keeper:deps (the cache has the layer and no record", "acme/keeper:run (no report lies beside"]
+    {
+        assert!(said.contains(id), "{id}: {said}");
+    }
+    assert_eq!(bench.inspect()["digest"], before);
+    // Who requires nothing is told what is not known.
+    build(&[]).ok();
+    assert_eq!(of("acme/keeper:deps"), ("unknown".into(), "unchanged".into()));
+    forget(&bench);
+    build(&["--require-origins=discard"]).ok();
+    for id in ["acme/keeper:deps", "acme/keeper:run"] {
+        assert_eq!(of(id), ("this-build".into(), "origin-required".into()), "{id}");
+    }
+    build(&["--require-origins"]).ok();
+}
+
 #[test]
 fn tables_fit_the_terminal_and_pipes_have_no_colour() {
     let bench = built();

@@ -60,7 +60,8 @@ impl Facts<'_> {
         let types = left.toml.types;
         let lost = self.past.lost.get(&id(left)).copied();
         match (&self.past.cache, cached) {
-            _ if lost == Some(ReasonCode::NotRestored) => lost,
+            // Layers that only the image had may have been left there, too.
+            _ if matches!(lost, Some(ReasonCode::NotRestored | ReasonCode::OriginRequired)) => lost,
             _ if !types.cache && types.build => Some(ReasonCode::NotCached),
             _ if !types.cache => None,
             (None, _) => Some(ReasonCode::NoCache),

@@ -129,6 +129,10 @@ fn what_is_otherwise_than_before_is_found() {
         ),
         (|past, _| past.lost = lost(ReasonCode::CacheDamaged), ReasonCode::CacheDamaged),
         (|past, _| past.lost = lost(ReasonCode::NotRestored), ReasonCode::NotRestored),
+        (
+            |past, _| (past.cache, past.lost) = (None, lost(ReasonCode::OriginRequired)),
+            ReasonCode::OriginRequired,
+        ),
     ];
     for (change, expected) in cases {
         let reason = remade(change);

@@ -142,7 +142,7 @@ fn code(code: ReasonCode) -> &'static str {
         ReasonCode::NotRestored => "nothing was restored, as was asked for",
         ReasonCode::NotInCache => "the cache did not have it",
         ReasonCode::CacheDamaged => "the cache had it, with wrong bytes",
-        ReasonCode::OriginRequired => "the cache had it, and it was ignored: its origin is unknown",
+        ReasonCode::OriginRequired => "it was there, and was ignored: its origin is unknown",
         ReasonCode::BuildpackVersionChanged => "another version of the buildpack made it",
         ReasonCode::TypesChanged => "its types changed",
         ReasonCode::MetadataChanged => "its metadata changed",

@@ -280,7 +280,7 @@ pub enum ReasonCode {
     NotInCache,
     /// The cache had it and its bytes were wrong.
     CacheDamaged,
-    /// The cache had it, and it was ignored because its origin is unknown.
+    /// Cache or image had it, and it was ignored because its origin is unknown.
     OriginRequired,
     /// Another version of the buildpack made it.
     BuildpackVersionChanged,
