@@ -55,6 +55,12 @@ fn build() -> Outcome<PathBuf> {
             cargo.env_remove(&*name);
         }
     }
+    // As `scripts/release` does it, so that the launcher of a lifecycle's image and this one are the same bytes: then an image
+    // has the same launcher layer whoever built it.
+    if target.ends_with("-musl") {
+        let under = target.replace('-', "_").to_uppercase();
+        cargo.env(format!("CARGO_TARGET_{under}_LINKER"), "rust-lld");
+    }
     let status = cargo
         .args(["build", "--locked", "--quiet", "--profile", "launcher", "-p", "strata-launcher"])
         .args(["--target", &target])
