@@ -59,7 +59,8 @@ fn a_build_with_few_processes_succeeds_or_says_so() {
             assert!([1, 20, 21, 51, 62].contains(&done.code), "{more}: {done:#?}");
             failed += 1;
         }
-        assert!(bench.work_dirs().is_empty(), "{more}: {done:#?}");
+        // A process that stays behind removes the rest, and counts until it has.
+        bench.is_clean_soon();
         assert!(more < 1000 || done.code == 0, "{done:#?}");
     }
     assert!(failed > 3, "the limits have no effect");
