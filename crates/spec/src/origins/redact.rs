@@ -23,9 +23,24 @@ const SECRET: &[&str] = &[
 /// `https://host/x`. The user of `ssh://git@host` goes as well; `git@host:path` has no secret and stays. Of parameters
 /// that are called like secrets, as in `https://host/x?token=secret`, the value goes.
 pub fn without_credentials(text: &str) -> Cow<'_, str> {
-    let Some(start) = text.find("://") else { return Cow::Borrowed(text) };
+    let mut clean = Cow::Borrowed(text);
+    for _ in 0..PASSES {
+        let less = once(&clean);
+        if less == clean {
+            break;
+        }
+        clean = Cow::Owned(less);
+    }
+    clean
+}
+
+/// What is left when something goes may be a URL again.
+const PASSES: usize = 8;
+
+fn once(text: &str) -> String {
+    let Some(start) = text.find("://") else { return text.to_owned() };
     let (before, urls) = text.split_at(start);
-    Cow::Owned(without_values(&(before.to_owned() + &without_users(urls))))
+    without_values(&(before.to_owned() + &without_users(urls)))
 }
 
 /// The text without the values of secret parameters.
@@ -111,6 +126,8 @@ mod tests {
             ("https://h/x?token", "https://h/x?token"),
             ("https://h/é?é=1&monkey=2", "https://h/é?é=1&monkey=2"),
             ("no url: ?token=a", "no url: ?token=a"),
+            ("https://a://?token=b&://u:p@h/", "https://a://?token=&://h/"),
+            ("https://x://me@:ost/y&a:p@h/", "https://x://h/"),
         ] {
             assert_eq!(without_credentials(text), expected, "{text}");
         }
