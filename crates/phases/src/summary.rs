@@ -17,6 +17,9 @@ pub struct Summary {
     pub millis: u64,
     /// The phases that there were, in their order.
     pub phases: Vec<Phase>,
+    /// What else took time, in its order; what is in none of these is in `millis` only.
+    #[serde(default)]
+    pub parts: Vec<Part>,
     /// The buildpacks that took part, in their order.
     pub buildpacks: Vec<Buildpack>,
     /// The layers of all buildpacks, of the app and of Strata's own.
@@ -36,6 +39,15 @@ pub struct Phase {
     /// `analyze`, `detect`, `restore`, `build`, `export` or `cache`.
     pub phase: String,
     /// Wall-clock time in milliseconds.
+    pub millis: u64,
+}
+
+/// What a build does between its phases.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// `builder`, `run image`, `earlier`, `app`, `source`, `sandbox`, `origins`, `SBOM`, `report`, `trees` or `tidy up`.
+    pub part: String,
+    /// Wall-clock time in milliseconds, without that of phases and transfers in it.
     pub millis: u64,
 }
 

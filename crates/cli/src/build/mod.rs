@@ -152,11 +152,10 @@ fn build(
     let app = app::find(args, places, work_dir.path(), &surroundings)?;
     let app_dir = app::folder(&app.dir)?;
     let wanted = Wanted::find(args, &app, &args.exec_env, places, show)?;
-    let kit = builder::load(args, &wanted, work_dir.path(), places, &surroundings, &seen, show)?;
-    if args.lifecycle == args::LifecycleArg::Builder && kit.build_image.is_none() {
-        let message = "cannot use the builder's own lifecycle: the builder is no image";
-        return Err(Failure::new(Exit::InvalidArguments, message).hint("name an image with --builder"));
-    }
+    let kit = show.part("builder", || {
+        builder::load(args, &wanted, work_dir.path(), places, &surroundings, &seen, show)
+    })?;
+    check_lifecycle(args, &kit)?;
     let work = Work::prepare(work_dir.path(), &wanted.variables)?;
     work.make_places(&args.volume)?;
     let run_images = base::Finder {
@@ -166,7 +165,7 @@ fn build(
         surroundings: &surroundings,
         seen: &seen,
     };
-    let base = Base::find(args, &kit, &run_images)?;
+    let base = show.part("run image", || Base::find(args, &kit, &run_images))?;
     let finder = Finder {
         args,
         places,
@@ -176,11 +175,11 @@ fn build(
         published: target.published(),
         layers_dir: &work.layers,
     };
-    let earlier = finder.find(show)?;
+    let earlier = show.part("earlier", || finder.find(show))?;
     let cache_folder = earlier.folder().and_then(|dir| dir.canonicalize().ok());
     let skip: Vec<PathBuf> = target.own.iter().cloned().chain(cache_folder).collect();
-    Copy { skip: skip.clone(), selection: &wanted.selection, interrupt, observer: show }
-        .run(&app_dir, &work.app)?;
+    let copy = Copy { skip: skip.clone(), selection: &wanted.selection, interrupt, observer: show };
+    show.part("app", || copy.run(&app_dir, &work.app))?;
     let search = source::Search {
         app: &app_dir,
         given: app.given,
@@ -194,9 +193,11 @@ fn build(
         interrupt,
         observer: show,
     };
-    let source = source::find(&search)?;
+    let source = show.part("source", || source::find(&search))?;
 
-    in_sandbox(args, &kit, &work, &base, places, &target, &earlier, show, interrupt)?;
+    show.part("sandbox", || {
+        in_sandbox(args, &kit, &work, &base, places, &target, &earlier, show, interrupt)
+    })?;
 
     let built = Built {
         args,
@@ -213,10 +214,19 @@ fn build(
         written,
     };
     built.publish(&surroundings)?;
-    workplace::close(work_dir, |text| show.warn(text));
+    show.part("tidy up", || workplace::close(work_dir, |text| show.warn(text)));
     let summary = show.summary(next(args, &target));
     show.event(Event::Summary(Box::new(summary.clone())));
     Ok(summary)
+}
+
+/// Only a builder that is an image has a lifecycle of its own.
+fn check_lifecycle(args: &args::Build, kit: &Kit) -> Result<(), Failure> {
+    if args.lifecycle == args::LifecycleArg::Strata || kit.build_image.is_some() {
+        return Ok(());
+    }
+    let message = "cannot use the builder's own lifecycle: the builder is no image";
+    Err(Failure::new(Exit::InvalidArguments, message).hint("name an image with --builder"))
 }
 
 /// That the image is there.
@@ -275,7 +285,9 @@ impl Built<'_> {
         let Self { work, base, earlier, show, .. } = *self;
         let kept = self.complete(surroundings)?;
         let rest = work.layers.with_file_name("rest");
-        kept.iter().for_each(|cached| earlier.leave(cached, work.trees(base.owner), &rest, show));
+        show.part("trees", || {
+            kept.iter().for_each(|cached| earlier.leave(cached, work.trees(base.owner), &rest, show));
+        });
         Ok(())
     }
 
@@ -304,7 +316,7 @@ impl Built<'_> {
             cache: cache.as_deref(),
             names: target.names(),
         };
-        let origins = report::gather(&report, show)?;
+        let origins = show.part("origins", || report::gather(&report, show))?;
         let fresh = cache.as_deref().map(Fresh::new);
         let (exported, outputs) = self.export(&metadata, &index, (&packer, fresh.as_ref()), &origins)?;
         let remember = |metadata: &CacheMetadata| origins.records(Some(&exported.made), metadata);
@@ -320,7 +332,7 @@ impl Built<'_> {
         let is_kept = |takes: bool, when| takes || target.kept().is_some() && when != args::Beside::Never;
         if is_kept(target.outputs.iter().any(|output| output.takes(args.sbom)), args.sbom) {
             let name = target.name.as_ref().map_or_else(String::new, Reference::to_string);
-            sbom::attach(&target.layout, &name, self.places, show);
+            show.part("SBOM", || sbom::attach(&target.layout, &name, self.places, show));
         }
         let is_elsewhere = |output: &&Output| output.path() != Some(target.layout.dir());
         let outputs_elsewhere: Vec<&Output> = target.outputs.iter().filter(is_elsewhere).collect();
@@ -354,7 +366,9 @@ impl Built<'_> {
         let kept = cache.as_deref().and_then(|cache| earlier::keep(&keep, cache, show));
         let takes_reports = target.outputs.iter().any(|output| output.takes_reports(args.report.origins));
         let is_reported = is_kept(takes_reports, args.report.origins);
-        report::finish(&report, &origins, &exported, kept.as_ref(), (&outputs, is_reported), show)?;
+        show.part("report", || {
+            report::finish(&report, &origins, &exported, kept.as_ref(), (&outputs, is_reported), show)
+        })?;
         if waits {
             write(true)?;
         }

@@ -181,6 +181,15 @@ impl Show {
         }
     }
 
+    /// Does what is no phase, and remembers how long it took.
+    pub(crate) fn part<T>(&self, name: &str, work: impl FnOnce() -> T) -> T {
+        let started = Instant::now();
+        let before = lock(&self.state).tally.accounted();
+        let outcome = work();
+        lock(&self.state).tally.part(name, started.elapsed(), before);
+        outcome
+    }
+
     /// What was done since this was made.
     pub(crate) fn summary(&self, next: Vec<String>) -> Summary {
         let state = self.state();

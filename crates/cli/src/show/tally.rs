@@ -5,7 +5,7 @@ use super::{DIM, GOOD, bytes, duration};
 use anstyle::Style;
 use std::time::Duration;
 use strata_phases::Event;
-use strata_phases::summary::{Buildpack, Count, Layers, Phase, Summary, Transfer};
+use strata_phases::summary::{Buildpack, Count, Layers, Part, Phase, Summary, Transfer};
 
 /// From how many milliseconds on a thing is worth a line.
 const LONG: u64 = 100;
@@ -59,6 +59,18 @@ impl Tally {
         }
     }
 
+    /// Counts what is no phase, and began when so many milliseconds were [accounted for](Self::accounted).
+    pub(crate) fn part(&mut self, name: &str, time: Duration, before: u64) {
+        let within = self.accounted().saturating_sub(before);
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).saturating_sub(within);
+        self.summary.parts.push(Part { part: name.to_owned(), millis });
+    }
+
+    /// How many milliseconds are known by name.
+    pub(crate) fn accounted(&self) -> u64 {
+        accounted(&self.summary)
+    }
+
     /// The whole, with what no event says.
     pub(crate) fn summary(&self, time: Duration, log: Option<String>, next: Vec<String>) -> Summary {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -107,6 +119,9 @@ pub(crate) fn lines(summary: &Summary, columns: usize) -> Vec<String> {
     for Transfer { to, millis, .. } in summary.transfers.iter().filter(|one| one.from.is_none()) {
         add(&format!("copy to {to}"), *millis, &Layers::default());
     }
+    for Part { part, millis } in summary.parts.iter().filter(|part| part.millis >= LONG) {
+        add(part, *millis, &Layers::default());
+    }
     let others = other_millis(summary);
     if others >= LONG {
         add("other", others, &Layers::default());
@@ -118,12 +133,17 @@ pub(crate) fn lines(summary: &Summary, columns: usize) -> Vec<String> {
     lines
 }
 
-/// How many milliseconds belong to no phase and no transfer: copying the app, looking at its history, listing what it is
-/// made of.
+/// How many milliseconds have no line of their own.
 fn other_millis(summary: &Summary) -> u64 {
+    let short = summary.parts.iter().map(|part| part.millis).filter(|millis| *millis < LONG);
+    summary.millis.saturating_sub(accounted(summary)) + short.sum::<u64>()
+}
+
+fn accounted(summary: &Summary) -> u64 {
     let phases = summary.phases.iter().map(|phase| phase.millis);
+    let parts = summary.parts.iter().map(|part| part.millis);
     let transfers = summary.transfers.iter().map(|transfer| transfer.millis);
-    summary.millis.saturating_sub(phases.chain(transfers).sum())
+    phases.chain(parts).chain(transfers).sum()
 }
 
 /// Layers of no buildpack: the app's, and Strata's own.
@@ -231,5 +251,22 @@ mod tests {
             ]
         );
         assert!(lines.iter().all(|line| super::super::printed::width(line) <= 80));
+    }
+
+    #[test]
+    fn what_is_no_phase_is_told_by_name_without_the_phases_in_it() {
+        let mut tally = Tally::default();
+        tally.take(&Event::PhaseFinished { phase: "analyze".into(), millis: 40 });
+        tally.part("earlier", Duration::from_millis(250), 0);
+        tally.part("app", Duration::from_millis(30), tally.accounted());
+        let summary = tally.summary(Duration::from_millis(500), None, Vec::new());
+        let parts: Vec<_> = summary.parts.iter().map(|part| (part.part.as_str(), part.millis)).collect();
+        assert_eq!(parts, [("earlier", 210), ("app", 30)]);
+        let plain = |line: String| anstream::adapter::strip_str(&line).to_string();
+        let lines: Vec<String> = lines(&summary, 80).into_iter().map(plain).collect();
+        let words = |line: &String| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let words: Vec<String> = lines[1..5].iter().map(words).collect();
+        // What is short is with the rest.
+        assert_eq!(words, ["analyze 40 ms", "earlier 210 ms", "other 250 ms", "all 500 ms"]);
     }
 }
