@@ -39,7 +39,13 @@ use strata_phases::Failure;
 fn main() -> ExitCode {
     strata_sandbox::enter_if_asked(inside::run);
     let args = args::Args::parse();
-    let places = places::Places::from_environment();
+    let places = match places::Places::from_environment() {
+        Ok(places) => places,
+        Err(failure) => {
+            show::failure(&failure, None);
+            return ExitCode::from(failure.exit.code());
+        }
+    };
     let outcome = match args.command {
         args::Command::Build(build) => build::run(*build, &places),
         args::Command::Plan(plan) => build::run(args::Build { dry_run: true, ..plan.build }, &places),

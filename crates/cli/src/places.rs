@@ -5,8 +5,12 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+use strata_decide::detect::home_of;
+use strata_phases::Failure;
+use strata_spec::exit::Exit;
 
 /// What the names of folders start with whose layers have files of several users.
 const MAPPED: &str = "layers-of-";
@@ -32,23 +36,29 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    pub(crate) fn from_environment() -> Self {
+    /// # Errors
+    /// When there is no place for images, caches or logs that only the caller and root can change.
+    pub(crate) fn from_environment() -> Result<Self, Failure> {
         let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let home = absolute("HOME");
-        let below_home = |tail: &str| home.as_deref().unwrap_or(Path::new("/var/tmp")).join(tail);
+        let user = rustix::process::geteuid().as_raw();
+        let home = home(absolute("HOME"), user);
+        let place = |name: &str, tail: &str| match absolute(name) {
+            Some(dir) => Ok(dir.join("strata")),
+            None => below_home(home.as_deref(), &Path::new(tail).join("strata"), user),
+        };
         let text =
             |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
-        Self {
-            data: absolute("XDG_DATA_HOME").unwrap_or_else(|| below_home(".local/share")).join("strata"),
-            state: absolute("XDG_STATE_HOME").unwrap_or_else(|| below_home(".local/state")).join("strata"),
-            cache: absolute("XDG_CACHE_HOME").unwrap_or_else(|| below_home(".cache")).join("strata"),
+        Ok(Self {
+            data: place("XDG_DATA_HOME", ".local/share")?,
+            state: place("XDG_STATE_HOME", ".local/state")?,
+            cache: place("XDG_CACHE_HOME", ".cache")?,
             source_date_epoch: env::var("SOURCE_DATE_EPOCH").ok().filter(|text| !text.is_empty()),
             current: env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
             // Variables that are not UTF-8 cannot be asked for by name on the command line either.
             now: SystemTime::now(),
             variables: env::vars_os().filter_map(text).collect(),
             home,
-        }
+        })
     }
 
     /// The user's home, when there is one.
@@ -183,8 +193,13 @@ impl Places {
     ) -> Result<BTreeMap<String, String>, String> {
         let mut all = BTreeMap::new();
         for file in files {
-            let text = std::fs::read_to_string(file)
+            let bytes = std::fs::read(file)
                 .map_err(|error| format!("cannot read the variables in {}: {error}", file.display()))?;
+            let text = String::from_utf8(bytes).map_err(|error| {
+                let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+                let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+                format!("{}, line {line}: it is not UTF-8", file.display())
+            })?;
             for (number, line) in text.lines().enumerate() {
                 let line = line.trim_start();
                 if line.is_empty() || line.starts_with('#') {
@@ -200,5 +215,75 @@ impl Places {
             all.extend(self.assignment(text)?);
         }
         Ok(all)
+    }
+}
+
+/// The caller's home: the one that the environment names, unless it is another user's, as with some ways of becoming root;
+/// else the one that the system knows.
+fn home(asked: Option<PathBuf>, user: u32) -> Option<PathBuf> {
+    let known = || {
+        let passwd = std::fs::read("/etc/passwd").unwrap_or_default();
+        let home = PathBuf::from(home_of(&String::from_utf8_lossy(&passwd), user));
+        Some(home).filter(|home| home != Path::new("/") && is_own(home, user))
+    };
+    asked.filter(|home| is_own(home, user)).or_else(known)
+}
+
+/// A folder below the caller's home. What is kept there is trusted, so nobody else may have made any of it.
+fn below_home(home: Option<&Path>, tail: &Path, user: u32) -> Result<PathBuf, Failure> {
+    const HINT: &str =
+        "set HOME to a folder of your own, or all of XDG_DATA_HOME, XDG_STATE_HOME and XDG_CACHE_HOME";
+    let what = "cannot tell where images, caches and logs are to be kept";
+    let refused =
+        |problem: String| Failure::new(Exit::InvalidArguments, format!("{what}: {problem}")).hint(HINT);
+    let home = home.ok_or_else(|| {
+        refused(format!("HOME names no folder of user {user}, and neither does /etc/passwd"))
+    })?;
+    let dir = home.join(tail);
+    let below = dir.ancestors().take_while(|path| *path != home);
+    match below.filter(|path| path.symlink_metadata().is_ok()).find(|path| !is_own(path, user)) {
+        Some(foreign) => Err(refused(format!("{} is neither of user {user} nor of root", foreign.display()))),
+        None => Ok(dir),
+    }
+}
+
+/// Whether only a user or root decides what is at a path: it, and what it may be a link to, or where it would be made.
+fn is_own(path: &Path, user: u32) -> bool {
+    let there = path.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
+    let owners = [there.symlink_metadata(), there.metadata()];
+    owners.into_iter().flatten().all(|found| [user, 0].contains(&found.uid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{chown, symlink};
+
+    #[test]
+    fn what_another_user_made_is_not_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        let user = rustix::process::geteuid().as_raw();
+        let other = user + 1;
+        let own = dir.path().join("own");
+        std::fs::create_dir(&own).unwrap();
+        assert_eq!(home(Some(own.clone()), user), Some(own.clone()));
+        let tail = Path::new(".cache/strata");
+        assert_eq!(below_home(Some(&own), tail, user).unwrap(), own.join(tail));
+        // A home that is not there yet.
+        assert!(is_own(&own.join("a/b"), user));
+        assert!(below_home(None, tail, user).unwrap_err().message.contains("HOME names no folder"));
+        // Only root can give away what is its own; for others, root's files stand for nobody's else.
+        if user == 0 {
+            std::fs::create_dir_all(own.join(".cache")).unwrap();
+            chown(own.join(".cache"), Some(other), None).unwrap();
+            let refused = below_home(Some(&own), tail, user).unwrap_err();
+            assert!(refused.message.contains("own/.cache is neither"), "{refused:?}");
+            assert!(below_home(Some(&own), tail, other).is_ok());
+            chown(&own, Some(other), None).unwrap();
+            assert_ne!(home(Some(own.clone()), user), Some(own.clone()));
+            assert!(!is_own(&own.join("a/b"), user));
+            symlink(&own, dir.path().join("link")).unwrap();
+            assert!(!is_own(&dir.path().join("link"), user));
+        }
     }
 }

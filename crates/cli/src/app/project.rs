@@ -124,6 +124,7 @@ impl Wanted {
         let (Some(file), true) = (&self.file, self.is_builder_own) else { return failure };
         let own = format!("{} names this builder. --builder names another", file.display());
         let hint = match &failure.hint {
+            Some(hint) if hint.ends_with(['.', '?', '!']) => format!("{hint} {own}"),
             Some(hint) => format!("{hint}. {own}"),
             None => own,
         };
@@ -137,11 +138,14 @@ fn named(all: &[String]) -> Vec<Named> {
     all.iter().map(one).collect()
 }
 
-/// A builder as the command line would have it, where the app names it relative to its file.
+/// A builder as the command line would have it, where the app names it relative to its file. What is a path stays one for
+/// whoever reads it: another place would be a stranger's image.
 fn below(base: &Path, builder: String) -> String {
-    let path = base.join(builder.trim_start_matches("./"));
-    let is_path = builder.starts_with('.') || path.exists();
-    path.to_str().filter(|_| is_path).map_or(builder, str::to_owned)
+    let path: PathBuf = base.join(&builder).components().collect();
+    let is_path = builder.starts_with('.') || builder.ends_with(".toml") || path.exists();
+    let is_marked = path.to_str().is_some_and(|path| path.starts_with(['/', '.']));
+    let marked = if is_marked { path } else { Path::new(".").join(path) };
+    marked.to_str().filter(|_| is_path).map_or(builder, str::to_owned)
 }
 
 /// The file, if there is one. Of an app that was extracted, no link leads out of it.
@@ -179,5 +183,28 @@ mod tests {
             hint(failure().hint("log in")),
             "log in. app/project.toml names this builder. --builder names another"
         );
+        assert_eq!(
+            hint(failure().hint("who are you?")),
+            "who are you? app/project.toml names this builder. --builder names another"
+        );
+    }
+
+    #[test]
+    fn a_builder_that_is_a_path_stays_one() {
+        for (base, builder, expected) in [
+            ("pt", "./none", "./pt/none"),
+            ("", "./none", "./none"),
+            ("", ".", "."),
+            ("pt", "../none", "./pt/../none"),
+            ("..", "./none", "../none"),
+            (".", "./none", "./none"),
+            ("/pt", ".none", "/pt/.none"),
+            ("pt", "none.toml", "./pt/none.toml"),
+            ("pt", "/none", "/none"),
+            ("pt", "heroku/builder:24", "heroku/builder:24"),
+            ("pt", "oci:./none", "oci:./none"),
+        ] {
+            assert_eq!(below(Path::new(base), builder.to_owned()), expected, "{base} {builder}");
+        }
     }
 }

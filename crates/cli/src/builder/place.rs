@@ -128,7 +128,7 @@ impl Place {
             let hint = "as in https://example.com/buildpack.tgz#sha256=…, without user or password";
             return download.map(Self::Web).map_err(|problem| (problem, hint));
         }
-        let path = base.join(text.strip_prefix("file://").unwrap_or(text));
+        let path: PathBuf = base.join(text.strip_prefix("file://").unwrap_or(text)).components().collect();
         if path.is_dir() {
             return Ok(Self::Folder(path));
         }
@@ -194,7 +194,7 @@ mod tests {
             ("some/id@2", within("some/id", "2")),
             ("some/id", within("some/id", "")),
             ("dir", Place::Folder(path("dir"))),
-            ("./dir", Place::Folder(path("./dir"))),
+            ("./dir", Place::Folder(path("dir"))),
             ("a.tgz", Place::Archive(path("a.tgz"))),
             ("b.cnb", Place::Image(format!("oci-archive:{}", path("b.cnb").display()))),
             ("other/id@2", Place::Image("other/id@2".into())),

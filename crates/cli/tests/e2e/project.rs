@@ -251,7 +251,7 @@ fn what_is_wrong_in_a_project_is_said_before_anything_is_built() {
         ),
         (group("id = \"a\"\n[io.buildpacks.group.script]\ninline = \"x\""), "a script needs api and inline"),
         (group("id = \"a\"\n[io.buildpacks.group.script]\napi = \"9.9\"\ninline = \"x\""), "'9.9'"),
-        (group("uri = \"./none\""), "there is no app/./none"),
+        (group("uri = \"./none\""), "there is no app/none"),
         (
             format!(
                 "{HEAD}[[io.buildpacks.group]]\nid = \"a\"\nscript = {{ api = \"0.10\", inline = \"echo\" }}\n\
@@ -263,6 +263,8 @@ fn what_is_wrong_in_a_project_is_said_before_anything_is_built() {
             format!("{HEAD}[io.buildpacks]\nbuilder = \"127.0.0.1:1/none\""),
             "app/project.toml names this builder. --builder names another",
         ),
+        // A path is never the name of an image.
+        (format!("{HEAD}[io.buildpacks]\nbuilder = \"./none\""), "there is no ./app/none/builder.toml"),
         (format!("# {}\n", "x".repeat(17 << 20)), "larger than"),
     ] {
         bench.write("app/project.toml", &text);
