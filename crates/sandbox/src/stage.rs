@@ -37,7 +37,7 @@ pub fn enter_if_asked(run_call: fn(Call) -> i32) {
     let (Some(process), Some(letter)) = (args.next(), args.next()) else { return };
     let code = match stage.as_deref() {
         Some(MAPPER_ARG) => ids::mapper(&process),
-        Some(REMOVE_ARG) => remover(Path::new(&process)),
+        Some(REMOVE_ARG) => remover(Path::new(&process), &letter),
         Some(SANDBOX_ARG) => {
             run(&process, &letter, |envelope, process, report| outer(envelope, process, report, run_call))
         }
@@ -94,7 +94,7 @@ fn death_signal() -> Option<Signal> {
 }
 
 /// Keeps what the caller left open by accident out of the sandbox.
-fn close_on_exec() -> Result<(), Failure> {
+pub(crate) fn close_on_exec() -> Result<(), Failure> {
     let directory = Path::new("/proc/self/fd");
     for entry in fs::read_dir(directory).doing_to("list", directory)? {
         let name = entry.doing_to("list", directory)?.file_name();

@@ -21,6 +21,7 @@ use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, flock, openat, rena
 use rustix::io::Errno;
 
 use crate::parent::remove_with;
+use crate::stage::close_on_exec;
 use crate::{Ids, SandboxError};
 
 /// The temporary directory of one build. It is removed when dropped, whatever the modes of what it holds.
@@ -147,27 +148,42 @@ impl WorkDir {
         }
         // Standard input is the lock, which the process has from its very start.
         let Ok(lock) = lock.try_clone() else { return false };
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0("strata-remove").arg(REMOVE_ARG).arg(&self.path).arg("-").current_dir("/");
-        command.stdin(lock).stdout(Stdio::null()).stderr(Stdio::null());
-        // Nobody waits for it: whoever started this program inherits it.
-        command.spawn().is_ok()
+        // The first process starts the second and ends, so that nobody here has to wait for the one that removes.
+        remover_command(&self.path, START).stdin(lock).status().is_ok_and(|status| status.success())
     }
 }
 
 /// The hidden argument with which a program starts itself to remove the directory of a build that is done.
 pub(crate) const REMOVE_ARG: &str = "__strata-remove";
+/// What follows the path for the process that starts the one that removes, and for that one.
+const START: &str = "start";
+const REMOVE: &str = "remove";
 /// How long a build waits for the removal of its directory before another process goes on with it.
 const AT_ONCE: Duration = Duration::from_millis(25);
 /// How much that process gives way to others.
 const NICE: i32 = 10;
 
-/// The process that goes on with a removal. Standard input is the lock on the directory.
-pub(crate) fn remover(path: &Path) -> i32 {
+/// This program as a remover. It outlives the build, and so has nothing of the build's environment, where credentials
+/// may be.
+fn remover_command(path: &Path, what: &str) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("strata-remove").arg(REMOVE_ARG).arg(path).arg(what).current_dir("/");
+    command.env_clear().stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// The processes that go on with a removal: one that starts the other and ends, and the other. Standard input is the
+/// lock on the directory.
+pub(crate) fn remover(path: &Path, what: &str) -> i32 {
     let is_ours = path.file_name().is_some_and(|name| name.as_bytes().starts_with(prefix().as_bytes()));
     let Ok(lock) = std::io::stdin().as_fd().try_clone_to_owned().map(File::from) else { return 1 };
     if !is_ours || !is_same(path, &lock).unwrap_or_default() {
         return 1;
+    }
+    if what == START {
+        // Locks and pipes of whoever called the build would be held until all is removed.
+        let is_alone = close_on_exec().is_ok();
+        return i32::from(!is_alone || remover_command(path, REMOVE).spawn().is_err());
     }
     // A terminal that is closed does not end it. Whatever does, the next build removes what is left.
     rustix::process::setsid().map(|_| ()).unwrap_or_default();

@@ -7,6 +7,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -44,6 +45,7 @@ const CASES: &[Case] = &[
     ("a symlink in an image cannot lead a mount out of it", symlinks_stay_inside),
     ("work directories vanish whatever their modes", work_directories_vanish),
     ("what takes long to remove is removed by one who stays behind", a_removal_goes_on),
+    ("who removes for long has nothing of the build", a_remover_has_nothing_of_the_build),
     ("a sweep removes the dead only", a_sweep_removes_the_dead_only),
     ("a sandbox can hold another", a_sandbox_can_hold_another),
     ("changes are kept in memory where the disk is an overlay", an_overlay_is_no_disk),
@@ -688,13 +690,60 @@ fn a_removal_goes_on(dir: &Path) {
     // What is no directory of a build, or not the one that is locked, is nobody's to remove.
     let kept = WorkDir::new(dir).unwrap();
     fs::create_dir(dir.join("other")).unwrap();
-    for (path, lock) in [(dir.join("other"), dir.join("other")), (kept.path().to_owned(), dir.join("other"))]
-    {
+    let other = dir.join("other");
+    for (path, what) in [(&other, "start"), (&other, "remove"), (&kept.path().to_owned(), "remove")] {
         let mut remover = Command::new("/proc/self/exe");
-        remover.arg("__strata-remove").arg(&path).arg("-").stdin(File::open(lock).unwrap());
+        remover.arg("__strata-remove").arg(path).arg(what).stdin(File::open(&other).unwrap());
         assert_eq!(remover.status().unwrap().code(), Some(1));
         assert!(path.is_dir());
     }
+}
+
+fn a_remover_has_nothing_of_the_build(dir: &Path) {
+    let (_reader, pipe) = std::io::pipe().unwrap();
+    rustix::io::fcntl_setfd(&pipe, rustix::io::FdFlags::empty()).unwrap();
+    let pipe = fs::read_link(format!("/proc/self/fd/{}", pipe.as_raw_fd())).map(|link| (link, pipe)).unwrap();
+    // How much it takes until somebody sees a remover depends on the machine.
+    for files in (8..18).map(|power| 1 << power) {
+        let work = WorkDir::new(dir).unwrap().handed_over();
+        let path = work.path().to_owned();
+        for number in 0..files / 64 {
+            let below = path.join(number.to_string());
+            fs::create_dir(&below).unwrap();
+            (0..64).for_each(|file| fs::write(below.join(file.to_string()), "").unwrap());
+        }
+        drop(work);
+        assert_eq!(children(), 0, "a build that goes on has a zombie");
+        while path.exists() {
+            let Some((environment, files)) = remover_of(&path) else { continue };
+            assert_eq!(environment, "");
+            assert!(!files.contains(&pipe.0), "{files:?}");
+            return;
+        }
+    }
+    panic!("nobody was seen to remove anything");
+}
+
+/// How many children this process has, living or not waited for.
+fn children() -> usize {
+    let parent = format!("PPid:\t{}\n", std::process::id());
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let status = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("status")).ok();
+    entries.filter_map(status).filter(|status| status.contains(&parent)).count()
+}
+
+/// The environment and the open files of the process that removes this directory, if there is one.
+fn remover_of(path: &Path) -> Option<(String, Vec<PathBuf>)> {
+    let own = format!("\0{}\0remove\0", path.display());
+    let is_it = |process: &PathBuf| {
+        fs::read(process.join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).ends_with(&own))
+    };
+    let process = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).find(is_it)?;
+    let environment = fs::read_to_string(process.join("environ")).ok()?;
+    let files = fs::read_dir(process.join("fd")).ok()?.flatten();
+    let files: Vec<_> = files.filter_map(|file| fs::read_link(file.path()).ok()).collect();
+    // Without its lock it is about to end.
+    files.iter().any(|file| file == path).then_some((environment, files))
 }
 
 fn a_sweep_removes_the_dead_only(dir: &Path) {
