@@ -19,13 +19,13 @@ const MAPPED: &str = "layers-of-";
 #[derive(Debug)]
 pub(crate) struct Places {
     /// `$XDG_DATA_HOME/strata`.
-    data: PathBuf,
+    pub(crate) data: PathBuf,
     /// `$XDG_CACHE_HOME/strata`.
-    cache: PathBuf,
+    pub(crate) cache: PathBuf,
     /// `$XDG_STATE_HOME/strata`.
-    state: PathBuf,
+    pub(crate) state: PathBuf,
     /// The user's home, when there is one.
-    home: Option<PathBuf>,
+    pub(crate) home: Option<PathBuf>,
     /// `SOURCE_DATE_EPOCH`, as written.
     pub(crate) source_date_epoch: Option<String>,
     /// The current folder.
@@ -131,46 +131,6 @@ impl Places {
 
     pub(crate) fn variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
-    }
-
-    /// What buildpacks must not see of this machine: Strata's own images, caches and logs, and where people keep secrets.
-    pub(crate) fn hidden<'a>(&self, others: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
-        const SECRETS: &[&str] = &[
-            ".ssh",
-            ".gnupg",
-            ".aws",
-            ".azure",
-            ".docker",
-            ".kube",
-            ".config/gcloud",
-            ".config/containers",
-            ".config/gh",
-            ".netrc",
-            ".git-credentials",
-            ".npmrc",
-            ".pypirc",
-            ".password-store",
-            ".cargo/credentials",
-            ".cargo/credentials.toml",
-            ".local/share/keyrings",
-            ".mozilla",
-            ".vault-token",
-            ".pgpass",
-            ".my.cnf",
-            ".m2/settings.xml",
-            ".gem/credentials",
-            ".terraform.d",
-            ".config/git/credentials",
-            ".bash_history",
-            ".zsh_history",
-        ];
-        let mut hidden = vec![self.data.clone(), self.cache.clone(), self.state.clone()];
-        hidden.extend(others.map(Path::to_owned));
-        if let Some(home) = &self.home {
-            hidden.extend(SECRETS.iter().map(|name| home.join(name)));
-        }
-        hidden.retain(|path| path.symlink_metadata().is_ok());
-        hidden
     }
 
     /// `KEY=VALUE` as it is; a bare `KEY` from the environment, or nothing when it is not set there.

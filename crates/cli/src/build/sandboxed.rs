@@ -2,6 +2,7 @@
 
 use super::base::{Base, SCRATCH_USER};
 use super::earlier::Earlier;
+use super::hidden::hidden;
 use super::room::Room;
 use super::said::{self, Said, Task};
 use super::shell;
@@ -281,7 +282,7 @@ fn spec(
     let root = match &kit.build_image {
         Some(image) => Root::Layers { lowers: image.layers.dirs().to_vec(), scratch },
         None => Root::Host {
-            hide: places.hidden([Some(target.images.as_path()), earlier.folder()].into_iter().flatten()),
+            hide: hidden(places, [Some(target.images.as_path()), earlier.folder()].into_iter().flatten()),
             scratch,
         },
     };

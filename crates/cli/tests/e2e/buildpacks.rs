@@ -1,6 +1,6 @@
 //! What buildpacks are told, and how they work together.
 
-use crate::bench::{Bench, Buildpack};
+use crate::bench::{Bench, Buildpack, Done, is_root};
 use std::path::PathBuf;
 
 /// A buildpack that says that it was there.
@@ -197,12 +197,34 @@ fn a_buildpack_changes_its_own_copy_of_the_app_and_nothing_else() {
         touch /usr/MARKER 2>/dev/null || true
         [[ ! -e .git ]]"#;
     bench.write("app/.git/config", "a secret");
-    bench.write("home/.ssh/id", "a secret");
-    let script = format!("{script}\nrefused cat {}/.ssh/id\necho done", bench.path("home").display());
+    let script = format!("{script}\necho done");
     let dir = bench.add(&Buildpack::new("e2e/writer").build(&script));
     bench.build(&[], &[dir]).ok().says("] done");
     assert_eq!(std::fs::read_to_string(bench.path("app/marker")).unwrap(), bench.marker());
     assert!(!std::path::Path::new("/usr").join(bench.marker()).exists());
+}
+
+#[test]
+fn of_the_callers_home_a_buildpack_sees_tools_only() {
+    let bench = Bench::new();
+    // Not below /tmp, of which nothing is seen in any case.
+    let place = if is_root() { PathBuf::from("/home") } else { std::env::home_dir().unwrap() };
+    let home = tempfile::Builder::new().prefix("e2e-home-").tempdir_in(place).unwrap();
+    let secret =
+        [".ssh/id", ".config/rclone/rclone.conf", "private/diary", ".env", ".cargo/credentials.toml"];
+    for file in secret.iter().chain(&[".cargo/bin/tool"]) {
+        let path = home.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, format!("of {file}")).unwrap();
+    }
+    let script = format!("cd {}; find . ! -type d | sort; cat .cargo/bin/tool", home.path().display());
+    let mut command =
+        bench.build_command(&["-t", "web"], &[bench.add(&Buildpack::new("e2e/looker").build(&script))]);
+    command.env("HOME", home.path());
+    let done = Done::of(command).ok();
+    let seen: Vec<_> =
+        done.stdout.lines().filter_map(|line| line.strip_prefix("[e2e/looker@1.0.0] ")).collect();
+    assert_eq!(seen, ["./.cargo/bin/tool", "of .cargo/bin/tool"]);
 }
 
 #[test]
