@@ -154,7 +154,7 @@ impl Output {
     pub(crate) fn check(&self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
         match (self, self.path()) {
             (Self::Archive(_), None) => check_pipe(),
-            (Self::Archive(_), Some(file)) => check_file(file),
+            (Self::Archive(_), Some(file)) => check_file(file, "the image"),
             (Self::Layout(_) | Self::Kept { .. } | Self::Place { .. }, Some(dir)) => check_writable(dir),
             (Self::Place { source, written }, None) => {
                 let target = source.create(surroundings, None);
@@ -289,9 +289,10 @@ pub(crate) fn check_pipe() -> Result<(), Failure> {
         .hint("pipe it into another program, as in `strata build … -o - | docker load`"))
 }
 
-fn check_file(file: &Path) -> Result<(), Failure> {
+/// Finds out whether a file can be written.
+pub(crate) fn check_file(file: &Path, what: &str) -> Result<(), Failure> {
     let refuse = |problem: String| {
-        Failure::new(Exit::Export, format!("cannot write the image: {}: {problem}", file.display()))
+        Failure::new(Exit::Export, format!("cannot write {what}: {}: {problem}", file.display()))
     };
     if file.is_dir() {
         return Err(refuse("it is a folder".to_owned()));

@@ -182,6 +182,7 @@ impl Outcome {
         }
         let left = |what: &str, error: &FileError| {
             Failure::caused(Exit::Build, format!("failed to build: buildpack {label} left {what}"), error)
+                .hint("the buildpack is at fault, not the app: mend it, or take another version of it")
         };
         let layers = find_layers(&dir).map_err(|error| left("a broken layer", &error))?;
         let layer_bom = layer_bom(buildpack, &layers);
@@ -205,6 +206,7 @@ impl Outcome {
                     "failed to build: buildpack {label} left a launch.toml that cannot be used: {problem}"
                 );
                 Failure::new(Exit::Build, message)
+                    .hint("the buildpack is at fault, not the app: mend it, or take another version of it")
             },
         )?;
         files::read(&dir.join("store.toml"), strata_spec::layer::Store::parse)

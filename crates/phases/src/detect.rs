@@ -136,7 +136,10 @@ pub fn run(
         let has_error = exit == Exit::DetectError;
         observer.event(Event::NothingDetected { has_error, errors: errors.into_iter().collect() });
         let failure = Failure::new(exit, format!("failed to detect: {cause}"));
-        return Err(failure.hint("check the app folder; what each buildpack looks for and said stands above"));
+        return Err(failure.hint(match has_error {
+            true => "what each buildpack said, and which erred, stands above",
+            false => "check the app folder; what each buildpack looks for and said stands above",
+        }));
     };
     strata_spec::group::check(&group.group).map_err(|error| {
         Failure::caused(Exit::Detect, "failed to detect: the group cannot be built", &error)
@@ -175,6 +178,17 @@ fn try_order(
     };
     walk(order, catalog, around.target, around.api, &mut attempt).map_err(|error| match error {
         WalkError::Try(failure) => failure,
+        WalkError::Missing(_) => {
+            let failure = Failure::new(Exit::Detect, format!("failed to detect: {error}"));
+            let labels: Vec<String> = catalog.keys().map(|(id, version)| format!("{id}@{version}")).collect();
+            failure.hint(match labels.as_slice() {
+                [] => "no buildpack is at hand; those of the order are to be added to the builder".to_owned(),
+                some => format!(
+                    "at hand are {}; mend the order, or add the buildpack to the builder",
+                    some.join(", ")
+                ),
+            })
+        }
         other => Failure::new(Exit::Detect, format!("failed to detect: {other}")),
     })
 }

@@ -1,6 +1,9 @@
 //! Files and folders of this machine that buildpacks see.
 
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
+use strata_phases::Failure;
+use strata_spec::exit::Exit;
 
 /// A file or folder of this machine that buildpacks see.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +13,22 @@ pub(crate) struct Volume {
     /// There.
     pub(crate) to: PathBuf,
     pub(crate) is_writable: bool,
+}
+
+impl Volume {
+    /// Finds out whether it is there, before anything starts. A relative path is one below `current`.
+    pub(crate) fn check(&self, current: &Path) -> Result<(), Failure> {
+        current.join(&self.from).metadata().map(drop).map_err(|error| {
+            let (from, to) = (self.from.display(), self.to.display());
+            let what = format!("cannot use the volume {from}:{to}");
+            match error.kind() {
+                ErrorKind::NotFound => {
+                    Failure::new(Exit::InvalidArguments, format!("{what}: there is no {from}"))
+                }
+                _ => Failure::caused(Exit::InvalidArguments, what, &error),
+            }
+        })
+    }
 }
 
 /// What is the build's own, or the kernel's.

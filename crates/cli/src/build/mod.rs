@@ -139,9 +139,7 @@ fn build(
     written: &Written,
 ) -> Result<Summary, Failure> {
     let created = created(args, places)?;
-    if args.debug_shell {
-        shell::check()?;
-    }
+    check(args, places)?;
     args.notices().into_iter().for_each(|notice| show.info(notice));
     let surroundings = surroundings(places, &args.store).stopping(interrupt.stop());
     let seen = Seen::new(places.seen_images(), args.pull_policy);
@@ -198,6 +196,7 @@ fn build(
 
     show.part("sandbox", || {
         in_sandbox(args, &kit, &work, &base, places, &target, &earlier, show, interrupt)
+            .map_err(|failure| shell::recommended(args, own_paths(&kit, failure)))
     })?;
 
     let built = Built {
@@ -228,6 +227,24 @@ fn check_lifecycle(args: &args::Build, kit: &Kit) -> Result<(), Failure> {
     }
     let message = "cannot use the builder's own lifecycle: the builder is no image";
     Err(Failure::new(Exit::InvalidArguments, message).hint("name an image with --builder"))
+}
+
+/// Finds out what can be known of what the arguments name, before anything starts.
+fn check(args: &args::Build, places: &Places) -> Result<(), Failure> {
+    args.volume.iter().try_for_each(|volume| volume.check(&places.current))?;
+    report::check(&args.report, &places.current)?;
+    if args.debug_shell { shell::check() } else { Ok(()) }
+}
+
+/// A failure that names programs of buildpacks as the sandbox does, with the paths that people know.
+fn own_paths(kit: &Kit, failure: Failure) -> Failure {
+    let own = |text: String| {
+        kit.buildpacks.iter().fold(text, |text, (place, dir)| {
+            let inside = Path::new(said::BUILDPACKS).join(place).join("bin").display().to_string() + "/";
+            text.replace(&inside, &(dir.join("bin").display().to_string() + "/"))
+        })
+    };
+    Failure { causes: failure.causes.into_iter().map(own).collect(), hint: failure.hint.map(own), ..failure }
 }
 
 /// That the image is there.

@@ -4,6 +4,7 @@ use super::base::Base;
 use crate::args::{ReportArgs, RequireOrigins};
 use crate::builder::{BuildImage, Kit};
 use crate::images;
+use crate::output::check_file;
 use crate::places::Places;
 use std::path::Path;
 use strata_decide::origins::Require;
@@ -47,6 +48,17 @@ pub(crate) fn require(args: &ReportArgs) -> Require {
         Some(RequireOrigins::Fail) => Require::Known,
         Some(RequireOrigins::Discard) => Require::Discard,
     }
+}
+
+/// Finds out whether the table for the report can be read and the report be written, before anything is built.
+pub(crate) fn check(args: &ReportArgs, current: &Path) -> Result<(), Failure> {
+    let extra = args.report_extra.as_ref().map(|path| current.join(path));
+    origins::extra(extra.as_deref())
+        .map_err(|failure| Failure { exit: Exit::InvalidArguments, ..failure })?;
+    args.report.as_ref().map_or(Ok(()), |path| {
+        check_file(&current.join(path), "the report")
+            .map_err(|failure| Failure { exit: Exit::InvalidArguments, ..failure })
+    })
 }
 
 /// Gathers what can be known before the image is made.

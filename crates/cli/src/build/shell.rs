@@ -36,6 +36,15 @@ pub(crate) fn asked(args: &args::Build, places: &Places) -> Option<String> {
     args.debug_shell.then(|| terminal.to_owned())
 }
 
+/// The failure of a `bin/build`, with the way to look around in its place.
+pub(crate) fn recommended(args: &args::Build, failure: Failure) -> Failure {
+    let is_of_build = failure.exit == Exit::BuildpackBuild && failure.hint.is_none();
+    if !is_of_build || args.debug_shell || args.lifecycle == args::LifecycleArg::Builder {
+        return failure;
+    }
+    failure.hint("--debug-shell starts a shell where it failed: the same files, environment, folder and user")
+}
+
 /// In process 1 of the sandbox: runs the shell. Whatever happens to it, the build has failed as it did.
 pub(crate) fn here(buildpack: &str, invocation: &Invocation, terminal: &str, pipe: &Pipe) {
     let Some(shell) = SHELLS.iter().find(|shell| Path::new(shell).exists()) else {

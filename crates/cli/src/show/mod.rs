@@ -84,6 +84,8 @@ struct State {
     view: View,
     tally: Tally,
     log: Option<Log>,
+    /// Whether a phase was begun, where nothing is drawn.
+    has_begun: bool,
     interrupt: Option<Interrupt>,
     /// The user's home, which a terminal has no room for.
     home: Option<PathBuf>,
@@ -119,6 +121,7 @@ impl Show {
             view: View::default(),
             tally: Tally::default(),
             log: None,
+            has_begun: false,
             interrupt: None,
             home: places.home().map(Path::to_owned),
             started,
@@ -165,7 +168,7 @@ impl Show {
     /// Where the log of a build is that failed. There is none when it failed before it began.
     pub(crate) fn end_log(&self) -> Option<PathBuf> {
         let mut state = self.state();
-        if !state.view.has_begun() {
+        if !state.view.has_begun() && !state.has_begun {
             // At worst it is pruned like others.
             state.log.take().map_or(Ok(()), Log::remove).unwrap_or_default();
         }
@@ -212,11 +215,12 @@ impl Observer for Show {
         if self.json {
             state.log(&event);
             state.tally.take(&event);
+            state.has_begun |= matches!(event, Event::PhaseStarted { .. });
             // It comes again.
             if !matches!(event, Event::OutputSoFar { .. })
                 && let Ok(text) = serde_json::to_string(&event)
             {
-                writeln!(state.out, "{text}").and_then(|()| state.out.flush()).unwrap_or_default();
+                printed(writeln!(state.out, "{text}").and_then(|()| state.out.flush()));
             }
             return;
         }
@@ -271,8 +275,11 @@ impl State {
         self.screen.iter_mut().for_each(Screen::clear);
         for Said { is_aside, text, .. } in said {
             let to = if *is_aside { &mut self.aside } else { &mut self.out };
-            // Whoever reads the output may have gone; the build goes on.
-            writeln!(to, "{text}").and_then(|()| to.flush()).unwrap_or_default();
+            let outcome = writeln!(to, "{text}").and_then(|()| to.flush());
+            // The build goes on. Where not even standard error can be written, nobody can be told.
+            if !is_aside {
+                printed(outcome);
+            }
         }
     }
 
@@ -399,12 +406,15 @@ static UNPRINTED: OnceLock<io::Error> = OnceLock::new();
 /// Prints one line to standard output. [`all_printed`] says whether that was possible.
 pub(crate) fn print(text: &str) {
     let mut out = AutoStream::auto(std::io::stdout());
-    match writeln!(out, "{text}") {
-        // Whoever reads the output may have gone.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            UNPRINTED.get_or_init(|| error);
-        }
-        _ => {}
+    printed(writeln!(out, "{text}"));
+}
+
+/// Remembers that a line could not be printed. Whoever reads the output may have gone, which is no fault.
+fn printed(outcome: io::Result<()>) {
+    if let Err(error) = outcome
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        UNPRINTED.get_or_init(|| error);
     }
 }
 

@@ -389,3 +389,39 @@ fn flags_that_are_refused_are_an_event_too() {
     let done = bench.build(&["--dry-run", "--debug-shell"], &good);
     assert!(done.code == 3 && done.stderr.contains("--debug-shell is for builds"), "{done:#?}");
 }
+
+#[test]
+fn what_flags_name_is_looked_for_before_anything_is_built() {
+    let bench = Bench::new();
+    let buildpack = bench.add(&Buildpack::new("e2e/one").build("touch \"$platform/../ran\" || echo ran"));
+    let broken = bench.write("broken.toml", "[[");
+    let broken = broken.to_str().unwrap();
+    for (flags, message) in [
+        (&["--volume", "/none:/x"][..], "cannot use the volume /none:/x: there is no /none"),
+        (&["--report-extra", "none"], "failed to read the table for the report"),
+        (&["--report-extra", broken], "failed to read the table for the report"),
+        (&["--report", "none/report.toml"], "cannot write the report"),
+    ] {
+        let done = bench.build(flags, std::slice::from_ref(&buildpack));
+        assert!(done.code == 3 && done.stderr.contains(message), "{done:#?}");
+        assert!(!done.stdout.contains("ran") && !done.stdout.contains("DETECT"), "{done:#?}");
+        assert!(!bench.has_image() && !bench.path("none").exists());
+    }
+}
+
+#[test]
+fn a_failed_build_says_what_one_can_do() {
+    let bench = Bench::new();
+    let one = |script: &str| bench.add(&Buildpack::new("e2e/one").build(script));
+    let done = bench.build(&["--json"], &[one("exit 3")]);
+    let failed: serde_json::Value = serde_json::from_str(done.stdout.lines().last().unwrap()).unwrap();
+    assert!(failed["hint"].as_str().unwrap().contains("--debug-shell"), "{failed:#}");
+    assert!(std::path::Path::new(failed["log"].as_str().unwrap()).is_file(), "{failed:#}");
+    let done = bench.build(&[], &[one("echo '[[' >\"$layers/launch.toml\"")]);
+    assert!(done.code == 52 && done.stderr.contains("Hint: the buildpack is at fault"), "{done:#?}");
+    let done = bench.build(&["--default-process", "zz"], &[one("")]);
+    assert!(done.code == 62 && done.stderr.contains("Hint: ask for one that there is"), "{done:#?}");
+    bench.builder(&[one("")], "[[order]]\n[[order.group]]\nid = \"e2e/two\"\n");
+    let done = bench.build(&["--builder", bench.path("builder").to_str().unwrap()], &[]);
+    assert!(done.code == 22 && done.stderr.contains("at hand are e2e_one@1.0.0"), "{done:#?}");
+}

@@ -129,8 +129,10 @@ pub fn run(export: &Export<'_>, outputs: &[Output], observer: &dyn Observer) -> 
     if let Some(sboms) = export.own_sboms.filter(|_| export.api.has_own_sboms()) {
         sboms.copy(export.trees.layers.real, observer)?;
     }
-    let process = decide::default_process(export.metadata, export.process_type)
-        .map_err(|message| Failure::new(Exit::Export, format!("failed to export: {message}")))?;
+    let process = decide::default_process(export.metadata, export.process_type).map_err(|message| {
+        Failure::new(Exit::Export, format!("failed to export: {message}"))
+            .hint("ask for one that there is, or for none: then the buildpacks choose")
+    })?;
     let mut assembly = Assembly::new(export, first.as_ref(), observer)?;
     let lifecycle = layers(export, &mut assembly)?;
     let inherited = export.base.image.layers().len();

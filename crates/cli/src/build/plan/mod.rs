@@ -78,6 +78,7 @@ pub(crate) fn run(args: args::Build, places: &Places) -> Outcome {
 }
 
 fn find(args: &args::Build, places: &Places, show: &Show, interrupt: &Interrupt) -> Result<Found, Failure> {
+    args.volume.iter().try_for_each(|volume| volume.check(&places.current))?;
     args.notices().into_iter().for_each(|notice| show.info(notice));
     let surroundings = surroundings(places, &args.store).stopping(interrupt.stop());
     let seen = Seen::new(places.seen_images(), args.pull_policy);
