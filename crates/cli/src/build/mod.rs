@@ -326,6 +326,7 @@ impl Built<'_> {
             places: self.places,
             layers_dir: &work.layers,
             platform_dir: &work.platform,
+            volumes: &args.volume,
             metadata: &metadata,
             project: &self.source.detailed,
             kit: self.kit,

@@ -1,7 +1,8 @@
 //! The report of a build: gathered before the image is made, and kept beside it.
 
 use super::base::Base;
-use crate::args::{ReportArgs, RequireOrigins};
+use super::said;
+use crate::args::{ReportArgs, RequireOrigins, Volume};
 use crate::builder::{BuildImage, Kit};
 use crate::images;
 use crate::output::check_file;
@@ -29,6 +30,8 @@ pub(crate) struct Build<'a> {
     pub(crate) places: &'a Places,
     pub(crate) layers_dir: &'a Path,
     pub(crate) platform_dir: &'a Path,
+    /// What buildpacks saw besides, bindings among it.
+    pub(crate) volumes: &'a [Volume],
     pub(crate) metadata: &'a Metadata,
     pub(crate) project: &'a ProjectMetadata,
     /// Builder and build image.
@@ -64,7 +67,10 @@ pub(crate) fn check(args: &ReportArgs, current: &Path) -> Result<(), Failure> {
 /// Gathers what can be known before the image is made.
 pub(crate) fn gather(build: &Build<'_>, observer: &dyn Observer) -> Result<Origins, Failure> {
     let key = build.places.variable("CNB_REPORT_INPUTS_KEY");
-    let inputs = origins::inputs::of_platform(build.platform_dir, key)
+    let mounted = build.volumes.iter().filter_map(|volume| {
+        Some((volume.to.strip_prefix(said::PLATFORM).ok()?, build.places.current.join(&volume.from)))
+    });
+    let inputs = origins::inputs::of_mounted(build.platform_dir, mounted, key)
         .map_err(|error| Failure::caused(Exit::Export, "cannot name what the platform gives", &error))?;
     let Base { stored, run_image, .. } = build.base;
     let build_image = build.kit.build_image.as_ref().map(build_image);

@@ -693,6 +693,7 @@ fn secrets_get_no_further_than_to_the_buildpacks() {
         ),
     );
     bench.write("variables", &format!("FROM_FILE={}\n", planted(6)));
+    bench.write("db/password", &planted(12));
     let build = |more: &[&str]| {
         let given = format!("GIVEN={}", planted(7));
         let args = [
@@ -704,6 +705,8 @@ fn secrets_get_no_further_than_to_the_buildpacks() {
             "TAKEN",
             "--env-file",
             "variables",
+            "--volume",
+            "db:/platform/bindings/db",
             "--report",
             "report.toml",
         ];
@@ -716,7 +719,7 @@ fn secrets_get_no_further_than_to_the_buildpacks() {
     let mut said = format!("{:?}", build(&["-o", "oci:out:x", "--origins", "always", "--verbose"]));
     said.push_str(&format!("{:?}", build(&["--json"])));
     let report = std::fs::read_to_string(bench.path("report.toml")).unwrap();
-    for name in ["env/FROM_PROJECT", "env/FROM_FILE", "env/GIVEN", "env/TAKEN"] {
+    for name in ["env/FROM_PROJECT", "env/FROM_FILE", "env/GIVEN", "env/TAKEN", "bindings/db/password"] {
         assert!(report.contains(&format!("name = \"{name}\"")), "{name}: {report}");
     }
     for args in [&["--json"][..], &["--why"], &["--layer", "deps"], &["--statement"]] {
