@@ -25,12 +25,15 @@ impl Reports {
 
     /// That there are others, and what they say that this one does not.
     pub(crate) fn others(&self) -> Vec<String> {
+        let told = beside::disagreements(&self.found);
+        let same = if told.is_empty() { ", of builds that gave the same" } else { "" };
         let count = match self.found.len() {
             0 | 1 => None,
-            2 => Some("1 more report lies beside the image".to_owned()),
-            many => Some(format!("{} more reports lie beside the image", many - 1)),
+            2 if same.is_empty() => Some("1 more report lies beside the image".to_owned()),
+            2 => Some("1 more report lies beside the image, of a build that gave the same".to_owned()),
+            many => Some(format!("{} more reports lie beside the image{same}", many - 1)),
         };
-        count.into_iter().chain(beside::disagreements(&self.found)).collect()
+        count.into_iter().chain(told).collect()
     }
 
     fn new(outcome: Result<(Vec<Beside>, Vec<String>), StoreError>) -> Self {

@@ -78,9 +78,14 @@ fn is_same_source(label: &Source, said: &Source) -> bool {
     label.kind == said.kind && words::exact_source(label) == words::exact_source(said)
 }
 
-/// What the other reports say that the believed one does not, each in a sentence.
-pub fn disagreements<'a>(believed: &Report, others: impl Iterator<Item = &'a Report>) -> Vec<String> {
-    let mut told: Vec<String> = others.filter_map(|other| disagreement(believed, other)).collect();
+/// What the other reports say that the believed one does not, each in a sentence. That a build made a layer again, with the
+/// same contents, contradicts nothing when the build that is named as its maker tells of it in a report of its own.
+pub fn disagreements<'a>(
+    believed: &'a Report,
+    others: impl Iterator<Item = &'a Report> + Clone,
+) -> Vec<String> {
+    let makers: Makers<'_> = others.clone().chain([believed]).flat_map(made).collect();
+    let mut told: Vec<String> = others.filter_map(|other| told(believed, other, &makers)).collect();
     let more = told.len().saturating_sub(TOLD);
     told.truncate(TOLD);
     if more > 0 {
@@ -89,11 +94,23 @@ pub fn disagreements<'a>(believed: &Report, others: impl Iterator<Item = &'a Rep
     told
 }
 
+/// Builds that say that they made a layer, each with the layer's id and diffID.
+type Makers<'a> = BTreeSet<(&'a str, String, &'a str)>;
+
+fn made(report: &Report) -> impl Iterator<Item = (&str, String, &str)> {
+    let own = report.layers.iter().filter(|layer| layer.origin.from == Evidence::ThisBuild);
+    own.map(|layer| (report.build.id.as_str(), layer.id(), layer.diff_id.as_str()))
+}
+
 /// What a report says of the build and the image's layers that the believed one does not: a sentence, or nothing. The
 /// operator's own table and unstructured bills are not looked at.
 pub fn disagreement(believed: &Report, other: &Report) -> Option<String> {
+    told(believed, other, &Makers::new())
+}
+
+fn told(believed: &Report, other: &Report, makers: &Makers<'_>) -> Option<String> {
     let mut all = of_build(believed, other);
-    all.extend(of_layers(believed, other));
+    all.extend(of_layers(believed, other, makers));
     let Report { build, .. } = other;
     (!all.is_empty()).then(|| {
         format!(
@@ -164,14 +181,14 @@ fn inputs(believed: &Report, other: &Report) -> Option<String> {
 }
 
 /// What it says of layers that the other does not.
-fn of_layers(believed: &Report, other: &Report) -> Vec<String> {
+fn of_layers(believed: &Report, other: &Report, makers: &Makers<'_>) -> Vec<String> {
     // Of several with one id, the first counts.
     let known: BTreeMap<String, &Layer> =
         believed.layers.iter().rev().map(|layer| (layer.id(), layer)).collect();
     let differs = |layer: &&Layer| {
         known
             .get(&layer.id())
-            .is_some_and(|known| known.diff_id == layer.diff_id && !is_compatible(known, layer))
+            .is_some_and(|known| known.diff_id == layer.diff_id && !is_compatible(known, layer, makers))
     };
     let layers: Vec<&Layer> = other.layers.iter().filter(differs).collect();
     let told = layers.iter().take(NAMED).map(|layer| {
@@ -190,13 +207,17 @@ fn of_layers(believed: &Report, other: &Report) -> Vec<String> {
 }
 
 /// Whether the other says nothing new of a layer: nothing at all, that the same build made it, or that each of the two builds
-/// made it, with the same outcome.
-fn is_compatible(one: &Layer, two: &Layer) -> bool {
+/// that they name made it, with the same outcome.
+fn is_compatible(one: &Layer, two: &Layer, makers: &Makers<'_>) -> bool {
     let is_own = |layer: &Layer| layer.origin.from == Evidence::ThisBuild;
     if two.origin.from == Evidence::Unknown {
         return true;
     }
+    let names_maker =
+        |layer: &Layer| makers.contains(&(layer.origin.build.as_str(), layer.id(), layer.diff_id.as_str()));
     // Nobody is known to have made what came with the run image.
-    let is_same = is_own(one) && is_own(two) || one.origin.build == two.origin.build;
+    let is_same = is_own(one) && is_own(two)
+        || one.origin.build == two.origin.build
+        || names_maker(one) && names_maker(two);
     is_same && one.kind == two.kind && one.buildpack_version == two.buildpack_version
 }

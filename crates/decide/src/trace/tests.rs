@@ -581,6 +581,33 @@ fn what_reports_disagree_on_is_told() {
 }
 
 #[test]
+fn what_two_builds_made_alike_contradicts_nothing() {
+    // One build restored `deps` from an earlier one; another, without a cache, made the same contents itself.
+    let restored = report(2);
+    let mut remade = report(2);
+    remade.build.id = "remade".into();
+    for layer in &mut remade.layers {
+        if [Evidence::ThisBuild, Evidence::Cache].contains(&layer.origin.from) {
+            layer.origin =
+                Origin { from: Evidence::ThisBuild, build: "remade".into(), ..layer.origin.clone() };
+        }
+    }
+    let mut first = remade.clone();
+    first.build.id = restored.layers[2].origin.build.clone();
+    for layer in first.layers.iter_mut().filter(|layer| layer.origin.from == Evidence::ThisBuild) {
+        layer.origin.build.clone_from(&first.build.id);
+    }
+    let told =
+        |believed: &Report, others: &[&Report]| choose::disagreements(believed, others.iter().copied()).len();
+    assert_eq!(told(&remade, &[&restored, &first]), 0);
+    assert_eq!(told(&restored, &[&remade, &first]), 0);
+    // The build that is said to have made it does not say so itself.
+    assert_eq!(told(&remade, &[&restored]), 1);
+    first.layers[2].diff_id = digest("other contents");
+    assert_eq!(told(&remade, &[&restored, &first]), 1);
+}
+
+#[test]
 fn what_another_report_says_is_told_in_brief() {
     let mut other = report(1);
     let source = other.build.application_source.as_mut().unwrap();
