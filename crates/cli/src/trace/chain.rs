@@ -86,8 +86,7 @@ fn steps(chain: &Chain) {
         let is_maker = index == last && chain.end == End::Made;
         let ago = match index {
             0 => "this build".to_owned(),
-            1 => "1 build ago".to_owned(),
-            count => format!("{count} builds ago"),
+            count => words::ago(count as u64),
         };
         one(step, &ago, is_maker);
     }
@@ -99,9 +98,10 @@ fn steps(chain: &Chain) {
         End::Skipped { missing, build: made, builds, layer } => {
             print(&format!("\n{ODD}Missing:{ODD:#} {}", shown(missing)));
             if *builds > 0 {
-                print(&format!("{DIM}  {builds} builds in between, of which nothing more is known{DIM:#}"));
+                let noun = if *builds == 1 { "build" } else { "builds" };
+                print(&format!("{DIM}  {builds} {noun} in between, of which nothing more is known{DIM:#}"));
             }
-            let ago = format!("{} builds ago", chain.steps.len() + *builds as usize);
+            let ago = words::ago(chain.steps.len() as u64 + u64::from(*builds));
             heading(made, &ago);
             maker(made, layer.as_deref().or(chain.steps.last().map(|step| &step.layer)));
         }

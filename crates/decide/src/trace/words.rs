@@ -23,6 +23,11 @@ pub fn how(row: &Row) -> &'static str {
     }
 }
 
+/// How long ago a build was, in builds.
+pub fn ago(builds: u64) -> String {
+    if builds == 1 { "1 build ago".to_owned() } else { format!("{builds} builds ago") }
+}
+
 /// Who made a layer.
 pub fn made_by(row: &Row) -> String {
     match row.kind {
