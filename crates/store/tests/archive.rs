@@ -353,6 +353,44 @@ fn layers_may_be_links_or_compressed_as_some_programs_write_them() {
 }
 
 #[test]
+fn a_broken_image_hides_no_other_and_no_report() {
+    let bench = Bench::new();
+    let config = |architecture: &str| {
+        let config = serde_json::json!({
+            "architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": []},
+        });
+        config.to_string()
+    };
+    let good = config(strata_store::host_architecture());
+    let list = |names: &[&str]| {
+        let images = names.iter().map(
+            |name| serde_json::json!({"Config": name, "RepoTags": [format!("web:{name}")], "Layers": []}),
+        );
+        serde_json::Value::Array(images.collect()).to_string()
+    };
+    let three = list(&["broken", "good", "missing"]);
+    for broken in ["{", "[]", ""] {
+        let members: &[(&str, &[u8])] =
+            &[("manifest.json", three.as_bytes()), ("broken", broken.as_bytes()), ("good", good.as_bytes())];
+        let path = bench.archive("a.tar", members);
+        let archive = DockerArchive::open(&path).unwrap();
+        let image = archive.read_image().unwrap().unwrap();
+        assert_eq!(image.config, good.as_bytes());
+        assert_eq!(archive.referrers(&image.manifest_digest, None).unwrap(), []);
+        assert!(archive.open_blob(&layer_of(b"absent")).unwrap().is_none());
+        let error =
+            DockerArchive::open(&path).unwrap().named("web:broken").unwrap().read_image().unwrap_err();
+        assert!(chain(&error).contains("cannot"), "{}", chain(&error));
+    }
+    // Whether it is for this platform nobody knows.
+    let (other, two) = (config("other"), list(&["broken", "good"]));
+    let members: &[(&str, &[u8])] =
+        &[("manifest.json", two.as_bytes()), ("broken", b"{"), ("good", other.as_bytes())];
+    let error = DockerArchive::open(bench.archive("a.tar", members)).unwrap().read_image().unwrap_err();
+    assert!(matches!(error, StoreError::Image { .. }), "{}", chain(&error));
+}
+
+#[test]
 fn hostile_archives_are_refused_with_a_reason() {
     let bench = Bench::new();
     let huge = vec![b' '; 5 << 20];

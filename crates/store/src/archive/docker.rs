@@ -31,6 +31,8 @@ const MAX_IMAGES: usize = 4096;
 pub struct DockerArchive {
     members: Members,
     saved: Vec<Saved>,
+    /// Images of other names, one of which may be about the image that is read.
+    others: Vec<Saved>,
     platform: Platform,
     chosen: OnceLock<Chosen>,
     companion: OnceLock<Companion>,
@@ -78,7 +80,14 @@ impl DockerArchive {
             return Err(members.refused(MANIFEST, "it lists too many images"));
         }
         let platform = Platform::new("linux", host_architecture());
-        Ok(Self { members, saved, platform, chosen: OnceLock::new(), companion: OnceLock::new() })
+        Ok(Self {
+            members,
+            saved,
+            others: Vec::new(),
+            platform,
+            chosen: OnceLock::new(),
+            companion: OnceLock::new(),
+        })
     }
 
     /// The same archive, reading the image of this name only.
@@ -88,7 +97,9 @@ impl DockerArchive {
     /// When there is none.
     pub fn named(mut self, name: &str) -> Result<Self, StoreError> {
         let names = self.names();
-        self.saved.retain(|saved| saved.names().any(|other| is_same(other, name)));
+        let is_wanted = |saved: &mut Saved| saved.names().any(|other| is_same(other, name));
+        let wanted = self.saved.extract_if(.., is_wanted).collect();
+        self.others.append(&mut std::mem::replace(&mut self.saved, wanted));
         if self.saved.is_empty() {
             let path = self.members.path().to_owned();
             return Err(StoreError::NoSuchName { path, wanted: name.to_owned(), names });
@@ -118,7 +129,8 @@ impl DockerArchive {
             }
         }
         if images.len() > 1 {
-            images = self.for_wanted_platform(&self.without_companions(images)?)?;
+            images.retain(|saved| self.companion_of(saved).is_none());
+            images = self.for_wanted_platform(&images)?;
         }
         match images.as_slice() {
             [] => Ok(None),
@@ -127,25 +139,18 @@ impl DockerArchive {
         }
     }
 
-    /// Leaves out the small images that were saved along.
-    fn without_companions<'a>(&self, mut images: Vec<&'a Saved>) -> Result<Vec<&'a Saved>, StoreError> {
-        let mut failed = None;
-        images.retain(|saved| match self.config(saved) {
-            Ok((_, config)) => config.label(LABEL).is_none(),
-            Err(error) => {
-                failed = Some(error);
-                true
-            }
-        });
-        failed.map_or(Ok(images), Err)
+    /// The id of the image that a small one is about. What cannot be read is none.
+    fn companion_of(&self, saved: &Saved) -> Option<String> {
+        let (_, config) = self.config(saved).ok()?;
+        config.label(LABEL).map(str::to_owned)
     }
 
     /// The layer of a small image that was saved along and is about the image of this id.
     fn saved_companion(&self, id: &Digest) -> Result<Option<(String, Span)>, StoreError> {
         let id = id.to_string();
-        for saved in &self.saved {
+        for saved in self.saved.iter().chain(&self.others) {
             if let [layer] = saved.layers.as_deref().unwrap_or_default()
-                && self.config(saved)?.1.label(LABEL) == Some(id.as_str())
+                && self.companion_of(saved).as_deref() == Some(&*id)
             {
                 return Ok(self.members.behind_links(layer)?.map(|span| (layer.clone(), span)));
             }
@@ -153,20 +158,30 @@ impl DockerArchive {
         Ok(None)
     }
 
+    /// The images for the platform. Of what cannot be read nobody knows what it is for: it counts if there is nothing else.
     fn for_wanted_platform<'a>(&self, images: &[&'a Saved]) -> Result<Vec<&'a Saved>, StoreError> {
-        let (mut fitting, mut found) = (Vec::new(), Vec::new());
+        let (mut fitting, mut found, mut failed) = (Vec::new(), Vec::new(), None);
         for saved in images {
-            let platform = self.config(saved)?.1.platform();
+            let platform = match self.config(saved) {
+                Ok((_, config)) => config.platform(),
+                Err(error) => {
+                    failed = failed.or(Some(error));
+                    continue;
+                }
+            };
             if platform.satisfies(&self.platform) {
                 fitting.push(*saved);
             }
             found.push(platform.to_string());
         }
-        if fitting.is_empty() {
-            let (path, wanted) = (self.members.path().to_owned(), self.platform.to_string());
-            return Err(StoreError::Platform { path, wanted, found });
+        match failed {
+            _ if !fitting.is_empty() => Ok(fitting),
+            Some(error) => Err(error),
+            None => {
+                let (path, wanted) = (self.members.path().to_owned(), self.platform.to_string());
+                Err(StoreError::Platform { path, wanted, found })
+            }
         }
-        Ok(fitting)
     }
 
     fn config(&self, saved: &Saved) -> Result<(Vec<u8>, ImageConfig), StoreError> {
