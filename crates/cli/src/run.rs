@@ -16,6 +16,7 @@ use strata_layer::threads::refused;
 use strata_phases::Failure;
 use strata_sandbox::{Io, Job, Network, Root, Sandbox, SandboxError, Spec};
 use strata_spec::exit::Exit;
+use strata_spec::labels;
 use strata_store::StoredImage;
 
 /// Runs the command.
@@ -79,6 +80,7 @@ fn job(args: &args::Run, places: &Places, stored: &StoredImage, home: String) ->
     let mut env: std::collections::BTreeMap<String, String> =
         config.env().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     env.extend(asked);
+    args.process_type.as_deref().map_or(Ok(()), |kind| has_process(kind, stored, &args.name))?;
     // As container engines do.
     env.entry("HOME".to_owned()).or_insert(home);
     let mut argv: Vec<String> = match &args.process_type {
@@ -95,6 +97,22 @@ fn job(args: &args::Run, places: &Places, stored: &StoredImage, home: String) ->
     }
     let cwd = if config.working_dir().is_empty() { "/" } else { config.working_dir() };
     Ok(Job::Exec { argv, env: env.into_iter().collect(), cwd: cwd.into() })
+}
+
+/// Refuses a process type that no buildpack defined, as far as the image says which there are.
+fn has_process(kind: &str, stored: &StoredImage, name: &str) -> Result<(), Failure> {
+    let label = stored.image.config().label(labels::BUILD_METADATA).unwrap_or_default();
+    let Ok(label) = serde_json::from_str::<serde_json::Value>(label) else { return Ok(()) };
+    let Some(processes) = label.get("processes").and_then(|all| all.as_array()) else { return Ok(()) };
+    let kinds: Vec<&str> = processes.iter().filter_map(|process| process.get("type")?.as_str()).collect();
+    if kinds.contains(&kind) {
+        return Ok(());
+    }
+    let failure = Failure::new(Exit::Launch, format!("the image '{name}' has no process type '{kind}'"));
+    Err(match kinds.as_slice() {
+        [] => failure.hint("it has none: name a program after --"),
+        some => failure.hint(format!("there are: {}", some.join(", "))),
+    })
 }
 
 /// Passes signals on to the process, as if it had been started here.

@@ -126,10 +126,6 @@ pub(crate) struct Build {
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
     #[command(flatten)]
-    pub(crate) cache: CacheArgs,
-    #[command(flatten)]
-    pub(crate) report: ReportArgs,
-    #[command(flatten)]
     pub(crate) store: StoreArgs,
     #[command(flatten)]
     pub(crate) show: ShowArgs,
@@ -138,6 +134,11 @@ pub(crate) struct Build {
     /// Say which buildpacks would take part, and why, as `strata plan` does, and build nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    // Last, as their headings hold for all that follows.
+    #[command(flatten)]
+    pub(crate) cache: CacheArgs,
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
 }
 
 /// Say which buildpacks would take part in a build, and why, without building

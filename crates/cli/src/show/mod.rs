@@ -197,7 +197,12 @@ impl Show {
     pub(crate) fn summary(&self, next: Vec<String>) -> Summary {
         let state = self.state();
         let log = state.log.as_ref().map(|log| log.path().display().to_string());
-        state.tally.summary(self.started.elapsed(), log, next)
+        let mut summary = state.tally.summary(self.started.elapsed(), log, next);
+        if summary.process.is_none() {
+            // Without a program to run it would fail.
+            summary.next.retain(|command| !command.starts_with("strata run "));
+        }
+        summary
     }
 }
 

@@ -77,7 +77,7 @@ fn events_are_json_lines() {
     let buildpack = &summary["buildpacks"][0];
     assert_eq!(buildpack["layers"]["built"]["count"], 1, "{summary}");
     assert!(buildpack["millis"].as_u64().unwrap() > 0, "{summary}");
-    assert_eq!(summary["next"][0], "strata run web --layout-dir images");
+    assert_eq!(summary["next"][0], "strata trace web --layout-dir images");
     let again =
         self::events(&bench.build(&["--json"], &[bench.path("buildpacks/e2e_probe@1.0.0")]).ok().stdout);
     let again = again.last().unwrap();

@@ -94,6 +94,17 @@ fn the_exit_code_is_the_processs_own() {
     assert_eq!(bench.run(&["--", "9"]).code, 9);
     let args = bench.run(&["--process-type", "args", "--", "a b", "", "$HOME"]).ok();
     assert_eq!(args.stdout, "a b\n\n$HOME\n");
+    let none = bench.run(&["--process-type", "zz"]);
+    assert!(none.code != 0 && none.stderr.contains("has no process type 'zz'"), "{none:#?}");
+    assert!(none.stderr.contains("there are: ") && none.stderr.contains("where"), "{none:#?}");
+}
+
+#[test]
+fn what_cannot_be_run_without_a_program_is_not_recommended() {
+    let bench = Bench::new();
+    let done = bench.build(&[], &[bench.add(&Buildpack::new("e2e/none"))]).ok();
+    done.says("strata trace");
+    assert!(!done.stdout.contains("strata run"), "{done:#?}");
 }
 
 #[test]
