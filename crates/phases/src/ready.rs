@@ -188,6 +188,10 @@ impl Ready {
         // What this build has put into the cache has a digest for a name.
         let Ok(diff_id) = sha.parse::<Digest>() else { return Ok(()) };
         let from = files::below(trees.layers.real, tail)?;
+        // Archives may have what would be in the way of those who remove the tree one day.
+        if !is_plain(&from)? {
+            return Err(ReadyError::Other("it is not as extraction makes it"));
+        }
         let skeleton = match self.lock().remove(tail) {
             Some(restored)
                 if restored.diff_id == diff_id
@@ -212,9 +216,6 @@ impl Ready {
 
     /// Makes sure that a tree is this layer as it would be extracted.
     fn read(&self, source: &Source, dir: &Path, diff_id: Digest) -> Result<Skeleton, ReadyError> {
-        if !is_plain(dir)? {
-            return Err(ReadyError::Other("it is not as an archive makes it"));
-        }
         let (before, skeleton) = survey(source, &self.clock)?;
         self.clock.pass(before.newest)?.ok_or(ReadyError::Other("its times are in the future"))?;
         let (found, _) = strata_layer::diff_id(source)?;
@@ -290,7 +291,8 @@ mod tests {
         }
 
         fn ready(&self) -> Ready {
-            Ready::open(&self.path("trees"), &self.path("layers")).unwrap().unwrap()
+            let ready = Ready::open(&self.path("trees"), &self.path("layers")).unwrap();
+            ready.expect("the tests need ext4, XFS or Btrfs for /var/tmp")
         }
 
         fn keep(&self, ready: &Ready, diff_id: &Digest) {
@@ -298,6 +300,9 @@ mod tests {
             let layers = [("x".to_owned(), entry)].into();
             let buildpack = BuildpackLayers { key: "a/b".into(), layers, ..BuildpackLayers::default() };
             let cached = CacheMetadata { buildpacks: vec![buildpack], ..CacheMetadata::default() };
+            let stat = rustix::fs::statvfs(self.base.path()).unwrap();
+            let free = stat.f_bavail * stat.f_frsize;
+            assert!(free >= MIN_FREE, "the tests need {MIN_FREE} bytes free in /var/tmp, which has {free}");
             ready.keep(&cached, self.trees(), &self.path("rest"), &Silent);
         }
 
@@ -417,6 +422,15 @@ mod tests {
         fs::write(dir.join("bin/tool"), "two").unwrap();
         bench.keep(&ready, &Digest::of(b"restored"));
         assert_eq!(bench.names("trees"), [""; 0]);
+        let permit = |mode| {
+            fs::set_permissions(dir.join("bin"), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        // As an archive may have it; nobody could remove it.
+        permit(0o555);
+        restored(&ready);
+        bench.keep(&ready, &Digest::of(b"restored"));
+        assert_eq!(bench.names("trees"), [""; 0]);
+        permit(0o755);
         restored(&ready);
         bench.keep(&ready, &Digest::of(b"restored"));
         assert_eq!(bench.names("trees").len(), 2);

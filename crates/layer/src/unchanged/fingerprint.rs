@@ -81,8 +81,9 @@ pub fn renew(top: &Path) -> Result<(), LayerError> {
     walk(top, renew).map_err(LayerError::io("renew", top))
 }
 
-/// Whether a tree is one as an archive makes it: no file has another name anywhere, no entry has attributes besides those
-/// that an archive tells, and its owner may list and change every folder.
+/// Whether a tree is one as extraction makes it: it has folders, files and links only, which run as nobody else than whoever
+/// runs them, no file has another name anywhere, no entry has attributes besides those that an archive tells, and its owner
+/// may list and change every folder.
 ///
 /// # Errors
 ///
@@ -92,7 +93,8 @@ pub fn is_plain(top: &Path) -> Result<bool, LayerError> {
     let mut look_at = |path: &[u8], stat: &Statx| -> io::Result<()> {
         let is_alone = is_dir(stat) || stat.stx_nlink == 1;
         let is_open = !is_dir(stat) || stat.stx_mode & 0o700 == 0o700;
-        is_plain &= is_alone && is_open && !has_attributes(&top.join(OsStr::from_bytes(path)))?;
+        is_plain &=
+            is_extracted(stat) && is_alone && is_open && !has_attributes(&top.join(OsStr::from_bytes(path)))?;
         Ok(())
     };
     let look_at = |step: Step<'_>| match step {
@@ -102,6 +104,14 @@ pub fn is_plain(top: &Path) -> Result<bool, LayerError> {
     };
     walk(top, look_at).map_err(LayerError::io("look through", top))?;
     Ok(is_plain)
+}
+
+/// Whether extraction makes such an entry: no archive has sockets, devices and pipes are refused, and root gets neither
+/// setuid nor setgid.
+fn is_extracted(stat: &Statx) -> bool {
+    let kind = FileType::from_raw_mode(stat.stx_mode.into());
+    let is_data = matches!(kind, FileType::Directory | FileType::RegularFile | FileType::Symlink);
+    is_data && stat.stx_mode & 0o6000 == 0
 }
 
 /// Whether something has extended attributes, but for the label that SELinux gives to everything.
@@ -363,11 +373,26 @@ mod tests {
             is_plain(&top).unwrap()
         };
         assert!(plain(&|_| {}));
-        assert!(plain(&|top| fs::set_permissions(top.join("a/file"), PermissionsExt::from_mode(0)).unwrap()));
+        assert!(plain(
+            &|top| fs::set_permissions(top.join("a/file"), PermissionsExt::from_mode(0o000)).unwrap()
+        ));
         assert!(!plain(&|top| fs::hard_link(top.join("a/file"), top.with_file_name("other")).unwrap()));
         assert!(!plain(
             &|top| fs::set_permissions(top.join("a/b"), PermissionsExt::from_mode(0o555)).unwrap()
         ));
+        for mode in [0o2755, 0o4755, 0o6755] {
+            let change =
+                |top: &Path| fs::set_permissions(top.join("a/b"), PermissionsExt::from_mode(mode)).unwrap();
+            assert!(!plain(&change), "{mode:o}");
+        }
+        assert!(plain(
+            &|top| fs::set_permissions(top.join("a/b"), PermissionsExt::from_mode(0o1755)).unwrap()
+        ));
+        assert!(!plain(&|top| drop(std::os::unix::net::UnixListener::bind(top.join("a/socket")).unwrap())));
+        assert!(!plain(&|top| {
+            let mode = Mode::RUSR | Mode::WUSR;
+            rustix::fs::mknodat(CWD, top.join("a/pipe"), FileType::Fifo, mode, 0).unwrap();
+        }));
         let mark = |path: &Path| {
             rustix::fs::setxattr(path, "user.note", b"x", rustix::fs::XattrFlags::empty()).unwrap();
         };

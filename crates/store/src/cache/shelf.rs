@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use strata_oci::Digest;
 
-use super::VolumeCache;
+use super::{VolumeCache, volume};
 use crate::StoreError;
 use crate::layout::lock::Lock;
 use crate::layout::read_file;
@@ -111,14 +111,9 @@ impl Shelf {
         };
         // The contents first: should this die, the rest still has a name, and is removed the next time.
         VolumeCache::open(&cache.dir)?.empty()?;
-        let removed = fs::remove_dir_all(&cache.dir);
+        let removed = volume::remove(&cache.dir);
         drop(lock);
-        match removed {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(StoreError::io("remove", &cache.dir)(error))
-            }
-            _ => Ok(Removal::Removed),
-        }
+        removed.map(|()| Removal::Removed)
     }
 }
 

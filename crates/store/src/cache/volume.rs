@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use strata_layer::{Compression, Packed, Packer, Source, Spare, digest_of};
+use strata_layer::{Compression, Packed, Packer, Source, Spare, digest_of, remove_tree};
 use strata_oci::Digest;
 use tempfile::NamedTempFile;
 
@@ -290,7 +290,7 @@ impl Drop for Writer<'_> {
     fn drop(&mut self) {
         if self.is_staged {
             // What cannot be removed now is removed by the next writer, or fails it with a reason.
-            drop(fs::remove_dir_all(self.cache.staging()));
+            drop(remove(&self.cache.staging()));
         }
     }
 }
@@ -308,10 +308,9 @@ fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::rename(from, to).map_err(StoreError::io("rename", from))
 }
 
-/// Removes whatever has this name, if anything; a link is not followed.
-fn remove(path: &Path) -> Result<(), StoreError> {
-    let removed = if is_dir(path) { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-    match removed {
+/// Removes whatever has this name, if anything, folders that may not be written to included; a link is not followed.
+pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
+    match remove_tree(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
         _ => Ok(()),
     }
@@ -320,6 +319,36 @@ fn remove(path: &Path) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ordinary_user_clears_folders_that_may_not_be_written_to() {
+        use rustix::fs::{Gid, Uid};
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let cache = VolumeCache::open(dir.path()).unwrap();
+        let locked = cache.trees().join("0/locked");
+        fs::create_dir_all(&locked).unwrap();
+        fs::write(locked.join("file"), "").unwrap();
+        let user = (Uid::from_raw(65534), Gid::from_raw(65534));
+        let is_root = rustix::process::geteuid().is_root();
+        if is_root {
+            let paths = [dir.path().to_owned(), cache.trees(), cache.trees().join("0"), locked.clone()];
+            for path in paths.iter().chain([&locked.join("file")]) {
+                rustix::fs::chown(path, Some(user.0), Some(user.1)).unwrap();
+            }
+        }
+        fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).unwrap();
+        let clear = move || {
+            if is_root {
+                // Of this thread only.
+                rustix::thread::set_thread_uid(user.0).unwrap();
+                assert!(fs::remove_file(locked.join("file")).is_err());
+            }
+            cache.clear().unwrap();
+            assert!(!is_dir(&cache.trees()));
+        };
+        std::thread::spawn(clear).join().unwrap();
+    }
 
     #[test]
     fn folders_are_swapped_in_steps_where_they_cannot_be_exchanged() {
