@@ -67,15 +67,27 @@ impl Download {
 
     /// Whether this machine itself serves it.
     pub(super) fn is_of_this_machine(&self) -> bool {
-        let rest = self.address.split_once("://").map_or("", |(_, rest)| rest);
-        let host = rest.split(['/', '?']).next().unwrap_or_default();
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        ["127.0.0.1", "localhost", "[::1]"].contains(&name)
+        host(&self.address).is_some_and(|host| ["127.0.0.1", "localhost", "[::1]"].contains(&host))
     }
 
     /// Whether it is a buildpackage in a file, by its name.
     pub(super) fn is_package(&self) -> bool {
         self.address.split('?').next().is_some_and(|path| path.ends_with(".cnb"))
+    }
+}
+
+/// The host of an address, without user and port; `None` for one that servers and clients may take for another.
+fn host(address: &str) -> Option<&str> {
+    let (_, rest) = address.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    // Some take it for a slash.
+    if authority.contains('\\') {
+        return None;
+    }
+    let host = authority.rsplit('@').next()?;
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(name),
+        _ => Some(host),
     }
 }
 
@@ -175,6 +187,28 @@ mod tests {
         assert_eq!(download.address, "http://X/y?z");
         assert!(!download.is_encrypted());
         assert!(!Download::parse("http://x#hush").unwrap().unwrap_err().contains("hush"));
+    }
+
+    #[test]
+    fn only_this_machine_itself_is_this_machine() {
+        for (address, expected) in [
+            ("http://localhost/x", true),
+            ("http://localhost:8080?x", true),
+            ("http://127.0.0.1", true),
+            ("http://[::1]:80/x", true),
+            ("http://[::1]/x", true),
+            ("http://me@localhost:80/x", true),
+            ("http://localhost:80@evil.example/x", false),
+            ("http://localhost@evil.example:80/x", false),
+            ("http://evil.example/@localhost", false),
+            ("http://evil.example?@localhost", false),
+            ("http://evil.example\\@localhost/x", false),
+            ("http://localhost.evil.example", false),
+            ("http://localhost:x", false),
+        ] {
+            let download = Download::parse(address).unwrap().unwrap();
+            assert_eq!(download.is_of_this_machine(), expected, "{address}");
+        }
     }
 
     #[test]
