@@ -14,8 +14,7 @@ use strata_oci::annotation::CREATED;
 use strata_oci::{Descriptor, Digest, Document};
 
 use crate::artifact::{self, Artifact, EMPTY_CONFIG};
-use crate::layout::temp_file;
-use crate::{StoreError, Tree};
+use crate::{StoreError, Tree, temporary};
 
 /// Larger ones are refused, in bytes; a report has four million at most.
 pub(crate) const MAX_SIZE: u64 = 32 << 20;
@@ -215,6 +214,9 @@ impl Companion {
     }
 }
 
+/// What the names of records start with that are not whole yet.
+const TEMP_PREFIX: &str = ".beside-";
+
 /// What is remembered on this machine of images that are in daemons.
 #[derive(Clone, Debug)]
 pub struct Records {
@@ -256,7 +258,8 @@ impl Records {
     pub(crate) fn write(&self, companion: &Companion) -> Result<(), StoreError> {
         let path = self.path(&companion.of);
         std::fs::create_dir_all(&self.dir).map_err(StoreError::io("make", &self.dir))?;
-        let mut file = temp_file(&self.dir, ".beside-")?;
+        temporary::sweep(&self.dir, TEMP_PREFIX);
+        let mut file = temporary::locked(&self.dir, TEMP_PREFIX)?;
         companion
             .write(&mut file)
             .map_err(|source| StoreError::ArchiveWrite { path: path.clone(), source })?;

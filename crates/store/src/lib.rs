@@ -19,6 +19,7 @@ pub mod registry;
 pub mod scratch;
 mod select;
 pub mod source;
+pub mod temporary;
 mod tree;
 pub mod unpacked;
 pub mod validate;

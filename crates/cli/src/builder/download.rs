@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Seek as _, Write};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -20,7 +21,11 @@ use strata_spec::exit::Exit;
 use strata_store::Progress;
 use strata_store::registry::{self, Validators};
 use strata_store::source::Surroundings;
+use strata_store::temporary;
 use tempfile::NamedTempFile;
+
+/// What the names of files start with that are not whole yet.
+const TEMP_PREFIX: &str = ".tmp";
 
 /// The largest file that is fetched, in bytes.
 const LIMIT: u64 = 8 << 30;
@@ -83,8 +88,7 @@ impl Downloads {
         };
         let what = format!("cannot fetch {shown}");
         let io = |error: io::Error| Failure::caused(Exit::Other, what.clone(), &error);
-        let place = self.place().unwrap_or_else(|_| WorkDir::DEFAULT_PARENT.into());
-        let mut temp = NamedTempFile::new_in(place).map_err(io)?;
+        let mut temp = self.temp().or_else(|_| NamedTempFile::new_in(WorkDir::DEFAULT_PARENT)).map_err(io)?;
         let known = entry.filter(|_| here.is_some()).map(|entry| entry.validators).unwrap_or_default();
         let fetched = transfer(download, &known, surroundings, temp.as_file_mut(), show)?;
         let registry::Download { digest, validators } = match (fetched, here) {
@@ -133,10 +137,12 @@ impl Downloads {
         (found == *digest).then_some(file)
     }
 
-    /// The folder, which nobody else may read: what is in it may have been fetched with a secret.
-    fn place(&self) -> io::Result<PathBuf> {
+    /// A new file in the folder, which nobody else may read: what is in it may have been fetched with a secret. Those of
+    /// builds that died go.
+    fn temp(&self) -> io::Result<NamedTempFile> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        Ok(self.dir.clone())
+        temporary::sweep(&self.dir, TEMP_PREFIX);
+        temporary::locked(&self.dir, TEMP_PREFIX).map_err(io::Error::other)
     }
 
     fn keep(&self, temp: NamedTempFile, download: &Download, entry: Entry) -> io::Result<()> {
@@ -144,7 +150,7 @@ impl Downloads {
             return Ok(());
         }
         temp.persist(self.dir.join(entry.digest.hex())).map_err(|error| error.error)?;
-        let mut temp = NamedTempFile::new_in(&self.dir)?;
+        let mut temp = self.temp()?;
         temp.write_all(&serde_json::to_vec(&entry).map_err(io::Error::other)?)?;
         temp.persist(self.entry_path(download)).map(drop).map_err(|error| error.error)
     }
@@ -156,23 +162,35 @@ fn is_kept(download: &Download) -> bool {
     download.digest.is_some() || download.is_encrypted() || download.is_of_this_machine()
 }
 
-/// Removes files that no build has used for so long; how many they were.
+/// Removes files that no build has used for so long, and what builds that died have left; how many they were.
 pub(super) fn sweep(dir: &Path, unused_for: Duration, now: SystemTime) -> io::Result<usize> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         other => other?,
     };
+    temporary::sweep(dir, TEMP_PREFIX);
     let mut count = 0;
     for entry in entries {
         let path = entry?.path();
-        let used = path.symlink_metadata()?.modified()?;
-        let is_record = path.extension().is_some_and(|extension| extension == "json");
-        if now.duration_since(used).unwrap_or_default() >= unused_for {
-            fs::remove_file(&path)?;
-            count += usize::from(!is_record);
+        let is_on_its_way =
+            path.file_name().is_some_and(|name| name.as_bytes().starts_with(TEMP_PREFIX.as_bytes()));
+        if !is_on_its_way && sweep_one(&path, unused_for, now)? {
+            count += usize::from(path.extension().is_none_or(|extension| extension != "json"));
         }
     }
     Ok(count)
+}
+
+/// Removes a file if it is that old; whether it was there and is gone. Other builds and sweeps may be faster.
+fn sweep_one(path: &Path, unused_for: Duration, now: SystemTime) -> io::Result<bool> {
+    let removed = path.symlink_metadata().and_then(|metadata| metadata.modified()).and_then(|used| {
+        let is_old = now.duration_since(used).unwrap_or_default() >= unused_for;
+        if is_old { fs::remove_file(path).map(|()| true) } else { Ok(false) }
+    });
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        other => other,
+    }
 }
 
 /// Fetches a file, and shows that.
@@ -212,5 +230,28 @@ impl<W: Write> Write for Watched<'_, W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.to.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_died_goes_and_what_is_on_its_way_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in [".tmpdead", "file", "record.json"] {
+            fs::write(path(name), "").unwrap();
+        }
+        let downloads = Downloads::new(dir.path().to_owned(), PullPolicy::Always);
+        let temp = downloads.temp().unwrap();
+        assert!(!path(".tmpdead").exists() && temp.path().exists());
+        fs::write(path(".tmpdead"), "").unwrap();
+        assert_eq!(sweep(dir.path(), Duration::ZERO, SystemTime::now()).unwrap(), 1);
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(left, [temp.path()]);
+        // Somebody else was faster.
+        assert!(!sweep_one(&path("file"), Duration::ZERO, SystemTime::now()).unwrap());
     }
 }

@@ -9,8 +9,8 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use tempfile::NamedTempFile;
 
 use crate::StoreError;
-use crate::layout::lock::is_unsupported;
-use crate::layout::{sync_dir, temp_file};
+use crate::layout::sync_dir;
+use crate::temporary::{lock, locked, sweep};
 
 /// A file on its way.
 #[derive(Debug)]
@@ -80,44 +80,6 @@ impl Replacement {
             }
         }
         sync_dir(&self.dir)
-    }
-}
-
-/// A file with a name, locked.
-fn locked(dir: &Path, prefix: &str) -> Result<NamedTempFile, StoreError> {
-    loop {
-        let temp = temp_file(dir, prefix)?;
-        lock(temp.as_file(), FlockOperation::LockExclusive).map_err(StoreError::io("lock", temp.path()))?;
-        // Somebody may have swept it away before it was locked.
-        if temp.path().symlink_metadata().is_ok() {
-            return Ok(temp);
-        }
-    }
-}
-
-/// Removes what dead writers left.
-fn sweep(dir: &Path, prefix: &str) {
-    // A directory that may only be written to is not tidied up.
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
-    for entry in entries.map_while(Result::ok) {
-        if !entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
-            continue;
-        }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let Ok(file) = rustix::fs::open(entry.path(), flags, Mode::empty()).map(File::from) else { continue };
-        let is_dead = lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
-        if is_dead && file.metadata().is_ok_and(|meta| meta.is_file()) {
-            // Another sweeper may have been faster; what cannot be removed does no harm.
-            std::fs::remove_file(entry.path()).unwrap_or_default();
-        }
-    }
-}
-
-/// Locks a file. Without locks, nobody is taken for dead, and nobody has to be told apart from the dead.
-fn lock(file: &File, operation: FlockOperation) -> std::io::Result<()> {
-    match rustix::fs::flock(file, operation) {
-        Err(error) if is_unsupported(error) && operation == FlockOperation::LockExclusive => Ok(()),
-        outcome => Ok(outcome?),
     }
 }
 
