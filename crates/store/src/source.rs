@@ -88,6 +88,12 @@ impl<'a> Surroundings<'a> {
         Self { stop, ..self }
     }
 
+    /// Whether somebody wants out.
+    #[must_use]
+    pub fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
     /// The same, with what is remembered of images in daemons.
     #[must_use]
     pub fn recorded(self, records: Records) -> Self {

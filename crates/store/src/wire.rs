@@ -38,7 +38,8 @@ impl Stop {
     }
 
     /// Waits; `false` when it is so before the time is over.
-    pub(crate) fn pause(&self, time: Duration) -> bool {
+    #[must_use]
+    pub fn pause(&self, time: Duration) -> bool {
         let start = Instant::now();
         while let Some(left) = time.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
             if self.is_asked() {

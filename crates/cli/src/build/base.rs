@@ -13,7 +13,7 @@ use std::path::Path;
 use strata_decide::inputs::check::{registry_of, select_run_image};
 use strata_layer::Owner;
 use strata_oci::{ImageConfig, Reference};
-use strata_phases::Failure;
+use strata_phases::{Failure, Observer as _};
 use strata_spec::exit::Exit;
 use strata_spec::labels::{self, RunImage};
 use strata_spec::run;
@@ -46,6 +46,7 @@ pub(crate) struct Finder<'a> {
     pub(crate) created: &'a str,
     pub(crate) surroundings: &'a Surroundings<'a>,
     pub(crate) seen: &'a Seen,
+    pub(crate) show: &'a Show,
 }
 
 impl Base {
@@ -147,7 +148,10 @@ impl Finder<'_> {
             };
             let store = source.open(self.surroundings, None).map_err(failed)?;
             if matches!(source, Source::Daemon(_)) {
-                let (layout, lock) = converted::open(self.daemon_images, &*store).map_err(failed)?;
+                let mut waits = || self.show.info(format!("waiting for another build that prepares {name}"));
+                let opened =
+                    converted::open(self.daemon_images, &*store, self.surroundings.stop(), &mut waits);
+                let (layout, lock) = opened.map_err(failed)?;
                 held = Some(lock);
                 (Box::new(layout), reference)
             } else {

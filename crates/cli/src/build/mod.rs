@@ -163,6 +163,7 @@ fn build(
         created: &created,
         surroundings: &surroundings,
         seen: &seen,
+        show,
     };
     let base = show.part("run image", || Base::find(args, &kit, &run_images))?;
     let finder = Finder {

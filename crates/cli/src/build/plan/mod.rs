@@ -95,6 +95,7 @@ fn find(args: &args::Build, places: &Places, show: &Show, interrupt: &Interrupt)
         created: CREATED,
         surroundings: &surroundings,
         seen: &seen,
+        show,
     };
     let base = Base::find(args, &kit, &run_images)?;
     let target = Target::nowhere(args, places, work_dir.path());
