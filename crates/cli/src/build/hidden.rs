@@ -49,7 +49,7 @@ const SECRETS: &[&str] =
     &[".bun/.env", ".cargo/credentials", ".cargo/credentials.toml", ".nvm/.npmrc", ".sdkman/etc/config"];
 
 /// The files and folders to hide, besides `others`.
-pub(super) fn hidden<'a>(places: &Places, others: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
+pub(crate) fn hidden<'a>(places: &Places, others: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
     let mut hidden = vec![places.data.clone(), places.cache.clone(), places.state.clone()];
     hidden.extend(others.map(Path::to_owned));
     if let Some(home) = places.home.as_deref().filter(|home| is_home(home)) {

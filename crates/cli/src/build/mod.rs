@@ -3,7 +3,7 @@
 mod base;
 mod beside;
 mod earlier;
-mod hidden;
+pub(crate) mod hidden;
 pub(crate) mod inside;
 mod launcher;
 mod plan;

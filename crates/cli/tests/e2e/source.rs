@@ -645,3 +645,111 @@ fn an_image_can_be_the_source() {
     let done = build_from(&bench, "oci:nowhere:x", &[]);
     assert!(done.code == 3 && done.stderr.contains("there is no such image"), "{done:#?}");
 }
+
+/// Writes a journal that has SQLite delete a file of a name of the journal's choice, beside the database `argv[1]`.
+const JOURNAL: &str = "import os, struct, sys
+db, name = sys.argv[1], sys.argv[2].encode()
+size = struct.unpack('>H', open(db, 'rb').read(100)[16:18])[0]
+magic = bytes.fromhex('d9d505f920a163d7')
+head = magic + struct.pack('>IIIII', 0, 0, os.path.getsize(db) // size, 512, size)
+sum = sum(b if b < 128 else b - 256 for b in name) & 0xffffffff
+tail = struct.pack('>I', 0x40000000 // size + 1) + name + struct.pack('>II', len(name), sum) + magic
+open(db + '-journal', 'wb').write(head.ljust(512, b'\\0') + tail)
+";
+/// Adds files to the list of those that are in a Mercurial repository.
+const DIRSTATE: &str = "import struct, sys
+names = [name.encode() for name in sys.argv[2:]]
+open(sys.argv[1], 'ab').write(b''.join(struct.pack('>cllll', b'a', 0, -1, -1, len(name)) + name for name in names))
+";
+
+#[test]
+fn a_repository_changes_reads_and_waits_for_nothing_outside_of_it() {
+    const PRIVATE: &str = "canary of a private file";
+    type Plant = fn(&Bench, &Path);
+    let plants: [(&str, Plant); 6] = [
+        ("a journal", |bench, canary| {
+            svn_commit(bench);
+            let db = bench.path("app/.svn/wc.db");
+            tool("python3", &["-c", JOURNAL, db.to_str().unwrap(), canary.to_str().unwrap()]);
+        }),
+        ("a linked cache file", |bench, canary| {
+            let app = bench.path("app");
+            let id = hg_commit(&app);
+            bench.write("app/.hgtags", &format!("{id} v1\n"));
+            hg_commit(&app);
+            let file = app.join(".hg/cache/hgtagsfnodes1");
+            drop(std::fs::remove_file(&file));
+            std::os::unix::fs::symlink(canary, file).unwrap();
+        }),
+        ("linked caches", |bench, canary| {
+            hg_commit(&bench.path("app"));
+            for name in ["cache", "wcache"] {
+                drop(std::fs::remove_dir_all(bench.path("app/.hg").join(name)));
+                let folder = canary.parent().unwrap();
+                std::os::unix::fs::symlink(folder, bench.path("app/.hg").join(name)).unwrap();
+            }
+        }),
+        ("names", |bench, canary| {
+            hg_commit(&bench.path("app"));
+            std::os::unix::fs::symlink(canary.parent().unwrap(), bench.path("app/link")).unwrap();
+            let list = bench.path("app/.hg/dirstate");
+            let canary = canary.to_str().unwrap();
+            let names = [canary, "../home/canary", "link/canary", "/dev/zero"];
+            tool("python3", &[&["-c", DIRSTATE, list.to_str().unwrap()], &names[..]].concat());
+        }),
+        ("an endless file", |bench, _| {
+            hg_commit(&bench.path("app"));
+            bench.write("app/.hgignore", "include:/dev/zero\n");
+        }),
+        ("a private file", |bench, canary| {
+            hg_commit(&bench.path("app"));
+            bench.write("app/.hgignore", &format!("syntax: regexp\ninclude:{}\n", canary.display()));
+        }),
+    ];
+    for (what, plant) in plants {
+        let (bench, buildpack) = bench();
+        // No pattern: a program would complain of it, with the line.
+        let canary = bench.write("home/canary", &format!("({PRIVATE}\n"));
+        plant(&bench, &canary);
+        let app = bench.path("app").display().to_string();
+        let hash =
+            || tool("sh", &["-c", "cd \"$0\" && find . -type f | sort | xargs -d '\\n' sha256sum", &app]);
+        let before = hash();
+        let listed = list(&canary);
+        let report = bench.path("report.json");
+        let more = ["--report", report.to_str().unwrap()];
+        let done = bench.build(&more, &[buildpack]).ok();
+        assert_eq!(std::fs::read_to_string(&canary).unwrap(), format!("({PRIVATE}\n"), "{what}");
+        assert_eq!(hash(), before, "{what}: {done:#?}");
+        assert_eq!(list(&canary), listed, "{what}");
+        let told = format!("{done:?}{}", std::fs::read_to_string(&report).unwrap());
+        assert!(!told.contains(PRIVATE), "{what}: {told}");
+        let digest = tool("sha256sum", &[canary.to_str().unwrap()]);
+        assert!(!told.contains(digest.split(' ').next().unwrap()), "{what}: {told}");
+    }
+}
+
+/// The names beside a file, but for those of Strata's own folders.
+fn list(file: &Path) -> Vec<std::ffi::OsString> {
+    let entries = std::fs::read_dir(file.parent().unwrap()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.filter(|name| !name.to_string_lossy().starts_with('.')).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_repository_of_somebody_else_says_nothing() {
+    for folder in [".hg", ".svn"] {
+        let (bench, buildpack) = bench();
+        if folder == ".hg" {
+            drop(hg_commit(&bench.path("app")))
+        } else {
+            svn_commit(&bench)
+        }
+        tool("chown", &["-R", "65534", bench.path("app").join(folder).to_str().unwrap()]);
+        let done = bench.build(&[], &[buildpack]).ok();
+        done.says(&format!("{folder} belongs to another user"));
+        done.says("Source: content sha256:");
+    }
+}

@@ -2,6 +2,7 @@
 //! Mercurial. Whether files were changed since cannot be told this way, so their digest goes along.
 
 use super::git::{common_dir, own_dir};
+use super::sandboxed::check_owner;
 use super::{Search, content};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -48,6 +49,8 @@ fn of_git(top: &Path, search: &Search<'_>) -> Option<Checkout> {
 
 fn of_hg(top: &Path, search: &Search<'_>) -> Option<Checkout> {
     let own = top.join(".hg");
+    // What somebody else put there says nothing.
+    check_owner(&own).ok()?;
     let state = bytes(&own.join("dirstate"), MAX_LIST)?;
     let commit = hg::parent(&state)?;
     let path = path(top, search, &own.join("dirstate"))?;

@@ -1,13 +1,17 @@
 //! Digests of what is built, by names and contents.
 
 use super::Search;
+use crate::interrupt::Interrupt;
+use rustix::fs::{Dir, Mode, OFlags, ResolveFlags, openat2, readlinkat};
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Component, Path};
 use strata_decide::source::{ContentDigest, Kind};
 use strata_layer::digest_of;
 use strata_oci::Digest;
@@ -38,6 +42,7 @@ pub(super) fn of_paths<'a>(
     let mut entries = Entries::new();
     for path in paths {
         let name = path.strip_suffix(b"/").unwrap_or(path);
+        check_name(name)?;
         let real = search.app.join(OsStr::from_bytes(name));
         if !search.skip.iter().any(|skip| real.starts_with(skip)) {
             entry(search, name, &mut entries)?;
@@ -55,42 +60,91 @@ fn digest(entries: &Entries) -> Digest {
     all.finish()
 }
 
+/// Refuses a name that leads out of the app's folder: programs tell those that a repository gives them.
+///
+/// # Errors
+/// When it does.
+pub(super) fn check_name(name: &[u8]) -> Result<(), Failure> {
+    let path = Path::new(OsStr::from_bytes(name));
+    let is_below = path.components().all(|part| matches!(part, Component::Normal(_)));
+    if is_below || name == b"." {
+        return Ok(());
+    }
+    let text = format!("the repository names a file that is not in the app: {}", path.display());
+    Err(Failure::new(Exit::Other, text))
+}
+
 fn entry(search: &Search<'_>, name: &[u8], entries: &mut Entries) -> Result<(), Failure> {
-    let path = search.copy.join(OsStr::from_bytes(name));
     if search.interrupt.asked() {
         return Err(Failure::new(Exit::Interrupted, "interrupted"));
     }
-    let metadata = match fs::symlink_metadata(&path) {
-        Ok(metadata) => metadata,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+    let failed = |error| failed(search, name, &error);
+    let found = match open(search, name, OFlags::PATH | OFlags::NOFOLLOW) {
+        Ok(found) => found,
+        // Below a link is nothing of the app.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
             entries.insert(name.to_owned(), (Kind::Gone, None));
             return Ok(());
         }
-        Err(error) => return Err(failed(&path, &error)),
+        Err(errno) => return Err(failed(errno.into())),
     };
+    let found = File::from(found);
+    let metadata = found.metadata().map_err(failed)?;
     let (kind, content) = if metadata.is_dir() {
         return folder(search, name, entries);
     } else if metadata.is_symlink() {
-        let target = fs::read_link(&path).map_err(|error| failed(&path, &error))?;
-        (Kind::Link, Digest::of(target.as_os_str().as_bytes()))
+        let target = readlinkat(&found, "", Vec::new()).map_err(|errno| failed(errno.into()))?;
+        (Kind::Link, Digest::of(target.as_bytes()))
     } else {
         let is_program = metadata.permissions().mode() & 0o111 != 0;
-        let (content, _) = File::open(&path)
-            .and_then(|mut file| digest_of(&mut file))
-            .map_err(|error| failed(&path, &error))?;
+        let content = digest_of_file(search, name).map_err(failed)?;
         (if is_program { Kind::Program } else { Kind::File }, content)
     };
     entries.insert(name.to_owned(), (kind, Some(content)));
     Ok(())
 }
 
+/// Opens what is in the copy itself, and no link.
+fn open(search: &Search<'_>, name: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    let copy =
+        rustix::fs::open(search.copy, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let name = if name.is_empty() { b"." } else { name };
+    openat2(copy, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+fn digest_of_file(search: &Search<'_>, name: &[u8]) -> io::Result<Digest> {
+    let file = File::from(open(search, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW)?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    digest_of(&mut Patient { file, interrupt: search.interrupt }).map(|(digest, _)| digest)
+}
+
+/// A file that is read until the user wants out.
+struct Patient<'a> {
+    file: File,
+    interrupt: &'a Interrupt,
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.interrupt.asked() { Err(io::Error::other("interrupted")) } else { self.file.read(buffer) }
+    }
+}
+
 fn folder(search: &Search<'_>, name: &[u8], entries: &mut Entries) -> Result<(), Failure> {
-    let path = search.copy.join(OsStr::from_bytes(name));
+    let failed = |errno: Errno| failed(search, name, &errno.into());
+    let found = open(search, name, OFlags::RDONLY | OFlags::DIRECTORY).map_err(failed)?;
     let mut is_empty = true;
-    for item in fs::read_dir(&path).map_err(|error| failed(&path, &error))? {
-        let item = item.map_err(|error| failed(&path, &error))?;
+    for item in Dir::new(found).map_err(failed)? {
+        let item = item.map_err(failed)?;
+        let item = item.file_name().to_bytes();
+        if matches!(item, b"." | b"..") {
+            continue;
+        }
         is_empty = false;
-        let below = [name, if name.is_empty() { b"" } else { b"/" }, item.file_name().as_bytes()].concat();
+        let below = [name, if name.is_empty() { b"" } else { b"/" }, item].concat();
         entry(search, &below, entries)?;
     }
     if is_empty && !name.is_empty() {
@@ -99,6 +153,10 @@ fn folder(search: &Search<'_>, name: &[u8], entries: &mut Entries) -> Result<(),
     Ok(())
 }
 
-fn failed(path: &Path, error: &io::Error) -> Failure {
+fn failed(search: &Search<'_>, name: &[u8], error: &io::Error) -> Failure {
+    if search.interrupt.asked() {
+        return Failure::new(Exit::Interrupted, "interrupted");
+    }
+    let path = search.copy.join(OsStr::from_bytes(name));
     Failure::caused(Exit::Other, format!("cannot read the app: {}", path.display()), error)
 }

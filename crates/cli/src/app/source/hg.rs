@@ -1,16 +1,16 @@
 //! Reads a Mercurial repository with the `hg` program, without obeying the repository.
 //!
 //! A repository's configuration names extensions and hooks, which are programs. `hg` is told to leave it unread, and so is
-//! the user's: what a commit is does not depend on whose it is. Repositories within the repository are not looked into,
-//! some of them would be by other programs; all that is in them counts as changed.
+//! the user's: what a commit is does not depend on whose it is. It follows the repository's links and includes all the same,
+//! and runs in a [sandbox](super::sandboxed). Repositories within the repository are not looked into, some of them would be
+//! by other programs; all that is in them counts as changed.
 
-use super::{Search, Unknown, changes, check_file, check_files, program};
+use super::sandboxed::{EMPTY, Sandboxed, check_owner};
+use super::{Search, Unknown, changes, check_file, check_files, content};
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::Command;
 use strata_decide::source::{Commit, Submodule, git, hg};
 use strata_phases::files::{self, Links};
 
@@ -21,6 +21,9 @@ const MAX_LIST: usize = 16 << 20;
 /// Settings of ours alone: no extension that a repository asks for, and no other program.
 const SETTINGS: [&str; 4] =
     ["extensions.lfs=!", "extensions.largefiles=!", "extensions.git=!", "subrepos.allowed=false"];
+/// Tells it to read no configuration.
+const VARIABLES: [(&str, &str); 5] =
+    [("HGRCPATH", ""), ("HGRCSKIPREPO", "1"), ("HGPLAIN", "1"), ("HGENCODING", "utf-8"), ("CHGDISABLE", "1")];
 /// Asks for the commit that is checked out.
 const LOG: [&str; 5] = ["log", "--rev", ".", "--template", hg::TEMPLATE];
 /// Asks for what differs from it, and what is ignored.
@@ -31,12 +34,13 @@ const STATUS: [&str; 8] =
 pub(super) fn find(search: &Search<'_>, app: &Path, top: &Path) -> Result<Commit, Unknown> {
     let shown = top.display();
     let own = top.join(".hg");
+    check_owner(&own)?;
     [&own, &own.join("store")].into_iter().try_for_each(|dir| check_files(dir))?;
     [".hgignore", ".hgtags", ".hgsub", ".hgsubstate"]
         .into_iter()
         .try_for_each(|name| check_file(&top.join(name)))?;
-    let repository = Repository { search, top };
-    let version = repository.run(search.scratch, &["version", "--quiet"], None)?;
+    let repository = Repository { top, hg: Sandboxed { search, top, env: &VARIABLES, absent: NO_PROGRAM } };
+    let version = repository.run(Path::new(EMPTY), &["version", "--quiet"], None)?;
     if !hg::is_recent(&String::from_utf8_lossy(&version)) {
         return Err("this version of Mercurial cannot leave a repository's configuration unread".to_owned());
     }
@@ -61,37 +65,25 @@ pub(super) fn find(search: &Search<'_>, app: &Path, top: &Path) -> Result<Commit
 }
 
 struct Repository<'a> {
-    search: &'a Search<'a>,
+    hg: Sandboxed<'a>,
     top: &'a Path,
 }
 
 impl Repository<'_> {
     /// What a command says, of a folder of the repository if one is given.
     fn run(&self, dir: &Path, args: &[&str], prefix: Option<&[u8]>) -> Result<Vec<u8>, Unknown> {
-        let Search { places, interrupt, .. } = self.search;
-        let mut command = Command::new("hg");
-        command
-            .env_clear()
-            .envs(["PATH", "TMPDIR"].iter().filter_map(|name| Some((name, places.variable(name)?))));
-        command.envs([
-            ("HGRCPATH", ""),
-            ("HGRCSKIPREPO", "1"),
-            ("HGPLAIN", "1"),
-            ("HGENCODING", "utf-8"),
-            ("CHGDISABLE", "1"),
-            ("LC_ALL", "C.UTF-8"),
-        ]);
-        command.current_dir(dir).arg("--noninteractive");
-        command.args(SETTINGS.iter().flat_map(|setting| ["--config", setting]));
+        let mut all = vec!["--noninteractive"];
+        all.extend(SETTINGS.iter().flat_map(|setting| ["--config", *setting]));
         if dir == self.top {
             // Without it, another repository could be looked for above a broken one.
-            command.args(["--repository", "."]);
+            all.extend(["--repository", "."]);
         }
-        command.args(args);
-        if let Some(prefix) = prefix.filter(|prefix| !prefix.is_empty()) {
-            command.arg(OsStr::from_bytes(&[b"path:", prefix].concat()));
-        }
-        program::output(command, NO_PROGRAM, interrupt)
+        all.extend(args);
+        let prefix = std::str::from_utf8(prefix.unwrap_or_default())
+            .map_err(|error| format!("the app's path is not UTF-8: {error}"))?;
+        let folder = format!("path:{prefix}");
+        all.extend((!prefix.is_empty()).then_some(folder.as_str()));
+        self.hg.output("hg", &all, dir)
     }
 }
 
@@ -130,6 +122,7 @@ impl Below<'_> {
         let mut submodules = Vec::new();
         for found in hg::subrepositories(&list) {
             let Some(name) = self.named(format!("{}/", found.path).as_bytes()) else { continue };
+            content::check_name(&name).map_err(|failure| failure.chain())?;
             let is_checked_out = top.join(&found.path).is_dir();
             let path = String::from_utf8_lossy(&name).trim_end_matches('/').to_owned();
             submodules.push(Submodule { path, is_checked_out, ..found });
@@ -137,6 +130,9 @@ impl Below<'_> {
         }
         let mut folders = vec![app.to_owned()];
         while let Some(folder) = folders.pop() {
+            if self.search.interrupt.asked() {
+                return Err("interrupted".to_owned());
+            }
             let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
             for entry in fs::read_dir(&folder).map_err(failed)? {
                 let entry = entry.map_err(failed)?;

@@ -6,6 +6,7 @@ mod content;
 mod git;
 mod hg;
 mod program;
+mod sandboxed;
 mod svn;
 
 use super::Selection;
@@ -107,22 +108,17 @@ fn folder(system: System) -> &'static str {
 /// What can be said when the program could not say it.
 fn without_program(search: &Search<'_>, system: System, why: &str) -> Result<Origin, Failure> {
     let is_absent = [git::NO_PROGRAM, hg::NO_PROGRAM, svn::NO_PROGRAM].contains(&why);
-    let content_only = format!("the source is known by its content only: {why}");
-    match system {
-        System::Git if !is_absent => search.observer.warn(content_only),
-        System::Subversion if !is_absent => search.observer.warn(content_only),
-        System::Subversion => note(search, content_only),
-        System::Git | System::Mercurial => {
-            let text = format!("what was changed since the commit is not known: {why}");
-            if is_absent {
-                note(search, text)
-            } else {
-                search.observer.warn(text)
-            }
-            return of_files(search);
-        }
-    }
-    content::of_all(search).map(Origin::Content)
+    let tell = |text: String| if is_absent { note(search, text) } else { search.observer.warn(text) };
+    let origin = match system {
+        System::Git if !is_absent => Origin::Content(content::of_all(search)?),
+        System::Subversion => Origin::Content(content::of_all(search)?),
+        System::Git | System::Mercurial => of_files(search)?,
+    };
+    tell(match &origin {
+        Origin::Checkout(_) => format!("what was changed since the commit is not known: {why}"),
+        _ => format!("the source is known by its content only: {why}"),
+    });
+    Ok(origin)
 }
 
 fn note(search: &Search<'_>, text: String) {

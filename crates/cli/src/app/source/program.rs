@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use strata_layer::threads::refused;
 
 /// What one program may say, in bytes.
-const MAX_OUTPUT: u64 = 256 << 20;
+pub(super) const MAX_OUTPUT: u64 = 256 << 20;
 /// How long one may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -37,7 +37,12 @@ pub(super) fn output(mut command: Command, absent: &str, interrupt: &Interrupt) 
     Err(complaint.replace('\n', ": ").replace(char::is_control, " "))
 }
 
-fn wait(name: &str, said: &Receiver<io::Result<Vec<u8>>>, interrupt: &Interrupt) -> Result<Vec<u8>, String> {
+/// Waits for all that a program says, for a while.
+pub(super) fn wait(
+    name: &str,
+    said: &Receiver<io::Result<Vec<u8>>>,
+    interrupt: &Interrupt,
+) -> Result<Vec<u8>, String> {
     let start = Instant::now();
     loop {
         match said.recv_timeout(Duration::from_millis(30)) {
@@ -53,7 +58,7 @@ fn wait(name: &str, said: &Receiver<io::Result<Vec<u8>>>, interrupt: &Interrupt)
 }
 
 /// Reads to the end, beside everything else. More than the limit is an error.
-fn read(stream: Option<impl Read + Send + 'static>, limit: u64) -> Receiver<io::Result<Vec<u8>>> {
+pub(super) fn read(stream: Option<impl Read + Send + 'static>, limit: u64) -> Receiver<io::Result<Vec<u8>>> {
     let (sender, receiver) = channel();
     // Detached on purpose: a program that was left behind may keep the stream open.
     let refused_to = sender.clone();

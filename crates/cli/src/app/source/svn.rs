@@ -1,14 +1,15 @@
 //! Reads a Subversion working copy with the programs `svn` and `svnversion`.
 //!
-//! A working copy names no programs, and nothing here asks its server. The user's configuration, with its passwords, is not
-//! read: what a revision is does not depend on whose it is.
+//! A working copy names no programs, and nothing here asks its server. Its database does what its journal says, to any file;
+//! the programs therefore run in a [sandbox](super::sandboxed). The user's configuration, with its passwords, is not read:
+//! what a revision is does not depend on whose it is.
 
-use super::{Search, Unknown, changes, check_files, program};
+use super::sandboxed::{Sandboxed, check_owner};
+use super::{Search, Unknown, changes, check_files};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::Command;
 use strata_decide::source::{Commit, svn};
 
 /// The complaint when there is no `svn`.
@@ -16,12 +17,15 @@ pub(super) const NO_PROGRAM: &str = "there is a Subversion working copy, but no 
 
 /// The revision that an app in the working copy is of.
 pub(super) fn find(search: &Search<'_>, app: &Path, top: &Path) -> Result<Commit, Unknown> {
+    check_owner(&top.join(".svn"))?;
     check_files(&top.join(".svn"))?;
+    let programs = Sandboxed { search, top, env: &[], absent: NO_PROGRAM };
+    let run = |name, args| run(&programs, app, name, args);
     let unknown = || format!("no file in it is in the Subversion working copy {}", top.display());
-    let commit = svn::info(&run(search, app, "svn", &["info", "--xml", "."])?).ok_or_else(unknown)?;
-    let version = run(search, app, "svnversion", &["--no-newline", "."])?;
+    let commit = svn::info(&run("svn", &["info", "--xml", "."])?).ok_or_else(unknown)?;
+    let version = run("svnversion", &["--no-newline", "."])?;
     let (revision, is_one) = svn::revision(&version).ok_or_else(unknown)?;
-    let status = run(search, app, "svn", &["status", "--xml", "--no-ignore", "."])?;
+    let status = run("svn", &["status", "--xml", "--no-ignore", "."])?;
     let status = svn::status(&status).ok_or("svn says in no known form what was changed")?;
     let (mut changed, mut ignored) = (BTreeSet::new(), Vec::new());
     for entry in status {
@@ -47,19 +51,11 @@ pub(super) fn find(search: &Search<'_>, app: &Path, top: &Path) -> Result<Commit
     })
 }
 
-fn run(search: &Search<'_>, app: &Path, name: &str, args: &[&str]) -> Result<String, Unknown> {
-    let places = search.places;
-    let mut command = Command::new(name);
-    command
-        .args(args)
-        .env_clear()
-        .envs(["PATH", "TMPDIR"].iter().filter_map(|name| Some((name, places.variable(name)?))));
-    command.env("LC_ALL", "C.UTF-8").env("HOME", search.scratch).current_dir(app);
-    if name == "svn" {
-        command
-            .args(["--non-interactive", "--no-auth-cache", "--config-dir"])
-            .arg(search.scratch.join("svn"));
-    }
-    let output = program::output(command, NO_PROGRAM, search.interrupt)?;
+fn run(programs: &Sandboxed<'_>, app: &Path, name: &str, args: &[&str]) -> Result<String, Unknown> {
+    let settings: &[&str] = match name {
+        "svn" => &["--non-interactive", "--no-auth-cache", "--config-dir", "/tmp/subversion"],
+        _ => &[],
+    };
+    let output = programs.output(name, &[args, settings].concat(), app)?;
     String::from_utf8(output).map_err(|error| format!("what {name} says is not UTF-8: {error}"))
 }
