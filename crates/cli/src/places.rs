@@ -71,6 +71,11 @@ impl Places {
         asked.map_or_else(|| self.data.join("images"), |dir| self.current.join(dir))
     }
 
+    /// The folders with all that is kept from one build to the next.
+    pub(crate) fn kept(&self) -> [&Path; 3] {
+        [&self.data, &self.cache, &self.state]
+    }
+
     /// What is known here of images in daemons.
     pub(crate) fn records(&self) -> PathBuf {
         self.data.join("daemon-images")

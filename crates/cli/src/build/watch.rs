@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use strata_phases::summary::Summary;
 use strata_phases::{Event, Failure, Observer};
 use strata_spec::exit::Exit;
+use strata_store::source::Source;
 
 /// How long nothing more may change before a build begins: editors write several files for one.
 const QUIET: Duration = Duration::from_millis(200);
@@ -49,7 +50,7 @@ pub(super) fn run(args: &args::Build, places: &Places, interrupt: &Interrupt) ->
         return Err(Failure::new(Exit::InvalidArguments, message));
     }
     // Before the first build: what changes meanwhile is a change, too.
-    let watched = Watched::begin(&app::folder(&args.app)?, args, places)?;
+    let watched = Watched::begin(&app::folder(&args.app)?, output.as_ref(), args, places)?;
     let first = once(args, places, output, interrupt, Drawn::Build);
     if let Err(failure) = first {
         if matches!(failure.exit, Exit::InvalidArguments | Exit::Interrupted) {
@@ -74,7 +75,12 @@ pub(super) fn run(args: &args::Build, places: &Places, interrupt: &Interrupt) ->
 }
 
 impl Watched {
-    fn begin(app: &Path, args: &args::Build, places: &Places) -> Result<Self, Failure> {
+    fn begin(
+        app: &Path,
+        output: Option<&Output>,
+        args: &args::Build,
+        places: &Places,
+    ) -> Result<Self, Failure> {
         let failed = |error: notify::Error| {
             let is_limit = matches!(error.kind, notify::ErrorKind::MaxFilesWatch);
             let failure = Failure::caused(Exit::Other, format!("cannot watch {}", app.display()), &error);
@@ -87,7 +93,7 @@ impl Watched {
         let (sender, changes) = channel();
         let mut watcher = notify::recommended_watcher(sender).map_err(failed)?;
         watcher.watch(app, RecursiveMode::Recursive).map_err(failed)?;
-        Ok(Self { app: app.to_owned(), own: own(args, places), changes, _watcher: watcher })
+        Ok(Self { app: app.to_owned(), own: own(app, output, args, places), changes, _watcher: watcher })
     }
 
     /// Waits for changes, and then until there are no more of them; `None` when somebody wants out.
@@ -143,11 +149,16 @@ impl Watched {
             EventKind::Create(_) | EventKind::Remove(_) => true,
             // That a folder has other entries is told of these.
             EventKind::Modify(ModifyKind::Name(_)) => true,
-            EventKind::Modify(_) => !is_dir,
+            // What is not there is told of when it goes, and a file without a name when it gets one.
+            EventKind::Modify(_) => !is_dir && path.symlink_metadata().is_ok(),
             EventKind::Access(_) | EventKind::Any | EventKind::Other => false,
         };
         let tail = path.strip_prefix(&self.app).ok()?;
-        let is_own = self.own.iter().any(|own| path.starts_with(own) || is_draft_of(path, own));
+        // Builds make the folders, too, that what they write is in.
+        let is_of = |own: &PathBuf| {
+            path.starts_with(own) || is_draft_of(path, own) || (is_dir && own.starts_with(path))
+        };
+        let is_own = self.own.iter().any(is_of);
         let is_left_out = tail.iter().any(|name| LEFT_OUT.iter().any(|own| name == *own));
         let is_project = tail == Path::new("project.toml");
         let is_seen = is_project || is_wanted(tail, is_dir);
@@ -209,35 +220,39 @@ fn is_draft_of(path: &Path, file: &Path) -> bool {
 }
 
 /// What builds write, should it be in the app's folder.
-fn own(args: &args::Build, places: &Places) -> Vec<PathBuf> {
-    let output = args.output.as_deref().and_then(|output| {
-        let text = output.to_str()?;
-        Some(PathBuf::from(text.split_once(':').map_or(text, |(_, path)| path)))
-    });
+fn own(app: &Path, output: Option<&Output>, args: &args::Build, places: &Places) -> Vec<PathBuf> {
     let cache = args.cache.cache.as_ref().and_then(|place| match place {
         args::CachePlace::Folder(dir) => Some(dir.clone()),
         _ => None,
     });
+    let cache_image = args.cache.cache_image.as_deref().and_then(|text| match Source::parse(text) {
+        Ok(Source::Layout { dir, .. }) => Some(dir),
+        _ => None,
+    });
     let asked = [
-        output,
+        output.and_then(Output::path).map(Path::to_owned),
         cache,
+        cache_image,
         args.sbom_output_dir.clone(),
         args.report_output_dir.clone(),
         args.report.report.clone(),
     ];
     let asked = asked.into_iter().flatten().map(|path| places.current.join(path));
-    let kept = [
-        places.images(args.store.layout_dir.as_deref()),
-        places.logs(),
-        places.caches(),
-        places.seen_images(),
-    ];
-    // Some are not there yet: where their folder is, is known.
-    let real = |path: PathBuf| {
-        let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
-        path.canonicalize().ok().or_else(|| Some(parent?.join(path.file_name()?))).unwrap_or(path)
-    };
-    asked.chain(kept).chain([places.unpacked_layers()]).map(real).collect()
+    let kept = places
+        .kept()
+        .map(Path::to_owned)
+        .into_iter()
+        .chain([places.images(args.store.layout_dir.as_deref())]);
+    // An app that is in one of them is built for its own changes all the same.
+    asked.chain(kept).map(|path| real(&path)).filter(|own| !app.starts_with(own)).collect()
+}
+
+/// Where a path leads, which may not be there yet: what is there of it is known.
+fn real(path: &Path) -> PathBuf {
+    let known = path.ancestors().find_map(|known| Some((known, known.canonicalize().ok()?)));
+    let real = known.and_then(|(known, real)| Some(real.join(path.strip_prefix(known).ok()?)));
+    // Without what joining an empty path adds.
+    real.map_or_else(|| path.to_owned(), |real| real.components().collect())
 }
 
 /// Hears nothing.
@@ -295,6 +310,17 @@ mod tests {
             batch.take(vec![path.into()], &event(kind));
         }
         assert_eq!(batch.changed(app.path()), BTreeSet::from(["gone".into(), "kept".into()]));
+    }
+
+    #[test]
+    fn where_a_path_leads_is_known_before_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let is = folder.path().canonicalize().unwrap();
+        std::fs::create_dir(is.join("is")).unwrap();
+        std::os::unix::fs::symlink("is", is.join("link")).unwrap();
+        for (path, expected) in [("is", "is"), ("link", "is"), ("link/a/b", "is/a/b"), ("a:b/c", "a:b/c")] {
+            assert_eq!(real(&is.join(path)).as_os_str(), is.join(expected).as_os_str(), "{path}");
+        }
     }
 
     #[test]

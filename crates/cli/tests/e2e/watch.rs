@@ -48,6 +48,37 @@ fn a_build_follows_the_apps_files_until_it_is_interrupted() {
 }
 
 #[test]
+fn what_builds_write_into_the_app_is_nothing_to_build_for() {
+    let bench = Bench::new();
+    let buildpack = [saying(&bench)];
+    bench.write("app/word", "first");
+    let common =
+        ["-t", "web", "--watch", "--report", "app/one:report.json", "--cache-image", "oci:app/cached"];
+    for output in [
+        &["-o", "oci:app/tagged:v1"][..],
+        &["-o", "docker-archive:app/file.tar:web:v1"],
+        &["-o", "app/with:colon"],
+        &["-o", "app/deep/er/plain", "--sbom-output-dir", "app/sboms", "--report-output-dir", "app/reports"],
+    ] {
+        let mut command = bench.build_command(&[&common[..], output].concat(), &buildpack);
+        for name in ["XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"] {
+            command.env(name, bench.path("app/home").join(name));
+        }
+        let mut watch = Running::start(command);
+        watch.wait_for_line("Watching ");
+        let mut lines = Vec::new();
+        for word in ["second", "third", "fourth"] {
+            bench.write("app/word", word);
+            lines.push(watch.line_with(" changed"));
+        }
+        watch.signal(Signal::INT);
+        assert_eq!(watch.end(), 0);
+        assert!(lines.iter().all(|line| line.starts_with("word changed: built")), "{output:?}: {lines:#?}");
+    }
+    bench.is_clean_soon();
+}
+
+#[test]
 fn a_build_that_follows_is_interrupted_like_any_other() {
     let bench = Bench::new();
     let slow =
