@@ -14,6 +14,7 @@ use strata_oci::annotation::CREATED;
 use strata_oci::{Descriptor, Digest, Document};
 
 use crate::artifact::{self, Artifact, EMPTY_CONFIG};
+use crate::layout::lock::Lock;
 use crate::{StoreError, Tree, temporary};
 
 /// Larger ones are refused, in bytes; a report has four million at most.
@@ -97,8 +98,12 @@ impl Companion {
         let Some((root, bytes)) = tree.documents.last() else { return Ok(()) };
         let document = Document::parse(bytes, Some(&root.media_type))
             .map_err(|source| StoreError::Manifest { path: place.to_owned(), source })?;
-        let Document::Manifest(manifest) = document else { return Err(StoreError::NoReferrers) };
-        let [file] = manifest.layers.as_slice() else { return Err(StoreError::NoReferrers) };
+        let refused = || {
+            let reason = "only artifacts that are one file have room there".to_owned();
+            StoreError::Companion { path: place.to_owned(), reason }
+        };
+        let Document::Manifest(manifest) = document else { return Err(refused()) };
+        let [file] = manifest.layers.as_slice() else { return Err(refused()) };
         let missing = || StoreError::Missing { path: place.to_owned(), digest: file.digest };
         let bytes = open(file)?.ok_or_else(missing)?;
         if bytes.len() > MAX_BYTES {
@@ -254,10 +259,27 @@ impl Records {
         Ok(Some(found))
     }
 
-    /// Remembers one in the place of what was remembered of the image, and forgets those that were written longest ago.
-    pub(crate) fn write(&self, companion: &Companion) -> Result<(), StoreError> {
-        let path = self.path(&companion.of);
+    /// Remembers what `change` makes of what was remembered of the image, and forgets what was written longest ago. Nobody
+    /// else writes meanwhile. What was remembered and is broken is replaced.
+    pub(crate) fn change(
+        &self,
+        of: &Digest,
+        change: impl FnOnce(&mut Companion) -> Result<(), StoreError>,
+    ) -> Result<Companion, StoreError> {
         std::fs::create_dir_all(&self.dir).map_err(StoreError::io("make", &self.dir))?;
+        let _alone = Lock::exclusive(&self.dir)?;
+        let before = match self.read(of) {
+            Err(error @ StoreError::Io { .. }) => return Err(error),
+            found => found.ok().flatten(),
+        };
+        let mut companion = before.unwrap_or_else(|| Companion::new(*of));
+        change(&mut companion)?;
+        self.write(&companion)?;
+        Ok(companion)
+    }
+
+    fn write(&self, companion: &Companion) -> Result<(), StoreError> {
+        let path = self.path(&companion.of);
         temporary::sweep(&self.dir, TEMP_PREFIX);
         let mut file = temporary::locked(&self.dir, TEMP_PREFIX)?;
         companion
@@ -388,16 +410,61 @@ mod tests {
         let records = Records::new(root.path().join("deep/records"));
         let all = companion(&[("one", "1")]);
         assert_eq!(records.read(all.of()).unwrap(), None);
-        records.write(&all).unwrap();
+        let put = |all: &Companion| {
+            records
+                .change(all.of(), |kept| {
+                    kept.merge(all.clone());
+                    Ok(())
+                })
+                .unwrap()
+        };
+        put(&all);
         assert_eq!(records.read(all.of()).unwrap(), Some(all.clone()));
         let other = Digest::of(b"other");
         std::fs::copy(records.path(all.of()), records.path(&other)).unwrap();
         assert!(records.read(&other).unwrap_err().to_string().contains("another image"));
         for number in 0..MAX_RECORDS + 5 {
-            records.write(&Companion::new(Digest::of(number.to_string().as_bytes()))).unwrap();
+            put(&Companion::new(Digest::of(number.to_string().as_bytes())));
         }
         assert_eq!(std::fs::read_dir(records.dir()).unwrap().count(), MAX_RECORDS);
         let last = Digest::of((MAX_RECORDS + 4).to_string().as_bytes());
         assert!(records.read(&last).unwrap().is_some());
+    }
+    #[test]
+    fn what_is_recorded_at_once_is_all_there() {
+        let root = tempfile::tempdir().unwrap();
+        let records = Records::new(root.path().join("records"));
+        let of = Digest::of(b"image");
+        let texts: Vec<String> = (0..16).map(|number| format!("{number:02}")).collect();
+        std::thread::scope(|scope| {
+            for text in &texts {
+                let records = &records;
+                scope.spawn(move || {
+                    let more = companion(&[(text, text)]);
+                    records
+                        .change(&of, |kept| {
+                            kept.merge(more);
+                            Ok(())
+                        })
+                        .unwrap();
+                });
+            }
+        });
+        assert_eq!(records.read(&of).unwrap().unwrap().files.len(), texts.len());
+        // What is broken is replaced, and what cannot be read is not.
+        std::fs::write(records.path(&of), "no archive").unwrap();
+        let one = companion(&[("one", "1")]);
+        assert_eq!(
+            records
+                .change(&of, |kept| {
+                    kept.merge(one.clone());
+                    Ok(())
+                })
+                .unwrap(),
+            one
+        );
+        std::fs::remove_file(records.path(&of)).unwrap();
+        std::os::unix::fs::symlink(records.path(&of), records.path(&of)).unwrap();
+        assert!(matches!(records.change(&of, |_| Ok(())), Err(StoreError::Io { .. })));
     }
 }

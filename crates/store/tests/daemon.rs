@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use strata_layer::{
 };
 use strata_oci::{Descriptor, Digest, Encoded, History, Image, Layer, media_type};
 use strata_store::daemon::{Client, Error, Settings};
-use strata_store::{Copied, Layout, Progress, Store, StoreError, host_architecture, scratch};
+use strata_store::{Copied, Layout, Progress, Records, Store, StoreError, host_architecture, scratch};
 use support::docker::{Docker, Proxy, probe, settings};
 use support::podman::Podman;
 use support::server::{Reply, Server};
@@ -323,6 +324,95 @@ fn images_that_docker_made_are_read() {
     );
     // It does not say which of its steps made the layers.
     assert!(built.image.layers().iter().all(|layer| layer.history.is_none()));
+}
+
+/// Puts a report beside an image that was put, or read.
+fn attach(image: &strata_store::daemon::Image, encoded: &Encoded, text: &str) {
+    let subject = encoded.manifest_descriptor();
+    image.attach(&subject, "text/kind", "text/kind", text.as_bytes(), &BTreeMap::new()).unwrap();
+}
+
+/// What lies beside an image of the daemon as somebody finds it who looks for the first time.
+fn beside(docker: &Docker, name: &str, records: &Path) -> Vec<String> {
+    let image = docker.client().open(name).unwrap().recorded(Records::new(records));
+    let id = image.read_image().unwrap().unwrap().manifest_digest;
+    let entries = image.referrers(&id, None).unwrap();
+    let file = |entry: &Descriptor| {
+        let tree = image.read_referrer(entry).unwrap().unwrap();
+        let file = tree.blobs.into_iter().find(|blob| blob.media_type == "text/kind").unwrap();
+        String::from_utf8(read_blob(&image, &file)).unwrap()
+    };
+    let mut found: Vec<String> = entries.iter().map(file).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_report_is_of_the_image_that_was_put_wherever_its_name_goes() {
+    let docker = Docker::shared();
+    let (client, dir) = (docker.client(), tempfile::tempdir().unwrap());
+    let open = |name: &str| client.open(name).unwrap().recorded(Records::new(dir.path()));
+    let [first, second] = [text("/which", "moved 1"), text("/which", "moved 2")];
+    let image = open("moved:1");
+    let encoded = put(&image, &[&first], &[]);
+    attach(&image, &encoded, "a");
+    // Another build of the same image, and one that takes the name.
+    let again = open("moved:1");
+    put(&again, &[&first], &[]);
+    docker.run(&["tag", "moved:1", "moved:kept"]);
+    let other = open("moved:1");
+    let others = put(&other, &[&second], &[]);
+    attach(&again, &encoded, "b");
+    let text = chain(&again.accompany().unwrap_err());
+    assert!(text.contains("it is of image"), "{text}");
+    assert!(!docker.try_run(&["inspect", "moved:1.origins"]).status.success());
+    assert_eq!(beside(&docker, "moved:1", dir.path()), [""; 0]);
+    assert_eq!(beside(&docker, "moved:kept", dir.path()), ["a", "b"]);
+    // The image may be gone by now: what was known of it is not.
+    let third = open("moved:kept");
+    put(&third, &[&first], &[]);
+    docker.run(&["rmi", "moved:kept"]);
+    attach(&third, &encoded, "c");
+    assert!(chain(&third.accompany().unwrap_err()).contains("it is gone"));
+    put(&open("moved:kept"), &[&first], &[]);
+    assert_eq!(beside(&docker, "moved:kept", dir.path()), ["a", "b", "c"]);
+    attach(&other, &others, "d");
+    other.accompany().unwrap();
+    let empty = tempfile::tempdir().unwrap();
+    assert_eq!(beside(&docker, "moved:1", empty.path()), ["d"]);
+}
+
+#[test]
+fn small_images_of_other_names_and_of_people_are_left_alone() {
+    let docker = Docker::shared();
+    let (client, dir, empty) = (docker.client(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let build = |name: &str, content: &str| {
+        let image = client.open(name).unwrap().recorded(Records::new(dir.path()));
+        let encoded = put(&image, &[&text("/which", content)], &[]);
+        attach(&image, &encoded, content);
+        image.accompany()
+    };
+    let count = || docker.run(&["images", "--all", "--quiet", "--filter", "reference=left*"]).lines().count();
+    // One image with two names has one small image with two names.
+    build("left:1", "left 1").unwrap();
+    build("left:2", "left 1").unwrap();
+    assert_eq!(docker.id("left:1.origins"), docker.id("left:2.origins"));
+    let before = docker.id("left:2.origins");
+    build("left:1", "left 2").unwrap();
+    assert_eq!(docker.id("left:2.origins"), before);
+    assert_eq!(beside(&docker, "left:2", empty.path()), ["left 1"]);
+    assert_eq!(beside(&docker, "left:1", empty.path()), ["left 2"]);
+    // Without a name it goes.
+    build("left:2", "left 2").unwrap();
+    assert!(!docker.try_run(&["inspect", &before]).status.success());
+    assert_eq!(count(), 4);
+
+    put(&client.open("left:3.origins").unwrap(), &[&text("/mine", "mine")], &[]);
+    let mine = docker.id("left:3.origins");
+    let refused = chain(&build("left:3", "left 3").unwrap_err());
+    assert!(refused.contains("another image has this name"), "{refused}");
+    assert_eq!(docker.id("left:3.origins"), mine);
+    assert_eq!(beside(&docker, "left:3", dir.path()), ["left 3"]);
 }
 
 #[test]

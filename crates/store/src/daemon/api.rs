@@ -241,7 +241,8 @@ impl Client {
         })
     }
 
-    /// Removes an image, unless it still has names or a container uses it.
+    /// Removes an image, unless a container uses it. The daemon takes one with a single name for asked by that: whether it has
+    /// any must be known before.
     pub(super) fn remove(&self, id: &str) -> Result<(), Error> {
         let target = self.target(&format!("/images/{id}"))?;
         self.ask(&Question { method: "DELETE", ..Question::get(target) }, |mut answer| {

@@ -29,7 +29,7 @@ pub(super) struct Beside {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The image's id.
+    /// The image's id. Once the daemon was given the image it is that one, whatever has its name later.
     id: Option<Digest>,
     found: Option<Companion>,
     is_in_daemon: bool,
@@ -104,9 +104,21 @@ impl Image {
         if self.held.beside.lock().found.is_some() {
             return Ok(());
         }
-        let Some(inspect) = self.client.inspect(&self.asked(), None)? else { return Ok(()) };
-        let (id, _) = describe::identity(&inspect).map_err(|unclear| self.unclear(unclear))?;
-        let (here, there) = (records.read(&id), self.companion(&id, &inspect));
+        let (id, here, there) = match self.held.beside.id() {
+            Some(id) => {
+                let here = records.read(&id);
+                let there = self.inspect_by_id(&id).and_then(|inspect| match inspect {
+                    Some(inspect) => self.companion(&id, &inspect),
+                    None => Ok(None),
+                });
+                (id, here, there)
+            }
+            None => {
+                let Some(inspect) = self.client.inspect(&self.asked(), None)? else { return Ok(()) };
+                let (id, _) = describe::identity(&inspect).map_err(|unclear| self.unclear(unclear))?;
+                (id, records.read(&id), self.companion(&id, &inspect))
+            }
+        };
         let mut found = Companion::new(id);
         let is_in_daemon = matches!(&there, Ok(Some(_)));
         let mut failed = None;
@@ -124,6 +136,22 @@ impl Image {
                 Ok(())
             }
         }
+    }
+
+    /// What the daemon says of the image of this id, whatever its names are.
+    fn inspect_by_id(&self, id: &Digest) -> Result<Option<Value>, StoreError> {
+        let Some(inspect) = self.client.inspect(&id.to_string(), None)? else { return Ok(None) };
+        self.check_id(id, &inspect)?;
+        Ok(Some(inspect))
+    }
+
+    fn check_id(&self, id: &Digest, inspect: &Value) -> Result<(), StoreError> {
+        let (found, _) = describe::identity(inspect).map_err(|unclear| self.unclear(unclear))?;
+        if found == *id { Ok(()) } else { Err(self.refused(format!("it is of image {found} now"))) }
+    }
+
+    fn refused(&self, reason: String) -> StoreError {
+        StoreError::Companion { path: self.place(), reason }
     }
 
     /// What a small image in the daemon says of this one.
@@ -165,24 +193,25 @@ impl Image {
         if found.of() == id { Ok(Some(found)) } else { Err(refused("it is of another image")) }
     }
 
-    /// Remembers what refers to the image that was put.
+    /// Remembers what refers to the image that was put. What the daemon has of it comes along, if that can be found out.
     pub(super) fn keep_beside(&self, tree: &Tree) -> Result<(), StoreError> {
         let Some(records) = &self.records else { return Err(StoreError::NoReferrers) };
-        // What is broken is replaced.
         let gathered = self.gather();
         let state = &self.held.beside;
-        let id = match (state.id(), gathered) {
-            (Some(id), _) => id,
-            (None, outcome) => {
-                outcome?;
-                let (path, digest) = (self.place(), Digest::of(b""));
-                return Err(StoreError::Missing { path, digest });
-            }
+        let Some(id) = state.id() else {
+            gathered?;
+            let (path, digest) = (self.place(), Digest::of(b""));
+            return Err(StoreError::Missing { path, digest });
         };
-        let mut all = state.lock().found.clone().unwrap_or_else(|| Companion::new(id));
-        all.add(tree, &self.place(), |file| self.file(file))?;
-        records.write(&all)?;
-        state.lock().found = Some(all);
+        let known = state.lock().found.clone();
+        let all = records.change(&id, |all| {
+            known.into_iter().for_each(|known| all.merge(known));
+            all.add(tree, &self.place(), |file| self.file(file))
+        })?;
+        // What could not be asked for is asked for again.
+        if gathered.is_ok() {
+            state.lock().found = Some(all);
+        }
         Ok(())
     }
 
@@ -200,8 +229,12 @@ impl Image {
         Ok(Some(bytes))
     }
 
-    /// Gives the daemon the small image.
+    /// Gives the daemon the small image, if the name is still that of the image that it is about.
     fn put_companion(&self, companion: &Companion) -> Result<(), StoreError> {
+        match self.client.inspect(&self.asked(), None)? {
+            Some(inspect) => self.check_id(companion.of(), &inspect)?,
+            None => return Err(self.refused("it is gone".to_owned())),
+        }
         let names: Vec<Reference> = self.tags(&[])?.iter().filter_map(|tag| tag.parse().ok()).collect();
         let names: Vec<String> = names.iter().filter_map(companion_name).collect();
         let mut before = Vec::new();
@@ -232,16 +265,27 @@ impl Image {
             let now = self.companion_id(name)?;
             before.retain(|id| Some(*id) != now);
         }
-        // What lost its name is of no use to anybody.
-        before.iter().try_for_each(|id| Ok(self.client.remove(&id.to_string())?))
+        before.iter().try_for_each(|id| self.remove_unnamed(id))
     }
 
-    /// The id of a small image, if it is one.
+    /// The id of the small image of this name. What is none is somebody's, who gave it that name.
     fn companion_id(&self, name: &str) -> Result<Option<Digest>, StoreError> {
         let Some(inspect) = self.client.inspect(name, None)? else { return Ok(None) };
         let is_one = inspect.get("Config").and_then(|config| config.get("Labels")?.get(LABEL)).is_some();
-        let id = describe::identity(&inspect).map_err(|unclear| self.unclear(unclear))?.0;
-        Ok(is_one.then_some(id))
+        if !is_one {
+            let (path, reason) =
+                (PathBuf::from(name), "another image has this name, and keeps it".to_owned());
+            return Err(StoreError::Companion { path, reason });
+        }
+        Ok(Some(describe::identity(&inspect).map_err(|unclear| self.unclear(unclear))?.0))
+    }
+
+    /// Removes a small image that is of no use to anybody; under another name it is.
+    fn remove_unnamed(&self, id: &Digest) -> Result<(), StoreError> {
+        let Some(inspect) = self.client.inspect(&id.to_string(), None)? else { return Ok(()) };
+        let has_names =
+            inspect.get("RepoTags").and_then(Value::as_array).is_some_and(|tags| !tags.is_empty());
+        if has_names { Ok(()) } else { Ok(self.client.remove(&id.to_string())?) }
     }
 }
 
