@@ -232,7 +232,11 @@ impl Output {
     }
 }
 
-/// Puts what goes along beside an image. That a daemon has no room for it does not keep the image from it.
+/// Reasons that are told, one by one, why something does not go along.
+const TOLD: usize = 5;
+
+/// Puts what goes along beside an image. Docker's daemons and archives have little room, and anybody may have attached to
+/// the image what does not fit: that does not keep the image from them, nor anything else.
 pub(crate) fn put_beside(
     transfer: &Transfer<'_>,
     to: &dyn Store,
@@ -240,12 +244,23 @@ pub(crate) fn put_beside(
     (shown, when): (&str, Beside),
     show: &Show,
 ) -> Result<(), StoreError> {
-    let Medium::Daemon(daemon) = to.medium() else { return transfer.referrers(referrers) };
-    let put = transfer.referrers(referrers);
-    let is_given = when == Beside::Always && !referrers.is_empty();
-    if let Err(error) = put.and_then(|()| if is_given { daemon.accompany() } else { Ok(()) }) {
-        let what = format!("the report is not kept for {shown}");
-        show.warn(Failure::caused(Exit::Other, what, &error).chain());
+    let medium = to.medium();
+    if !matches!(medium, Medium::Daemon(_) | Medium::DockerArchive) {
+        return transfer.referrers(referrers);
+    }
+    let put = |tree| transfer.referrers(std::slice::from_ref(tree));
+    let mut failed: Vec<StoreError> = referrers.iter().filter_map(|tree| put(tree).err()).collect();
+    if let (Medium::Daemon(daemon), Beside::Always, false) = (medium, when, referrers.is_empty()) {
+        failed.extend(daemon.accompany().err());
+    }
+    let what = format!("the report is not kept for {shown}");
+    let mut reasons: Vec<_> =
+        failed.iter().map(|error| Failure::caused(Exit::Other, &*what, error).chain()).collect();
+    reasons.dedup();
+    let more = reasons.len().saturating_sub(TOLD);
+    reasons.into_iter().take(TOLD).for_each(|reason| show.warn(reason));
+    if more > 0 {
+        show.warn(format!("{what}: {more} more do not go along"));
     }
     Ok(())
 }

@@ -72,7 +72,7 @@ pub fn copy_blobs<'a, E: From<StoreError> + Send>(
     let blobs: Vec<_> = blobs.into_iter().filter(|(blob, _)| seen.insert(blob.digest)).collect();
     let at_a_time = match to.medium() {
         // Equal images are to be equal archives.
-        Medium::Other => 1,
+        Medium::Other | Medium::DockerArchive => 1,
         _ => AT_A_TIME.min(blobs.len()),
     };
     try_each(&blobs, at_a_time, |(blob, from)| {

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use strata_layer::{Compression, Content, GeneratedEntry, Owner, Source, TarWriter, pack};
 use strata_oci::{Descriptor, Digest, Encoded, Image, Layer, Platform, media_type};
 use strata_store::archive::{DockerArchive, Format, OciArchive, Writer};
-use strata_store::{Copied, Layout, Store, StoreError, copy_image, copy_tree};
+use strata_store::{Copied, Layout, Store, StoreError, Tree, copy_image, copy_tree};
 use support::{chain, image_of, layer_of, put_blob, read_blob, run};
 
 /// A layer of one file, and its diffID.
@@ -388,6 +388,51 @@ fn a_broken_image_hides_no_other_and_no_report() {
         &[("manifest.json", two.as_bytes()), ("broken", b"{"), ("good", other.as_bytes())];
     let error = DockerArchive::open(bench.archive("a.tar", members)).unwrap().read_image().unwrap_err();
     assert!(matches!(error, StoreError::Image { .. }), "{}", chain(&error));
+}
+
+#[test]
+fn what_does_not_fit_beside_an_image_is_refused_and_hurts_no_archive() {
+    let bench = Bench::new();
+    let layout = layout(&bench.path("layout"), "amd64", "v1");
+    let image = layout.read_image().unwrap().unwrap().encoded();
+    let subject = image.manifest_descriptor();
+    let attach = |bytes: &[u8]| {
+        layout.attach(&subject, "text/kind", "text/kind", bytes, &std::collections::BTreeMap::new()).unwrap()
+    };
+    let [large, small] = [attach(&vec![b'x'; 25 << 20]), attach(b"small")];
+    let halves = [put_blob(&layout, &vec![b'a'; 20 << 20]), put_blob(&layout, &vec![b'b'; 20 << 20])];
+    let mut two = strata_oci::Manifest::new(strata_oci::media_type::OCI_MANIFEST, put_blob(&layout, b"{}"));
+    two.subject = Some(subject.clone());
+    two.artifact_type = Some("text/kind".to_owned());
+    two.layers = halves.map(|half| Descriptor { media_type: "text/kind".to_owned(), ..half }).to_vec();
+    let bytes = two.encode().unwrap();
+    let root = Descriptor::of(strata_oci::media_type::OCI_MANIFEST, &bytes);
+    let both = Tree { documents: vec![(root, bytes)], blobs: two.layers.clone() };
+    let one = Tree { blobs: vec![two.layers[0].clone()], ..both.clone() };
+    let trees = strata_store::read_referrers(&layout, [subject.digest]).unwrap();
+    let tree = |digest: &Digest| {
+        trees.iter().find(|tree| tree.documents.last().unwrap().0.digest == *digest).unwrap().clone()
+    };
+
+    let path = bench.path("a.tar");
+    let archive = Writer::create(&path, Format::Docker).unwrap().named("web:v1".parse().unwrap());
+    copy_image(&archive, &layout, &image, &[]).unwrap();
+    let transfer = strata_store::Transfer::new(&archive, &layout);
+    for (refused, why) in
+        [(both, "it is larger than"), (one, "one file"), (tree(&large), "it is larger than")]
+    {
+        let error = transfer.referrers(&[refused]).unwrap_err();
+        assert!(chain(&error).contains(why), "{why}: {}", chain(&error));
+    }
+    transfer.referrers(&[tree(&small)]).unwrap();
+    archive.finish().unwrap();
+    let archive = DockerArchive::open(&path).unwrap();
+    let found = archive.read_image().unwrap().unwrap();
+    let beside = archive.referrers(&found.manifest_digest, None).unwrap();
+    let [entry] = beside.as_slice() else { panic!("{beside:?}") };
+    let tree = archive.read_referrer(entry).unwrap().unwrap();
+    let file = tree.blobs.iter().find(|blob| blob.media_type == "text/kind").unwrap();
+    assert_eq!(read_blob(&archive, file), b"small");
 }
 
 #[test]

@@ -65,8 +65,10 @@ struct State {
     images: Vec<Named>,
     /// What refers to a document of the archive, as an index lists it.
     referrers: Vec<Descriptor>,
-    /// Files of what refers to images, and these by their ids, in an archive of Docker's.
+    /// Files of the next thing that refers to an image, in an archive of Docker's, and what they have together in bytes.
     files: BTreeMap<Digest, Vec<u8>>,
+    files_size: u64,
+    /// What refers to images, by the ids of these.
     companions: BTreeMap<Digest, Companion>,
 }
 
@@ -152,6 +154,10 @@ impl Writer {
         let mut state = shared.lock();
         let images = std::mem::take(&mut state.images);
         for (id, companion) in std::mem::take(&mut state.companions) {
+            // Nothing of what there was fitted.
+            if companion.is_empty() {
+                continue;
+            }
             let bytes = companion.write(Vec::new()).map_err(|error| shared.failed(error))?;
             shared.append_bytes(&mut state, &companion_name(&id), &bytes)?;
         }
@@ -227,17 +233,20 @@ impl Shared {
         Ok(())
     }
 
-    /// Keeps a file that is no layer until it is known what it is for.
+    /// Keeps a file that is no layer until it is known what it is for, which is so before the next one of something else.
     fn keep_file(&self, other: &dyn Store, blob: &Descriptor) -> Result<Copied, StoreError> {
-        if blob.size > MAX_SIZE {
+        let mut state = self.lock();
+        let size = state.files_size.saturating_add(blob.size);
+        if size > MAX_SIZE {
+            state.drop_files();
             return Err(StoreError::TooLarge { path: self.place.join(blob.digest.hex()), limit: MAX_SIZE });
         }
+        state.files_size = size;
+        drop(state);
         let Some(mut reader) = other.open_blob(blob)? else { return Ok(Copied::Absent) };
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).map_err(StoreError::io("copy a file to", &self.place))?;
-        let mut state = self.lock();
-        state.blobs.insert(blob.digest, blob.size);
-        state.files.insert(blob.digest, bytes);
+        self.lock().files.insert(blob.digest, bytes);
         Ok(Copied::Copied)
     }
 
@@ -321,12 +330,11 @@ impl Shared {
     fn put_beside(&self, tree: &Tree) -> Result<(), StoreError> {
         let (subject, _) = artifact::root_of(tree, &self.place)?;
         let mut state = self.lock();
+        let mut files = state.drop_files();
         let id = state.images.iter().find(|image| image.manifest.digest == subject).and_then(Named::id);
         let id = id.ok_or_else(|| StoreError::Missing { path: self.place.clone(), digest: subject })?;
-        let mut companion = state.companions.remove(&id).unwrap_or_else(|| Companion::new(id));
-        companion.add(tree, &self.place, |file| Ok(state.files.get(&file.digest).cloned()))?;
-        state.companions.insert(id, companion);
-        Ok(())
+        let companion = state.companions.entry(id).or_insert_with(|| Companion::new(id));
+        companion.add(tree, &self.place, |file| Ok(files.remove(&file.digest)))
     }
 
     fn put_docker(&self, image: &Encoded, tags: &[String]) -> Result<(), StoreError> {
@@ -358,6 +366,12 @@ fn layer_name(diff_id: &Digest) -> String {
 }
 
 impl State {
+    /// Nothing is kept that nobody waits for any more.
+    fn drop_files(&mut self) -> BTreeMap<Digest, Vec<u8>> {
+        self.files_size = 0;
+        std::mem::take(&mut self.files)
+    }
+
     /// Names an image, in the place of what had these names.
     fn name(&mut self, image: Named) {
         for old in &mut self.images {
@@ -463,7 +477,10 @@ impl Store for Writer {
     }
 
     fn medium(&self) -> Medium<'_> {
-        Medium::Other
+        match self.shared.format {
+            Format::Oci => Medium::Other,
+            Format::Docker => Medium::DockerArchive,
+        }
     }
 
     fn copy_blob_from(&self, other: &dyn Store, blob: &Descriptor) -> Result<Copied, StoreError> {
