@@ -35,7 +35,9 @@ fn rebase(
 ) -> Result<(), Failure> {
     let (app_store, app) = app(args, surroundings)?;
     let base = base_name(args, &app)?;
-    let (base_store, new_base) = images::open(&base, surroundings, None, Names::Anywhere)?;
+    // Of an index, the one of the app's platform, not of this machine's.
+    let platform = app.image.config().platform();
+    let (base_store, new_base) = images::open(&base, surroundings, Some(&platform), Names::Anywhere)?;
     // As the image may name it: without what says where it is.
     let name = Source::parse(&base).ok().and_then(|source| source.name());
     let base_name = name.as_ref().map_or(base, ToString::to_string);
@@ -119,7 +121,10 @@ fn base_name(args: &args::Rebase, app: &StoredImage) -> Result<String, Failure> 
     let metadata =
         decide::metadata(app.image.config()).map_err(|error| Failure::caused(Exit::Rebase, &what, &error))?;
     let known = decide::run_image(&metadata, PlatformApi::NEWEST).map(|known| known.image);
-    known.filter(|name| name.parse::<strata_oci::Reference>().is_ok() && name != "scratch").ok_or_else(|| {
+    let known = known.filter(|name| name.parse::<strata_oci::Reference>().is_ok() && name != "scratch");
+    // A label names an image, never a folder or a daemon here, whatever it looks like.
+    let known = known.map(|name| if Source::has_prefix(&name) { format!("registry:{name}") } else { name });
+    known.ok_or_else(|| {
         Failure::new(Exit::InvalidArguments, format!("{what}: it names no run image that could be newer"))
             .hint("name one with --run-image")
     })
