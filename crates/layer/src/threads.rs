@@ -31,13 +31,15 @@ pub fn side_by_side<T: Send>(count: usize, work: impl Fn() -> T + Sync) -> Vec<T
 ///
 /// # Errors
 ///
-/// The first that there was; after it none is begun any more.
+/// That of the first in their order; after any failure none is begun any more. Those before it were begun earlier, so that
+/// it is the same one each time.
 pub fn try_each<T: Sync, R: Send, E: Send>(
     all: &[T],
     at_a_time: usize,
     work: impl Fn(&T) -> Result<R, E> + Sync,
 ) -> Result<Vec<R>, E> {
-    let (next, has_failed, failure) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(None));
+    let (next, has_failed, failure) =
+        (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(None::<(usize, E)>));
     let some = || {
         let mut done = Vec::new();
         while !has_failed.load(Ordering::Relaxed) {
@@ -46,7 +48,10 @@ pub fn try_each<T: Sync, R: Send, E: Send>(
             match work(one) {
                 Ok(result) => done.push((at, result)),
                 Err(error) => {
-                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                    let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                    if failure.as_ref().is_none_or(|(first, _)| at < *first) {
+                        *failure = Some((at, error));
+                    }
                     has_failed.store(true, Ordering::Relaxed);
                 }
             }
@@ -57,7 +62,7 @@ pub fn try_each<T: Sync, R: Send, E: Send>(
         side_by_side(at_a_time.min(all.len()), some).into_iter().flatten().collect();
     done.sort_by_key(|(at, _)| *at);
     let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-    failure.map_or_else(|| Ok(done.into_iter().map(|(_, result)| result).collect()), Err)
+    failure.map_or_else(|| Ok(done.into_iter().map(|(_, result)| result).collect()), |(_, error)| Err(error))
 }
 
 /// What it means to a person that the system starts neither a process nor a thread.
@@ -90,5 +95,15 @@ mod tests {
         assert_eq!(try_each(&all, 1, failing), Err(3));
         assert_eq!(begun.into_inner(), 4);
         assert_eq!(try_each(&[], 4, twice), Ok(vec![]));
+        // Whichever fails first.
+        let together = std::sync::Barrier::new(2);
+        let slow_first = |n: &u32| {
+            together.wait();
+            if *n == 0 {
+                std::thread::yield_now();
+            }
+            Err::<(), _>(*n)
+        };
+        assert_eq!(try_each(&[0, 1], 2, slow_first), Err(0));
     }
 }
