@@ -151,6 +151,11 @@ impl PlatformApi {
         self >= Self::V0_13
     }
 
+    /// Whether what an extension generates is in one folder, with files for its Dockerfiles.
+    pub fn has_extension_contexts(self) -> bool {
+        self >= Self::V0_13
+    }
+
     /// Whether an old cache image stays in the registry when a new one replaces it.
     pub fn keeps_old_cache_image(self) -> bool {
         self >= Self::V0_13

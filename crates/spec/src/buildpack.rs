@@ -112,8 +112,13 @@ impl Descriptor {
 /// # Errors
 /// When it is empty, reserved, or has other characters than the specification allows.
 pub fn check_id(id: &str) -> Result<(), DocError> {
+    check_named("buildpack", id)
+}
+
+/// The same for the id of a table `[of]`.
+pub(crate) fn check_named(of: &str, id: &str) -> Result<(), DocError> {
     if id.is_empty() {
-        return Err(DocError::whole("buildpack.id is missing"));
+        return Err(DocError::whole(format!("{of}.id is missing")));
     }
     // The specification has no `_`; buildpacks in use have.
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"./-_".contains(&b);
@@ -121,7 +126,7 @@ pub fn check_id(id: &str) -> Result<(), DocError> {
         return Ok(());
     }
     Err(DocError::whole(format!(
-        "buildpack.id '{id}' is not allowed; letters, digits and ./- are, but none of {}",
+        "{of}.id '{id}' is not allowed; letters, digits and ./- are, but none of {}",
         RESERVED_IDS.join(", ")
     )))
 }

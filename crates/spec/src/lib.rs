@@ -16,6 +16,8 @@ pub mod buildpackage;
 pub mod cache;
 pub mod doc;
 pub mod exit;
+pub mod extend;
+pub mod extension;
 pub mod group;
 pub mod inputs;
 pub mod labels;
