@@ -240,6 +240,13 @@ pub(crate) struct ReportArgs {
     pub(crate) require_origins: Option<RequireOrigins>,
 }
 
+impl ReportArgs {
+    /// Whether anybody will read what is gathered for a report.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.origins != Beside::Never || self.report.is_some() || self.require_origins.is_some()
+    }
+}
+
 /// What is to be done when an origin is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RequireOrigins {

@@ -45,7 +45,8 @@ pub(crate) struct Earlier<'a> {
     is_cleared: bool,
     previous: Option<Image>,
     metadata: LifecycleMetadata,
-    require: Require,
+    /// What is to be seen to for a report; `None` when there will be none.
+    require: Option<Require>,
     /// Trees of the cache's layers; what is not asked for is not looked for.
     ready: OnceCell<Option<Ready>>,
 }
@@ -85,7 +86,7 @@ impl<'a> Finder<'a> {
             is_cleared: self.args.cache.clear_cache,
             previous: None,
             metadata: LifecycleMetadata::default(),
-            require: report::require(&self.args.report),
+            require: self.args.report.is_wanted().then(|| report::require(&self.args.report)),
             ready: OnceCell::new(),
         };
         if earlier.is_cleared
@@ -188,7 +189,7 @@ impl<'a> Earlier<'a> {
             is_cleared: false,
             previous: None,
             metadata: LifecycleMetadata::default(),
-            require: Require::Nothing,
+            require: None,
             ready: OnceCell::new(),
         }
     }
@@ -223,7 +224,7 @@ impl Earlier<'_> {
             api: PlatformApi::NEWEST,
             threads: threads(),
             ready: self.ready(trees, observer),
-            required: Some(Required { require: self.require, previous: self.previous() }),
+            required: self.require.map(|require| Required { require, previous: self.previous() }),
         };
         restore::run(&input, observer)
     }

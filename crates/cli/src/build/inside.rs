@@ -176,9 +176,9 @@ fn phases(task: &Task, observer: &Inside<'_>) -> Result<(), Failure> {
         threads: threads(),
         previous: task.previous.as_ref(),
     };
-    let given = Given::here(Vec::new());
+    let given = task.is_reported.then(|| Given::here(Vec::new()));
     let ground = Sandboxed::begin();
-    let built = build::run(&detected, &around, &choice, &sealing, Some(&given), &ground, observer)?;
+    let built = build::run(&detected, &around, &choice, &sealing, given.as_ref(), &ground, observer)?;
     built.finish(observer).map(drop)
 }
 

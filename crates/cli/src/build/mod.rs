@@ -189,6 +189,7 @@ fn build(
         declared: &wanted.declared,
         scratch: work_dir.path(),
         created: is_dated(args, places).then(|| created.clone()),
+        is_reported: args.report.is_wanted(),
         places,
         interrupt,
         observer: show,
@@ -336,10 +337,14 @@ impl Built<'_> {
             cache: cache.as_deref(),
             names: target.names(),
         };
-        let origins = show.part("origins", || report::gather(&report, show))?;
+        let is_wanted = args.report.is_wanted();
+        let origins =
+            show.part("origins", || is_wanted.then(|| report::gather(&report, show)).transpose())?;
+        let origins = origins.as_ref();
         let fresh = cache.as_deref().map(Fresh::new);
-        let (exported, outputs) = self.export(&metadata, &index, (&packer, fresh.as_ref()), &origins)?;
-        let remember = |metadata: &CacheMetadata| origins.records(Some(&exported.made), metadata);
+        let (exported, outputs) = self.export(&metadata, &index, (&packer, fresh.as_ref()), origins)?;
+        let remember =
+            origins.map(|origins| |metadata: &CacheMetadata| origins.records(Some(&exported.made), metadata));
         let keep = Keep {
             group: &metadata.buildpacks,
             trees: work.trees(base.owner),
@@ -347,7 +352,7 @@ impl Built<'_> {
             api: PlatformApi::NEWEST,
             packer: &packer,
             fresh: fresh.as_ref().zip(outputs.first().map(|(_, store)| store.as_ref())),
-            remember: Some(&remember),
+            remember: remember.as_ref().map(|remember| remember as _),
         };
         let is_kept = |takes: bool, when| takes || target.kept().is_some() && when != args::Beside::Never;
         if is_kept(target.outputs.iter().any(|output| output.takes(args.sbom)), args.sbom) {
@@ -356,28 +361,8 @@ impl Built<'_> {
         }
         let is_elsewhere = |output: &&Output| output.path() != Some(target.layout.dir());
         let outputs_elsewhere: Vec<&Output> = target.outputs.iter().filter(is_elsewhere).collect();
-        let write = |with_report| -> Result<(), Failure> {
-            let Exported { encoded, .. } = &exported;
-            let mut written = Vec::new();
-            for output in &outputs_elsewhere {
-                let with_sbom = output.takes(args.sbom);
-                let with_report = with_report && output.takes_reports(args.report.origins);
-                let beside = report::beside(&target.layout, encoded.manifest_digest, with_sbom, with_report)?;
-                let origins = args.report.origins;
-                let finished = Finished { layout: &target.layout, image: encoded, beside: &beside, origins };
-                written.extend(output.write(
-                    &finished,
-                    target.name.as_ref(),
-                    &written,
-                    surroundings,
-                    show,
-                )?);
-                self.written.borrow_mut().extend(output.name());
-            }
-            self.put_beside(&exported)?;
-            show.event(announced(target, &exported));
-            Ok(())
-        };
+        let write =
+            |with_report| self.put_elsewhere(&exported, &outputs_elsewhere, with_report, surroundings);
         // Otherwise nobody waits for the cache, of which the report tells.
         let waits = outputs_elsewhere.iter().any(|output| output.takes_reports(args.report.origins));
         if !waits {
@@ -386,13 +371,41 @@ impl Built<'_> {
         let kept = cache.as_deref().and_then(|cache| earlier::keep(&keep, cache, show));
         let takes_reports = target.outputs.iter().any(|output| output.takes_reports(args.report.origins));
         let is_reported = is_kept(takes_reports, args.report.origins);
-        show.part("report", || {
-            report::finish(&report, &origins, &exported, kept.as_ref(), (&outputs, is_reported), show)
-        })?;
+        if let Some(origins) = origins {
+            show.part("report", || {
+                report::finish(&report, origins, &exported, kept.as_ref(), (&outputs, is_reported), show)
+            })?;
+        }
         if waits {
             write(true)?;
         }
         Ok(kept)
+    }
+
+    /// Copies the image to where else it is wanted, and says that it is there.
+    fn put_elsewhere(
+        &self,
+        exported: &Exported,
+        outputs: &[&Output],
+        with_report: bool,
+        surroundings: &Surroundings<'_>,
+    ) -> Result<(), Failure> {
+        let Self { args, target, show, .. } = *self;
+        let origins = args.report.origins;
+        let Exported { encoded, .. } = exported;
+        let mut written = Vec::new();
+        for output in outputs {
+            let with_report = with_report && output.takes_reports(origins);
+            let with_sbom = output.takes(args.sbom);
+            let beside = report::beside(&target.layout, encoded.manifest_digest, with_sbom, with_report)?;
+            let finished = Finished { layout: &target.layout, image: encoded, beside: &beside, origins };
+            let name = target.name.as_ref();
+            written.extend(output.write(&finished, name, &written, surroundings, show)?);
+            self.written.borrow_mut().extend(output.name());
+        }
+        self.put_beside(exported)?;
+        show.event(announced(target, exported));
+        Ok(())
     }
 
     /// Writes the documents that were asked for in folders of their own.
@@ -414,7 +427,7 @@ impl Built<'_> {
         metadata: &Metadata,
         index: &Index,
         (packer, fresh): (&Packer, Option<&Fresh<'_>>),
-        origins: &Origins,
+        origins: Option<&Origins>,
     ) -> Result<(Exported, Vec<saving::Output>), Failure> {
         let Self { args, work, base, source, target, .. } = *self;
         let is_new = target.layout.dir().symlink_metadata().is_err();
@@ -446,7 +459,7 @@ impl Built<'_> {
             previous: self.earlier.previous(),
             may_be_sparse: false,
             own_sboms: None,
-            origins: Some(origins),
+            origins,
         };
         let output: saving::Output = match target.kept().and_then(Reference::tag) {
             None => (layout.dir().display().to_string(), Box::new(layout.clone())),

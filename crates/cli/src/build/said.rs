@@ -34,6 +34,8 @@ pub(crate) struct Task {
     pub(crate) distro: Option<(String, String)>,
     pub(crate) exec_env: String,
     pub(crate) variables: Vec<(String, String)>,
+    /// Whether a report will tell which layers there were while buildpacks ran.
+    pub(crate) is_reported: bool,
     /// How layers are compressed, if that was asked for.
     pub(crate) compression: Option<String>,
     /// User and group of layers in the image.

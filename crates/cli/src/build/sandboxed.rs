@@ -244,6 +244,7 @@ fn spec(
         exec_env: args.exec_env.clone(),
         variables: variables(kit, places),
         is_image: kit.build_image.is_some(),
+        is_reported: args.report.is_wanted(),
         compression: args.compression.map(|compression| compression.to_string()),
         owner: (base.owner.uid, base.owner.gid),
         sealed_layers: args.sealed_layers,

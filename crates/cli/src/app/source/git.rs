@@ -42,12 +42,7 @@ pub(super) fn find(search: &Search<'_>, app: &Path, top: &Path) -> Result<Commit
         path: String::from_utf8_lossy(&prefix).into_owned(),
         url: git::remote(&repository.config).map(str::to_owned),
         refs: refs.lines().map(str::to_owned).collect(),
-        // It fails when there is no tag.
-        describe: repository
-            .git
-            .text(&["describe", "--tags", "--abbrev=12", &commit])
-            .ok()
-            .map(|text| text.trim().to_owned()),
+        describe: if search.is_reported { repository.describe(&commit) } else { None },
         is_shallow: repository.is_shallow,
         submodules: walk.submodules,
         changes: changes(search, &walk.changed)?,
@@ -104,6 +99,12 @@ impl<'a> Repository<'a> {
             Err(error) if error.is_empty() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The nearest tag. It fails when there is none.
+    fn describe(&self, commit: &str) -> Option<String> {
+        let text = self.git.text(&["describe", "--tags", "--abbrev=12", commit]).ok()?;
+        Some(text.trim().to_owned())
     }
 }
 
@@ -202,7 +203,7 @@ impl Walk<'_> {
             "-z",
             "--no-renames",
             "--untracked-files=all",
-            "--ignored=matching",
+            if self.search.is_reported { "--ignored=matching" } else { "--ignored=no" },
             "--ignore-submodules=all",
         ];
         for change in git::status(&below(&status)?) {

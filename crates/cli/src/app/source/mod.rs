@@ -45,6 +45,8 @@ pub(crate) struct Search<'a> {
     pub(crate) scratch: &'a Path,
     /// The date that was asked for, RFC 3339.
     pub(crate) created: Option<String>,
+    /// Whether a report will have what differs between clones of one commit.
+    pub(crate) is_reported: bool,
     pub(crate) places: &'a Places,
     pub(crate) interrupt: &'a Interrupt,
     pub(crate) observer: &'a dyn Observer,
