@@ -11,7 +11,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use std::io::Read;
 use strata_decide::trace::diff::{
-    Change, File, FileChange, Files, Group, Status, configs, files, groups, inputs,
+    self, Change, File, FileChange, Files, Group, Inputs, Status, Unknown, configs, files, groups, inputs,
 };
 use strata_layer::{Entry, EntryKind};
 use strata_oci::Digest;
@@ -38,6 +38,8 @@ struct Diff<'a> {
     /// Whether it is one image.
     same: bool,
     inputs: Vec<Change>,
+    /// What only one of the two says, so that it cannot be compared.
+    unknown: Vec<Unknown>,
     config: Vec<Change>,
     layers: Vec<Compared>,
     notes: Vec<String>,
@@ -78,11 +80,13 @@ fn answer(args: &args::Diff, places: &Places) -> Outcome {
         .into_iter()
         .map(|group| compared(args, &old, &new, group))
         .collect::<Result<Vec<_>, _>>()?;
+    let Inputs { changes, unknown } = inputs(&old.trace, &new.trace);
     let diff = Diff {
         old: Side { name: &old.name, digest: &old.trace.digest },
         new: Side { name: &new.name, digest: &new.trace.digest },
         same,
-        inputs: inputs(&old.trace, &new.trace),
+        inputs: changes,
+        unknown,
         config: configs(old.image.image.config(), new.image.image.config()),
         layers,
         notes,
@@ -148,9 +152,9 @@ fn people(args: &args::Diff, diff: &Diff<'_>, width: usize) {
     if diff.same {
         print("\nIt is one image.");
     }
-    for (title, changes) in [("Inputs", &diff.inputs), ("Configuration", &diff.config)] {
-        section(title, changes);
-    }
+    section("Inputs", &diff.inputs);
+    not_known(&diff.unknown);
+    section("Configuration", &diff.config);
     print(&format!("\n{HEADING}Layers{HEADING:#}"));
     let columns = [("", Column::Word), ("", Column::Text(20)), ("", Column::Number), ("", Column::Number)];
     let mut table = Table::new(&columns, DIM);
@@ -202,6 +206,20 @@ fn section(title: &str, changes: &[Change]) {
             if !value.is_empty() {
                 print(&format!("    {style}{mark} {}{style:#}", shown(&short(value))));
             }
+        }
+    }
+}
+
+/// What one of the two images does not say, and the other does.
+fn not_known(unknown: &[Unknown]) {
+    for (side, of) in [(diff::Side::Old, "first"), (diff::Side::New, "second")] {
+        let mut what = unknown.iter().filter(|unknown| unknown.of == side).peekable();
+        if what.peek().is_none() {
+            continue;
+        }
+        print(&format!("\n{HEADING}Not known of the {of} image{HEADING:#}"));
+        for Unknown { what, other, .. } in what {
+            print(&format!("  {}  {DIM}{}{DIM:#}", shown(what), shown(&short(other))));
         }
     }
 }

@@ -45,6 +45,32 @@ fn json_of(bench: &Bench, args: &[&str]) -> Value {
     serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:#?}"))
 }
 
+#[test]
+fn without_reports_nothing_is_gathered_for_them() {
+    let bench = Bench::new();
+    let made = "layer deps launch build cache\necho deps >$layers/deps/file";
+    let buildpack = [bench.add(&Buildpack::new("acme/node").build(made))];
+    let cached = || {
+        let file = bench.path("cache/committed/io.buildpacks.lifecycle.cache.metadata");
+        serde_json::from_str::<Value>(&std::fs::read_to_string(file).unwrap()).unwrap()
+    };
+    let build = |args: &[&str]| bench.build(&[&["--cache", "cache"], args].concat(), &buildpack).ok();
+    let made = build(&["--origins", "never"]).digest();
+    assert!(cached().get("buildpacks").is_some() && cached().get("origins").is_none(), "{:#}", cached());
+    // What asks for a report, or for origins, has them all the same, and in no image.
+    for args in [&["--report", "report.toml"][..], &["--require-origins=discard"], &[]] {
+        let never: &[&str] = if args.is_empty() { &[] } else { &["--origins", "never"] };
+        assert_eq!(build(&[args, never].concat()).digest(), made, "{args:?}");
+        assert!(cached().get("origins").is_some(), "{args:?}: {:#}", cached());
+    }
+    assert!(bench.path("report.toml").is_file());
+    // A report that lies is nothing to a build that reads none.
+    let lie = report(&bench.inspect(), 0).replace("schema-version = 1", "schema-version = 9");
+    attach(&bench, "web", &lie);
+    assert!(!format!("{:?}", build(&["--origins", "never", "--verbose"])).contains("refused"));
+    assert!(cached().get("origins").is_none(), "{:#}", cached());
+}
+
 fn build_id(number: usize) -> String {
     format!("{number:032x}")
 }
@@ -625,9 +651,9 @@ fn two_images_differ_from_inputs_to_files() {
     same.says("It is one image.");
     bench.write("app/marker", "changed");
     bench.write("app/new", "new");
-    let buildpack =
-        bench.add(&acme().build("rm -rf $layers/deps\nlayer deps launch\necho other >$layers/deps/file\n"));
-    bench.build(&["--annotation", "a=b", "--origins", "never"], &[buildpack]).ok();
+    let script = "rm -rf $layers/deps\nlayer deps launch\necho other >$layers/deps/file\n";
+    let buildpack = [bench.add(&acme().build(script))];
+    bench.build(&["--annotation", "a=b", "--origins", "never"], &buildpack).ok();
     let done = strata(&bench, &["diff", "oci:before:x", "web"]);
     assert_eq!(done.code, 1, "{done:#?}");
     for text in [
@@ -665,6 +691,15 @@ fn two_images_differ_from_inputs_to_files() {
     assert_eq!(changed, ["acme/node:deps", "app", "acme/node:tools"], "{diff:#}");
     let without = json_of(&bench, &["diff", "oci:before:x", "web", "--no-files"]);
     assert!(without["layers"].as_array().unwrap().iter().all(|layer| layer.get("files").is_none()));
+    // What the report of one of them tells is nothing that differs.
+    bench.build(&[], &buildpack).ok();
+    let done = strata(&bench, &["diff", "oci:before:x", "web", "--no-files"]);
+    done.says("Not known of the first image\n");
+    done.says("\n  lifecycle  strata ");
+    let diff = json_of(&bench, &["diff", "web", "oci:before:x", "--no-files"]);
+    let unknown: Vec<_> = diff["unknown"].as_array().unwrap().iter().map(|fact| &fact["what"]).collect();
+    assert!(unknown.contains(&&json!("lifecycle")) && diff["unknown"][0]["of"] == "new", "{diff:#}");
+    assert!(diff["inputs"].as_array().unwrap().iter().all(|input| input["what"] != "lifecycle"), "{diff:#}");
 }
 
 /// What must never be seen again.

@@ -25,42 +25,112 @@ pub struct Change {
     pub new: String,
 }
 
-/// What went into two images and is not the same.
-pub fn inputs(old: &Trace, new: &Trace) -> Vec<Change> {
-    let mut changes = Changes::default();
-    let all = |trace: &Trace| -> BTreeMap<String, String> {
-        let mut all = trace.source.as_ref().map(of_source).unwrap_or_default();
-        all.extend(trace.run_image.iter().map(|image| ("run image".into(), shown(image))));
-        if let Some(build) = &trace.build {
-            all.insert("lifecycle".into(), build.program.clone());
-            all.extend(build.build_image.iter().map(|image| ("build image".into(), shown(image))));
-            let inputs = build.inputs.iter().map(|input| (&input.name, &input.digest));
-            all.extend(inputs.map(|(name, digest)| {
-                (format!("input {name}"), if digest.is_empty() { "there".into() } else { digest.clone() })
-            }));
+/// What went into two images: what is not the same, and what cannot be compared.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// What is not the same.
+    pub changes: Vec<Change>,
+    /// What only one of them says.
+    pub unknown: Vec<Unknown>,
+}
+
+/// An input that one image says nothing of, so that nobody knows whether it differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unknown {
+    /// What it is.
+    pub what: String,
+    /// The image that does not say.
+    pub of: Side,
+    /// What the other one says.
+    pub other: String,
+}
+
+/// One of two images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Side {
+    /// The first.
+    Old,
+    /// The second.
+    New,
+}
+
+/// An input without a checksum.
+const THERE: &str = "there";
+/// What labels say of sources, as reports do; reports say more.
+const LABELLED: [&str; 7] = ["changes", "digest", "path", "url", "branch", "uuid", "project"];
+
+/// Compares what went into two images.
+pub fn inputs(old: &Trace, new: &Trace) -> Inputs {
+    let (before, after) = (said(old), said(new));
+    let mut found = Inputs::default();
+    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    for key in keys {
+        let (said_old, said_new) = (before.get(key), after.get(key));
+        let unknown = match (said_old.map(String::as_str), said_new.map(String::as_str)) {
+            (Some(one), Some(other)) if one == other => continue,
+            (None, Some(_)) if !would_tell(old, new, key) => Some(Side::Old),
+            (Some(_), None) if !would_tell(new, old, key) => Some(Side::New),
+            (Some(THERE), Some(_)) => Some(Side::Old),
+            (Some(_), Some(THERE)) => Some(Side::New),
+            _ => None,
+        };
+        let (what, old, new) = (key.clone(), said_old.cloned(), said_new.cloned());
+        let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
+        match unknown {
+            Some(of) => {
+                let other = if of == Side::Old { new } else { old };
+                found.unknown.push(Unknown { what, of, other });
+            }
+            None => found.changes.push(Change { what, old, new }),
         }
+    }
+    found
+}
+
+/// What an image says that went into it.
+fn said(trace: &Trace) -> BTreeMap<String, String> {
+    let mut all = trace.source.as_ref().map(of_source).unwrap_or_default();
+    all.extend(trace.run_image.iter().map(|image| ("run image".into(), shown(image))));
+    if let Some(build) = &trace.build {
+        all.insert("lifecycle".into(), build.program.clone());
+        all.extend(build.build_image.iter().map(|image| ("build image".into(), shown(image))));
+        let inputs = build.inputs.iter().map(|input| (&input.name, &input.digest));
+        all.extend(inputs.map(|(name, digest)| {
+            (format!("input {name}"), if digest.is_empty() { THERE.into() } else { digest.clone() })
+        }));
+    }
+    if let Some(buildpacks) = &trace.buildpacks {
+        all.extend(buildpacks.iter().map(|(id, version)| (format!("buildpack {id}"), version.clone())));
+    } else {
         let of_buildpacks = trace.layers.iter().filter(|row| row.kind == Some(Kind::Buildpack));
-        for row in of_buildpacks.filter(|row| !row.buildpack_version.is_empty()) {
+        for row in of_buildpacks {
             // Of several versions, a restored layer's is the older one.
             let version = all.entry(format!("buildpack {}", row.buildpack)).or_default();
             if row.buildpack_version > *version {
                 version.clone_from(&row.buildpack_version);
             }
         }
-        all
-    };
-    let (mut before, mut after) = (all(old), all(new));
-    if old.build.is_none() || new.build.is_none() {
-        // What only reports tell is unknown of an image without one, which is no difference.
-        let kept = |key: &str, other: &BTreeMap<String, String>| {
-            let is_labelled = matches!(key, "source" | "run image") || key.starts_with("buildpack ");
-            is_labelled || key.starts_with("source ") && other.contains_key(key)
-        };
-        before.retain(|key, _| kept(key, &after));
-        after.retain(|key, _| kept(key, &before));
     }
-    changes.maps(&before, &after);
-    changes.0
+    all.retain(|_, value| !value.is_empty());
+    all
+}
+
+/// Whether an image that says nothing of an input had none: it would say so as the other does.
+fn would_tell(trace: &Trace, other: &Trace, key: &str) -> bool {
+    let kind = |trace: &Trace| trace.source.as_ref().map(|source| source.kind.clone());
+    let is_detailed = |trace: &Trace| trace.build.as_ref().is_some_and(|build| build.source.is_some());
+    match key.split_once(' ') {
+        Some(("buildpack", _)) => trace.buildpacks.is_some(),
+        Some(("input", _)) => trace.tells_inputs,
+        Some(("source", detail)) => {
+            let is_alike = is_detailed(trace) || !is_detailed(other) || LABELLED.contains(&detail);
+            trace.source.is_some() && (is_alike || kind(trace) != kind(other))
+        }
+        // Every build has a source, a lifecycle, a build and a run image.
+        _ => false,
+    }
 }
 
 /// What differs in the configurations: variables, labels and the like.

@@ -3,7 +3,9 @@
 use super::Row;
 use std::collections::BTreeMap;
 use strata_oci::Image;
-use strata_spec::labels::{APP_SOURCE, LIFECYCLE_METADATA, LifecycleMetadata, PROJECT_METADATA};
+use strata_spec::labels::{
+    APP_SOURCE, BUILD_METADATA, BuildMetadata, LIFECYCLE_METADATA, LifecycleMetadata, PROJECT_METADATA,
+};
 use strata_spec::origins::{Evidence, ImageRef, Kind, MAX_TOLD, MAX_WORD, Source, clean};
 use strata_spec::values::to_toml;
 use toml::Table;
@@ -17,6 +19,8 @@ pub struct Labelled {
     pub source: Option<Source>,
     /// The image below the app.
     pub run_image: Option<ImageRef>,
+    /// Ids and versions of the buildpacks that took part.
+    pub buildpacks: Option<BTreeMap<String, String>>,
     /// What cannot be understood.
     pub notes: Vec<String>,
 }
@@ -71,9 +75,24 @@ impl Labelled {
         };
         Self {
             source: source(image, &rows, &mut notes),
+            buildpacks: buildpacks(image, &mut notes),
             rows,
             run_image: Some(run_image).filter(|image| *image != ImageRef::default()),
             notes,
+        }
+    }
+}
+
+/// The buildpacks that took part, whether they left layers or not.
+fn buildpacks(image: &Image, notes: &mut Vec<String>) -> Option<BTreeMap<String, String>> {
+    let text = image.config().label(BUILD_METADATA)?;
+    match serde_json::from_str::<BuildMetadata>(text) {
+        Ok(BuildMetadata { buildpacks, .. }) => {
+            Some(buildpacks.into_iter().map(|buildpack| (buildpack.id, buildpack.version)).collect())
+        }
+        Err(error) => {
+            notes.push(format!("the label {BUILD_METADATA} cannot be read: {error}"));
+            None
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod words;
 pub use labels::Labelled;
 
 use serde::Serialize;
+use std::collections::BTreeMap;
 use strata_oci::Image;
 use strata_spec::origins::{
     EarlierBuild, Evidence, ImageRef, Input, Kind, Layer, Lifecycle, OnExport, Reason, Rebase, Report, Source,
@@ -41,12 +42,18 @@ pub struct Trace {
     /// The image below the app: what the label says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_image: Option<Other>,
+    /// The buildpacks that took part, by their ids, and their versions; absent when the image has no label that says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buildpacks: Option<BTreeMap<String, String>>,
     /// How the image came to be on that, if it was built on another one; the latest last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rebases: Vec<Rebased>,
     /// The image whose layers could be used, by the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restored_image: Option<Restored>,
+    /// Whether what the platform gave is known, nothing included.
+    #[serde(skip)]
+    pub tells_inputs: bool,
     /// All layers: those of the image from the bottom up, then those that are not in it.
     pub layers: Vec<Row>,
     /// What is not known, and why.
@@ -318,6 +325,8 @@ pub fn trace(
         source: build.as_ref().and_then(|build| build.source.clone()).or(labels.source),
         build,
         run_image: labels.run_image.as_ref().map(Other::of),
+        buildpacks: labels.buildpacks,
+        tells_inputs: report.is_some_and(|report| report.build.observed || !report.build.inputs.is_empty()),
         rebases: report.map(Rebased::all).unwrap_or_default(),
         restored_image: report.and_then(|report| report.restored_image.as_ref()).map(|image| Restored {
             digest: image.digest.clone(),

@@ -1,10 +1,10 @@
 use super::chain::{Before, End, walk};
-use super::diff::{File, Files, Status, configs, files, groups, inputs};
+use super::diff::{File, Files, Inputs, Side, Status, configs, files, groups, inputs};
 use super::path::{Entry, Event, Meaning, Seen, Verdict, Wanted, What, judge, link_above};
 use super::*;
 use serde_json::json;
 use strata_oci::{Descriptor, Digest, History, Layer as ImageLayer};
-use strata_spec::labels::LIFECYCLE_METADATA;
+use strata_spec::labels::{BUILD_METADATA, LIFECYCLE_METADATA};
 use strata_spec::origins::{ImageRef, Input, Origin, ReasonCode, RestoredImage, SCHEMA_VERSION};
 use strata_spec::sealed::{FileChange, Outcome};
 
@@ -431,22 +431,92 @@ fn two_images_differ_from_inputs_to_layers() {
         found,
         [("run image", same), ("a/b:deps", same), ("app", Status::Changed), ("launcher", same)]
     );
-    let what: Vec<_> = inputs(&old, &new).into_iter().map(|change| change.what).collect();
+    let what: Vec<_> = inputs(&old, &new).changes.into_iter().map(|change| change.what).collect();
     assert_eq!(what, ["source"]);
-    // Of an image without a report, what only reports tell is unknown, and not other.
-    let unreported = traced(&image(&LAYERS, Some(label("deps", "app"))), None);
-    let mut known = report(9);
-    known.lifecycle.build_image = Some(ImageRef { distro: "debian 12".into(), ..ImageRef::default() });
-    known.build.inputs.push(Input { name: "env/A".into(), ..Input::default() });
-    let reported = traced(&image(&LAYERS, Some(label("deps", "app"))), Some(&known));
-    for (old, new) in [(&unreported, &reported), (&reported, &unreported)] {
-        let what: Vec<_> = inputs(old, new).into_iter().map(|change| change.what).collect();
-        // The label of this image has another version of the buildpack, and no source.
-        assert_eq!(what, ["buildpack a/b", "source"]);
-    }
     let changed = image(&LAYERS, None).with_config(|config| config.set_env("A", "1"));
     let found = configs(image(&LAYERS, None).config(), changed.config());
     assert_eq!((found.len(), found[0].what.as_str(), found[0].new.as_str()), (1, "variable A", "1"));
+}
+
+#[test]
+fn what_one_image_does_not_say_is_not_known_and_no_difference() {
+    // The label of these has a version of the buildpack, and no source.
+    let unreported = traced(&image(&LAYERS, Some(label("deps", "app"))), None);
+    let mut known = report(9);
+    known.lifecycle.build_image = Some(ImageRef { distro: "debian 12".into(), ..ImageRef::default() });
+    known.lifecycle.name = "strata".into();
+    known.build.inputs.push(Input { name: "env/A".into(), ..Input::default() });
+    let reported = traced(&image(&LAYERS, Some(label("deps", "app"))), Some(&known));
+    let unknown = |old: &Trace, new: &Trace| {
+        let Inputs { changes, unknown } = inputs(old, new);
+        assert_eq!(changes, [], "{unknown:?}");
+        unknown.into_iter().map(|unknown| (unknown.of, unknown.what)).collect::<Vec<_>>()
+    };
+    let by_report = ["build image", "input env/A", "lifecycle", "source"];
+    for (of, old, new) in [(Side::Old, &unreported, &reported), (Side::New, &reported, &unreported)] {
+        let other = if of == Side::Old { Side::New } else { Side::Old };
+        let mut expected: Vec<_> = by_report.iter().map(|what| (of, (*what).to_owned())).collect();
+        expected.insert(1, (other, "buildpack a/b".into()));
+        assert_eq!(unknown(old, new), expected);
+    }
+    // One fact alone, of an image that has a report.
+    let mut less = known.clone();
+    less.lifecycle.build_image = None;
+    less.build.application_source = None;
+    less.build.observed = true;
+    less.build.inputs[0].digest = "hmac-sha256:00".into();
+    let less = traced(&image(&LAYERS, Some(label("deps", "app"))), Some(&less));
+    let expected = [(Side::New, "build image"), (Side::Old, "input env/A"), (Side::New, "source")];
+    assert_eq!(unknown(&reported, &less), expected.map(|(of, what)| (of, what.to_owned())));
+    // That there is none is known where all would be named.
+    let mut none = known.clone();
+    none.build.inputs.clear();
+    let found = |observed: bool| {
+        none.build.observed = observed;
+        inputs(&reported, &traced(&image(&LAYERS, Some(label("deps", "app"))), Some(&none)))
+    };
+    let [unobserved, observed] = [false, true].map(found);
+    assert_eq!((unobserved.changes.len(), unobserved.unknown.len()), (0, 1), "{unobserved:?}");
+    assert_eq!((observed.changes.len(), observed.unknown.len()), (1, 0), "{observed:?}");
+}
+
+#[test]
+fn buildpacks_are_compared_by_the_label_that_has_all_of_them() {
+    let with = |buildpacks: serde_json::Value| {
+        let mut image = image(&LAYERS, Some(label("deps", "app")));
+        image.config_mut().set_label(BUILD_METADATA, &json!({"buildpacks": buildpacks}).to_string());
+        traced(&image, None)
+    };
+    let one = with(json!([{"id": "a/b", "version": "1.0"}]));
+    let two = with(json!([{"id": "a/b", "version": "2.0"}, {"id": "no/layers", "version": "3"}]));
+    let Inputs { changes, unknown } = inputs(&one, &two);
+    let changes: Vec<_> = changes.iter().map(|c| (&*c.what, &*c.old, &*c.new)).collect();
+    assert_eq!(changes, [("buildpack a/b", "1.0", "2.0"), ("buildpack no/layers", "", "3")]);
+    assert_eq!(unknown, []);
+    let unlabelled = traced(&image(&LAYERS, Some(label("deps", "app"))), None);
+    let Inputs { changes, unknown } = inputs(&two, &unlabelled);
+    assert_eq!((changes.len(), unknown.len()), (1, 1), "{changes:?} {unknown:?}");
+    let mut broken = image(&LAYERS, None);
+    broken.config_mut().set_label(BUILD_METADATA, "{");
+    assert!(traced(&broken, None).notes.iter().any(|note| note.contains("build.metadata cannot be read")));
+}
+
+/// What labels have not, reports say of a source.
+#[test]
+fn details_of_a_source_are_unknown_of_an_image_whose_label_tells_it() {
+    let source = |details: &[&str]| {
+        let version = Table::from_iter([("commit".to_owned(), "c".repeat(40).into())]);
+        let metadata = details.iter().map(|key| ((*key).to_owned(), "x".into())).collect();
+        Source { kind: "git".into(), version, metadata }
+    };
+    let mut known = report(9);
+    known.build.application_source = Some(source(&["describe", "url"]));
+    let reported = traced(&image(&LAYERS, Some(label("deps", "app"))), Some(&known));
+    let mut labelled = traced(&image(&LAYERS, Some(label("deps", "app"))), None);
+    labelled.source = Some(source(&[]));
+    let Inputs { changes, unknown } = inputs(&reported, &labelled);
+    assert_eq!(changes.iter().map(|change| &*change.what).collect::<Vec<_>>(), ["source url"]);
+    assert!(unknown.iter().any(|unknown| unknown.what == "source describe" && unknown.of == Side::New));
 }
 
 #[test]
