@@ -59,6 +59,18 @@ impl Artifact {
     pub(crate) fn into_tree(self) -> Tree {
         Tree { documents: vec![(self.descriptor, self.manifest)], blobs: self.blobs }
     }
+
+    /// Those of a type, as a place without a list of its own lists them.
+    pub(crate) fn listed(all: Vec<Self>, artifact_type: Option<&str>) -> Vec<Descriptor> {
+        let mut found: Vec<_> = all.into_iter().map(|found| found.descriptor).collect();
+        found.retain(|entry| is_of_type(entry, artifact_type));
+        found
+    }
+
+    /// The one that was listed so, as it is stored.
+    pub(crate) fn tree_of(all: Vec<Self>, entry: &Descriptor) -> Option<Tree> {
+        all.into_iter().find(|found| found.descriptor.digest == entry.digest).map(Self::into_tree)
+    }
 }
 
 /// Puts a file beside an image, in any place that has room for it.

@@ -19,7 +19,7 @@ use strata_oci::{
 
 use super::members::{Members, Span};
 use super::{MANIFEST, companion_name};
-use crate::artifact::{self, Artifact};
+use crate::artifact::Artifact;
 use crate::companion::{Companion, LABEL};
 use crate::{BlobSink, Medium, Store, StoreError, StoredImage, Tree, host_architecture};
 
@@ -348,15 +348,12 @@ impl Store for DockerArchive {
         subject: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Vec<Descriptor>, StoreError> {
-        let mut found: Vec<_> = self.artifacts(subject)?.into_iter().map(|found| found.descriptor).collect();
-        found.retain(|entry| artifact::is_of_type(entry, artifact_type));
-        Ok(found)
+        Ok(Artifact::listed(self.artifacts(subject)?, artifact_type))
     }
 
     fn read_referrer(&self, entry: &Descriptor) -> Result<Option<Tree>, StoreError> {
         let Some(chosen) = self.chosen()? else { return Ok(None) };
-        let mut all = self.artifacts(&chosen.stored.manifest_digest)?.into_iter();
-        Ok(all.find(|found| found.descriptor.digest == entry.digest).map(Artifact::into_tree))
+        Ok(Artifact::tree_of(self.artifacts(&chosen.stored.manifest_digest)?, entry))
     }
 
     fn begin_blob(&self) -> Result<Box<dyn BlobSink>, StoreError> {

@@ -17,7 +17,7 @@ use super::beside::Beside;
 use super::describe::{self, Unclear};
 use super::spool::{FillError, Spool, SpoolSink, SpoolWriter, Spooled};
 use super::{Client, Error, Exchange};
-use crate::artifact::{self, Artifact};
+use crate::artifact::Artifact;
 use crate::progress::{Progress, Sending};
 use crate::{BlobSink, Copied, Medium, Records, Store, StoreError, StoredImage, Tree, host_architecture};
 
@@ -424,15 +424,12 @@ impl Store for Image {
         subject: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Vec<Descriptor>, StoreError> {
-        let mut found: Vec<_> = self.artifacts(subject)?.into_iter().map(|found| found.descriptor).collect();
-        found.retain(|entry| artifact::is_of_type(entry, artifact_type));
-        Ok(found)
+        Ok(Artifact::listed(self.artifacts(subject)?, artifact_type))
     }
 
     fn read_referrer(&self, entry: &Descriptor) -> Result<Option<Tree>, StoreError> {
         let Some(id) = self.held.beside.id() else { return Ok(None) };
-        let mut all = self.artifacts(&id)?.into_iter();
-        Ok(all.find(|found| found.descriptor.digest == entry.digest).map(Artifact::into_tree))
+        Ok(Artifact::tree_of(self.artifacts(&id)?, entry))
     }
 
     fn put_referrer(&self, referrer: &Tree) -> Result<(), StoreError> {
