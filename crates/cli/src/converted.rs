@@ -6,49 +6,41 @@
 //! ```
 
 use crate::workplace::threads;
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 use strata_oci::Digest;
-use strata_store::{Layout, Stop, Store, StoreError, convert_image};
+use strata_store::{Layout, Lock, Stop, Store, StoreError, StoredImage, convert_image};
 
 /// How long one waits before one looks again whether somebody else is done.
 const MOMENT: Duration = Duration::from_millis(50);
 
 /// An image of a daemon, which has neither manifests nor compressed layers, as it would be in a registry. It is
 /// compressed once, for all builds, and is there as long as the lock is held. Whoever has to wait for another build that
-/// compresses it is told so, once, and waits until somebody wants out.
+/// compresses it is told so, once, and waits until somebody wants out. `None` if there is no image.
 pub(crate) fn open(
     daemon_images: &Path,
     from: &dyn Store,
     stop: &Stop,
     waits: &mut dyn FnMut(),
-) -> Result<(Layout, File), StoreError> {
-    let stored = from.read_image()?;
+) -> Result<Option<(Layout, Lock)>, StoreError> {
+    let Some(stored) = from.read_image()? else { return Ok(None) };
     // The configuration names all layers by their contents.
-    let name = Digest::of(stored.as_ref().map_or(b"", |stored| &stored.config)).hex();
+    let name = Digest::of(&stored.config).hex();
     let dir = daemon_images.join(name);
     let failed = |source| StoreError::Io { action: "use", path: dir.clone(), source };
     let mut has_waited = false;
     loop {
         fs::create_dir_all(&dir).map_err(failed)?;
-        if let Some(lock) = lock(&dir, FlockOperation::NonBlockingLockShared).map_err(failed)? {
-            let layout = Layout::open_or_create(dir.join("image"))?;
-            if stored.is_none() || is_whole(&layout)? {
-                File::create(dir.join(USED)).map(drop).map_err(failed)?;
-                return Ok((layout, lock));
-            }
+        if let Some(lock) = named(&dir, Lock::shared_now)?
+            && let Some(layout) = whole(&dir)
+        {
+            File::create(dir.join(USED)).map(drop).map_err(failed)?;
+            return Ok(Some((layout, lock)));
         }
-        if let Some(_lock) = lock(&dir, FlockOperation::NonBlockingLockExclusive).map_err(failed)? {
-            // Whoever was killed between the two has left none that can be read.
-            let layout = Layout::open_or_create(dir.join("image"))?;
-            if let Some(stored) = stored.as_ref().filter(|_| !is_whole(&layout).unwrap_or_default()) {
-                convert_image(&layout, from, stored, &[], threads())?;
-            }
+        if let Some(_lock) = named(&dir, Lock::exclusive_now)? {
+            convert(&dir, from, &stored)?;
             continue;
         }
         if !std::mem::replace(&mut has_waited, true) {
@@ -60,31 +52,43 @@ pub(crate) fn open(
     }
 }
 
-/// Whether all of the image is there.
-fn is_whole(layout: &Layout) -> Result<bool, StoreError> {
-    let Some(stored) = layout.read_image()? else { return Ok(false) };
-    let mut layers = stored.image.layers().iter().map(|layer| &layer.descriptor);
-    layers.try_fold(true, |all, blob| Ok(all && layout.has_blob(&blob.digest, blob.size)?))
+/// Makes the image anew, unless another build has done so. To be called by whoever has the folder alone.
+fn convert(dir: &Path, from: &dyn Store, stored: &StoredImage) -> Result<(), StoreError> {
+    if whole(dir).is_some() {
+        return Ok(());
+    }
+    let image = dir.join("image");
+    match fs::remove_dir_all(&image) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(StoreError::Io { action: "remove", path: image, source });
+        }
+        _ => {}
+    }
+    convert_image(&Layout::open_or_create(image)?, from, stored, &[], threads()).map(drop)
+}
+
+/// The image, if all of it is there: whoever was killed has left a part of it, and disks lose what was written last.
+fn whole(dir: &Path) -> Option<Layout> {
+    let layout = Layout::open(dir.join("image"));
+    let stored = layout.read_image().ok()??;
+    let mut blobs = stored.image.layers().iter().map(|layer| &layer.descriptor);
+    blobs
+        .all(|blob| layout.has_blob(&blob.digest, blob.size).is_ok_and(|is_there| is_there))
+        .then_some(layout)
 }
 
 /// The folder of an image, locked; `None` if others have it, or it is gone.
-fn lock(dir: &Path, operation: FlockOperation) -> io::Result<Option<File>> {
-    let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    let lock = match File::open(dir) {
-        Err(error) if is_gone(&error) => return Ok(None),
+fn named(
+    dir: &Path,
+    lock: fn(&Path) -> Result<Option<Lock>, StoreError>,
+) -> Result<Option<Lock>, StoreError> {
+    let lock = match lock(dir) {
+        Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
         other => other?,
     };
-    match flock(&lock, operation) {
-        Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(None),
-        other => other?,
-    }
     // Somebody may have removed it meanwhile, and another one made it again.
-    let named = match dir.symlink_metadata() {
-        Err(error) if is_gone(&error) => return Ok(None),
-        other => other?,
-    };
-    let opened = lock.metadata()?;
-    Ok(Some(lock).filter(|_| (opened.dev(), opened.ino()) == (named.dev(), named.ino())))
+    let Some(lock) = lock else { return Ok(None) };
+    Ok(lock.is_of(dir)?.then_some(lock))
 }
 
 /// A file in the folder of an image; its mtime is when the image was used last.
@@ -103,10 +107,10 @@ pub(crate) fn sweep(dir: &Path, unused_for: Duration, now: SystemTime) -> io::Re
     for entry in entries {
         let path = entry?.path();
         // One that a build uses, or that is gone already.
-        let Some(lock) = lock(&path, FlockOperation::NonBlockingLockExclusive)? else { continue };
+        let Some(_lock) = named(&path, Lock::try_exclusive).map_err(io::Error::other)? else { continue };
         let used = path.join(USED).metadata().and_then(|metadata| metadata.modified());
         // One that was never finished has not been used since it was begun.
-        let used = used.or_else(|_| lock.metadata()?.modified())?;
+        let used = used.or_else(|_| path.metadata()?.modified())?;
         let is_old = now.duration_since(used).unwrap_or_default() >= unused_for;
         if is_old {
             fs::remove_dir_all(&path)?;
@@ -139,9 +143,10 @@ mod tests {
     fn builds_use_an_image_side_by_side_and_no_sweep_takes_it_away() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (image(dir.path()), dir.path().join("to"));
-        let open = || open(&to, &from, &Stop::default(), &mut || panic!("nobody is in the way")).unwrap();
+        let open =
+            || open(&to, &from, &Stop::default(), &mut || panic!("nobody is in the way")).unwrap().unwrap();
         let (first, second) = (open(), open());
-        assert!(is_whole(&first.0).unwrap());
+        assert_eq!(first.0.read_image().unwrap(), second.0.read_image().unwrap());
         let later = SystemTime::now() + Duration::from_secs(60);
         assert_eq!(sweep(&to, Duration::ZERO, later).unwrap(), 0);
         drop((first, second));
@@ -155,7 +160,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (image(dir.path()), dir.path().join("to"));
         drop(open(&to, &from, &Stop::default(), &mut || {}).unwrap());
-        let alone = lock(&folder(dir.path()), FlockOperation::NonBlockingLockExclusive).unwrap().unwrap();
+        let alone = Lock::try_exclusive(&folder(dir.path())).unwrap().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let mut said = 0;
         let mut waits = || {
@@ -173,7 +178,7 @@ mod tests {
         let (from, to) = (image(dir.path()), dir.path().join("to"));
         drop(open(&to, &from, &Stop::default(), &mut || {}).unwrap());
         let path = folder(dir.path());
-        let alone = lock(&path, FlockOperation::NonBlockingLockExclusive).unwrap().unwrap();
+        let alone = Lock::try_exclusive(&path).unwrap().unwrap();
         let (waiting, is_waiting) = channel();
         let opened = std::thread::scope(|scope| {
             let mut waits = || waiting.send(()).unwrap();
@@ -182,9 +187,32 @@ mod tests {
             is_waiting.recv().unwrap();
             fs::remove_dir_all(&path).unwrap();
             drop(alone);
-            opened.join().unwrap().unwrap()
+            opened.join().unwrap().unwrap().unwrap()
         });
-        assert!(is_whole(&opened.0).unwrap());
-        assert_eq!(opened.1.metadata().unwrap().ino(), path.metadata().unwrap().ino());
+        assert!(opened.0.read_image().unwrap().is_some());
+        assert!(opened.1.is_of(&path).unwrap());
+    }
+
+    #[test]
+    fn what_was_damaged_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (image(dir.path()), dir.path().join("to"));
+        let open = || open(&to, &from, &Stop::default(), &mut || {}).unwrap().unwrap().0;
+        let found = open().read_image().unwrap().unwrap();
+        let image = folder(dir.path()).join("image");
+        let blob = |digest: Digest| image.join("blobs/sha256").join(digest.hex());
+        let layer = found.image.layers().first().unwrap().descriptor.digest;
+        let damages: [&dyn Fn(); 4] = [
+            &|| fs::write(image.join("index.json"), "{").unwrap(),
+            &|| fs::write(blob(found.manifest_digest), "").unwrap(),
+            &|| fs::remove_file(blob(layer)).unwrap(),
+            &|| fs::write(image.join("oci-layout"), "no").unwrap(),
+        ];
+        for damage in damages {
+            damage();
+            let again = open().read_image().unwrap().unwrap();
+            assert_eq!(again.manifest_digest, found.manifest_digest);
+            assert!(blob(layer).exists());
+        }
     }
 }

@@ -36,7 +36,7 @@ pub use companion::Records;
 pub use copy::{Copied, Transfer, convert_image, copy_blobs, copy_bytes, copy_image, copy_tree};
 pub use embedded::Embedded;
 pub use error::StoreError;
-pub use layout::{Layout, host_architecture};
+pub use layout::{Layout, Lock, host_architecture};
 pub use progress::{Metered, Progress};
 pub use referrers::{copy_referrers, read_referrers};
 pub use tree::Tree;

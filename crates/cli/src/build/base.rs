@@ -8,7 +8,6 @@ use crate::seen::Seen;
 use crate::show::Show;
 use crate::show::transfer::{Load, Way, watch};
 use crate::user;
-use std::fs::File;
 use std::path::Path;
 use strata_decide::inputs::check::{registry_of, select_run_image};
 use strata_layer::Owner;
@@ -18,7 +17,7 @@ use strata_spec::exit::Exit;
 use strata_spec::labels::{self, RunImage};
 use strata_spec::run;
 use strata_store::source::{Source, Surroundings};
-use strata_store::{Layout, Medium, Store, StoreError, StoredImage, Transfer, scratch};
+use strata_store::{Layout, Lock, Medium, Store, StoreError, StoredImage, Transfer, scratch};
 
 /// The user of the scratch base.
 pub(crate) const SCRATCH_USER: u32 = 1000;
@@ -34,7 +33,7 @@ pub(crate) struct Base {
     /// Who owns what is built.
     pub(crate) owner: Owner,
     /// The lock of a folder that the image is in, as long as it is needed.
-    _held: Option<File>,
+    _held: Option<Lock>,
 }
 
 /// What it takes to find one.
@@ -147,15 +146,20 @@ impl Finder<'_> {
                 _ => None,
             };
             let store = source.open(self.surroundings, None).map_err(failed)?;
-            if matches!(source, Source::Daemon(_)) {
-                let mut waits = || self.show.info(format!("waiting for another build that prepares {name}"));
-                let opened =
-                    converted::open(self.daemon_images, &*store, self.surroundings.stop(), &mut waits);
-                let (layout, lock) = opened.map_err(failed)?;
-                held = Some(lock);
-                (Box::new(layout), reference)
-            } else {
-                (store, reference)
+            let mut waits = || self.show.info(format!("waiting for another build that prepares {name}"));
+            let opened = match source {
+                Source::Daemon(_) => {
+                    converted::open(self.daemon_images, &*store, self.surroundings.stop(), &mut waits)
+                        .map_err(failed)?
+                }
+                _ => None,
+            };
+            match opened {
+                Some((layout, lock)) => {
+                    held = Some(lock);
+                    (Box::new(layout), reference)
+                }
+                None => (store, reference),
             }
         };
         let stored = self.seen.read(name, &*store).map_err(failed)?;

@@ -12,7 +12,7 @@ use crate::StoreError;
 
 /// A lock on a directory, given up when dropped.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     file: File,
 }
 
@@ -28,22 +28,49 @@ impl Lock {
     }
 
     /// The directory alone, if nobody else has it; never on a file system without locks.
-    pub(crate) fn try_exclusive(dir: &Path) -> Result<Option<Self>, StoreError> {
-        let file = File::open(dir).map_err(StoreError::io("open", dir))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self { file })),
-            Err(error) if error == Errno::WOULDBLOCK || is_unsupported(error) => Ok(None),
-            Err(error) => Err(StoreError::io("lock", dir)(error.into())),
-        }
+    ///
+    /// # Errors
+    /// When the directory cannot be opened or locked.
+    pub fn try_exclusive(dir: &Path) -> Result<Option<Self>, StoreError> {
+        Self::take_now(dir, FlockOperation::NonBlockingLockExclusive, false)
+    }
+
+    /// The directory together with others, if nobody has it alone now. A file system without locks grants it.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened or locked.
+    pub fn shared_now(dir: &Path) -> Result<Option<Self>, StoreError> {
+        Self::take_now(dir, FlockOperation::NonBlockingLockShared, true)
+    }
+
+    /// The directory alone, if nobody else has it now. A file system without locks grants it.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened or locked.
+    pub fn exclusive_now(dir: &Path) -> Result<Option<Self>, StoreError> {
+        Self::take_now(dir, FlockOperation::NonBlockingLockExclusive, true)
     }
 
     /// Whether the directory that is locked is still the one of this path.
-    pub(crate) fn is_of(&self, dir: &Path) -> Result<bool, StoreError> {
+    ///
+    /// # Errors
+    /// When one of both cannot be looked at.
+    pub fn is_of(&self, dir: &Path) -> Result<bool, StoreError> {
         let open = self.file.metadata().map_err(StoreError::io("look at", dir))?;
         match dir.symlink_metadata() {
             Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(StoreError::io("look at", dir)(error)),
+        }
+    }
+
+    fn take_now(dir: &Path, operation: FlockOperation, granted: bool) -> Result<Option<Self>, StoreError> {
+        let file = File::open(dir).map_err(StoreError::io("open", dir))?;
+        match flock(&file, operation) {
+            Ok(()) => Ok(Some(Self { file })),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(None),
+            Err(error) if is_unsupported(error) => Ok(granted.then_some(Self { file })),
+            Err(error) => Err(StoreError::io("lock", dir)(error.into())),
         }
     }
 

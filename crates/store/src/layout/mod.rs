@@ -24,7 +24,7 @@ use strata_oci::media_type::is_foreign_layer;
 use strata_oci::{Descriptor, Digest, Encoded, Image, Index, Platform, annotation};
 
 use crate::{BlobSink, Copied, Medium, Store, StoreError, StoredImage, Tree, copy_bytes};
-use lock::Lock;
+pub use lock::Lock;
 pub use prune::Pruned;
 use sink::FileSink;
 
