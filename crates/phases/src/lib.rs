@@ -27,6 +27,7 @@ pub mod restore;
 pub mod saving;
 mod sbom;
 pub mod seal;
+mod stoppable;
 pub mod summary;
 pub mod trees;
 

@@ -16,15 +16,17 @@
 use crate::event::Observer;
 use crate::failure::chain;
 use crate::files::{self, FileError, Links};
+use crate::stoppable::Stoppable;
 use crate::trees::Trees;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use strata_layer::unchanged::{Clock, Fingerprint, Moment, fingerprint, is_plain, renew, survey};
-use strata_layer::{LayerError, Skeleton, Source};
+use strata_layer::{HashWriter, LayerError, Skeleton, Source, write_tar};
 use strata_oci::Digest;
 use strata_spec::buildpack::escape_id;
 use strata_spec::cache::CacheMetadata;
@@ -158,8 +160,15 @@ impl Ready {
 
     /// Moves the trees of cached layers here; what else is here goes to the folder `rest`, to be removed with that. To be
     /// called when the build is complete, and nobody needs the layers directory any more. A tree that cannot be moved is
-    /// extracted by the next build.
-    pub fn keep(&self, cached: &CacheMetadata, trees: Trees<'_>, rest: &Path, observer: &dyn Observer) {
+    /// extracted by the next build, and so are those that were not yet looked at when `stop` was set.
+    pub fn keep(
+        &self,
+        cached: &CacheMetadata,
+        trees: Trees<'_>,
+        rest: &Path,
+        stop: &AtomicBool,
+        observer: &dyn Observer,
+    ) {
         if let Err(error) = self.clear(rest) {
             observer.debug(format!("{}: no trees stay: {}", self.dir.display(), chain(&error)));
             return;
@@ -172,8 +181,11 @@ impl Ready {
         }
         for buildpack in &cached.buildpacks {
             for (name, entry) in buildpack.layers.iter().filter(|(name, _)| layer::is_name(name)) {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
                 let tail = Path::new(&escape_id(&buildpack.key)).join(name);
-                if let Err(error) = self.put(&tail, &entry.sha, trees) {
+                if let Err(error) = self.put(&tail, &entry.sha, trees, stop) {
                     observer.debug(format!(
                         "the tree of {} does not stay: {}",
                         tail.display(),
@@ -184,7 +196,7 @@ impl Ready {
         }
     }
 
-    fn put(&self, tail: &Path, sha: &str, trees: Trees<'_>) -> Result<(), ReadyError> {
+    fn put(&self, tail: &Path, sha: &str, trees: Trees<'_>, stop: &AtomicBool) -> Result<(), ReadyError> {
         // What this build has put into the cache has a digest for a name.
         let Ok(diff_id) = sha.parse::<Digest>() else { return Ok(()) };
         let from = files::below(trees.layers.real, tail)?;
@@ -199,7 +211,7 @@ impl Ready {
             {
                 restored.skeleton
             }
-            _ => self.read(&trees.source(tail).map_err(io::Error::other)?, &from, diff_id)?,
+            _ => self.read(&trees.source(tail).map_err(io::Error::other)?, &from, diff_id, stop)?,
         };
         let (tree, record) = self.places(&diff_id);
         std::fs::rename(&from, &tree)?;
@@ -215,10 +227,18 @@ impl Ready {
     }
 
     /// Makes sure that a tree is this layer as it would be extracted.
-    fn read(&self, source: &Source, dir: &Path, diff_id: Digest) -> Result<Skeleton, ReadyError> {
+    fn read(
+        &self,
+        source: &Source,
+        dir: &Path,
+        diff_id: Digest,
+        stop: &AtomicBool,
+    ) -> Result<Skeleton, ReadyError> {
         let (before, skeleton) = survey(source, &self.clock)?;
         self.clock.pass(before.newest)?.ok_or(ReadyError::Other("its times are in the future"))?;
-        let (found, _) = strata_layer::diff_id(source)?;
+        let mut hash = HashWriter::new(Stoppable::new(io::sink(), stop));
+        write_tar(source, &mut hash)?;
+        let (_, found, _) = hash.finish();
         let is_same = found == diff_id && fingerprint(dir, &self.clock)? == before;
         if is_same { Ok(skeleton) } else { Err(ReadyError::Other("it is not what the cache has")) }
     }
@@ -296,6 +316,10 @@ mod tests {
         }
 
         fn keep(&self, ready: &Ready, diff_id: &Digest) {
+            self.keep_unless(false, ready, diff_id);
+        }
+
+        fn keep_unless(&self, is_stopped: bool, ready: &Ready, diff_id: &Digest) {
             let entry = LayerEntry { sha: diff_id.to_string(), cache: true, ..LayerEntry::default() };
             let layers = [("x".to_owned(), entry)].into();
             let buildpack = BuildpackLayers { key: "a/b".into(), layers, ..BuildpackLayers::default() };
@@ -303,7 +327,8 @@ mod tests {
             let stat = rustix::fs::statvfs(self.base.path()).unwrap();
             let free = stat.f_bavail * stat.f_frsize;
             assert!(free >= MIN_FREE, "the tests need {MIN_FREE} bytes free in /var/tmp, which has {free}");
-            ready.keep(&cached, self.trees(), &self.path("rest"), &Silent);
+            let stop = AtomicBool::new(is_stopped);
+            ready.keep(&cached, self.trees(), &self.path("rest"), &stop, &Silent);
         }
 
         /// What the next build finds.
@@ -393,6 +418,9 @@ mod tests {
         // The tree is another than the cache has.
         bench.keep(&bench.ready(), &Digest::of(b"other"));
         assert_eq!(bench.names("trees"), [""; 0]);
+        // Who waits for the program to end does not wait for a tree.
+        bench.keep_unless(true, &bench.ready(), &bench.diff_id);
+        assert_eq!(bench.names("trees"), [""; 0]);
         // As archives make none: who has the other name could write to it later.
         let file = bench.path("layers/a_b/x/bin/tool");
         fs::hard_link(&file, bench.path("layers/elsewhere")).unwrap();
@@ -402,7 +430,8 @@ mod tests {
         bench.keep(&bench.ready(), &bench.diff_id);
         assert_eq!(bench.names("trees").len(), 2);
         // What is not of this build goes.
-        bench.ready().keep(&CacheMetadata::default(), bench.trees(), &bench.path("rest"), &Silent);
+        let stop = AtomicBool::new(false);
+        bench.ready().keep(&CacheMetadata::default(), bench.trees(), &bench.path("rest"), &stop, &Silent);
         assert_eq!((bench.names("trees").len(), bench.names("rest").len()), (0, 2));
     }
 

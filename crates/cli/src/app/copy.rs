@@ -3,6 +3,7 @@
 use super::Selection;
 use crate::interrupt::Interrupt;
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -13,6 +14,11 @@ use strata_spec::exit::Exit;
 /// Version control's own folders, and the files that stand for them in work trees and submodules: they differ between
 /// clones of one commit, and may hold secrets.
 const LEFT_OUT: [&str; 3] = [".git", ".hg", ".svn"];
+
+/// Whether a file or folder of this name is never copied, wherever it is.
+pub(crate) fn is_left_out(name: &OsStr) -> bool {
+    LEFT_OUT.iter().any(|own| name == *own)
+}
 
 pub(crate) struct Copy<'a> {
     /// Folders that are not part of the app although they are inside of it: where images are written.
@@ -69,7 +75,7 @@ impl Walk<'_> {
         for entry in fs::read_dir(&from).map_err(|error| failed(&from, &error))? {
             let entry = entry.map_err(|error| failed(&from, &error))?;
             let (source, name) = (entry.path(), entry.file_name());
-            if LEFT_OUT.iter().any(|own| name == *own) || skip.contains(&source) {
+            if is_left_out(&name) || skip.contains(&source) {
                 continue;
             }
             if interrupt.asked() {

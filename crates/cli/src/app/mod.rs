@@ -7,7 +7,7 @@ mod project;
 mod selection;
 pub(crate) mod source;
 
-pub(crate) use copy::{Copy, folder};
+pub(crate) use copy::{Copy, folder, is_left_out};
 pub(crate) use project::{Named, Wanted};
 use selection::Selection;
 

@@ -1,5 +1,7 @@
 //! Documents of a build that go into folders of their own: SBOM files of buildpacks, and `report.toml`.
 
+use crate::args;
+use crate::places::Places;
 use std::fs;
 use std::path::Path;
 use strata_phases::Failure;
@@ -11,11 +13,16 @@ use strata_spec::report::Report;
 /// The largest SBOM file that is taken, in bytes.
 const MAX_SBOM: usize = 256 << 20;
 
-/// Makes a folder that documents go to, before anything is built.
-pub(crate) fn make(dir: &Path) -> Result<(), Failure> {
-    fs::create_dir_all(dir).map_err(|error| {
-        Failure::caused(Exit::InvalidArguments, format!("cannot make the folder {}", dir.display()), &error)
-    })
+/// Makes the folders that documents go to, before anything is built.
+pub(crate) fn make_folders(args: &args::Build, places: &Places) -> Result<(), Failure> {
+    for dir in [&args.sbom_output_dir, &args.report_output_dir].into_iter().flatten() {
+        let dir = places.current.join(dir);
+        fs::create_dir_all(&dir).map_err(|error| {
+            let message = format!("cannot make the folder {}", dir.display());
+            Failure::caused(Exit::InvalidArguments, message, &error)
+        })?;
+    }
+    Ok(())
 }
 
 /// Copies what buildpacks say that layers are made of: `launch/<buildpack>/<layer>/sbom.*` and `build/…`. What is there

@@ -10,6 +10,7 @@ use crate::workplace::threads;
 use std::cell::OnceCell;
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use strata_decide::origins::Require;
 use strata_oci::Reference;
 use strata_phases::analyze::{self, Analyze, Named};
@@ -236,10 +237,11 @@ impl Earlier<'_> {
         cached: &CacheMetadata,
         trees: Trees<'_>,
         rest: &Path,
+        stop: &AtomicBool,
         observer: &dyn Observer,
     ) {
         if let Some(ready) = self.ready(trees, observer) {
-            ready.keep(cached, trees, rest, observer);
+            ready.keep(cached, trees, rest, stop, observer);
         }
     }
 

@@ -19,7 +19,7 @@ mod watch;
 use base::Base;
 use earlier::{Earlier, Finder};
 pub(crate) use said::Task;
-use sandboxed::{Work, in_sandbox, sandbox_failure};
+use sandboxed::{Inputs, Work, in_sandbox, sandbox_failure};
 use target::Target;
 
 use crate::app::{self, Copy, Wanted, source};
@@ -146,8 +146,7 @@ fn build(
     let sandbox_failure = |error: SandboxError| sandbox_failure(&error);
     let work_dir = workplace::new(|text| show.warn(text)).map_err(sandbox_failure)?;
     let target = Target::find(args, places, output, work_dir.path(), &surroundings)?;
-    let folders = [&args.sbom_output_dir, &args.report_output_dir];
-    folders.into_iter().flatten().try_for_each(|dir| beside::make(&places.current.join(dir)))?;
+    beside::make_folders(args, places)?;
     let app = app::find(args, places, work_dir.path(), &surroundings)?;
     let app_dir = app::folder(&app.dir)?;
     let wanted = Wanted::find(args, &app, &args.exec_env, places, show)?;
@@ -196,8 +195,10 @@ fn build(
     };
     let source = show.part("source", || source::find(&search))?;
 
+    let inputs =
+        Inputs { args, kit: &kit, work: &work, base: &base, places, target: &target, earlier: &earlier };
     show.part("sandbox", || {
-        in_sandbox(args, &kit, &work, &base, places, &target, &earlier, show, interrupt)
+        in_sandbox(&inputs, show, interrupt)
             .map_err(|failure| shell::recommended(args, own_paths(&kit, failure)))
     })?;
 
@@ -302,11 +303,13 @@ impl Built<'_> {
     /// Makes the image and fills the cache, and then lets trees stay for the next build: last of all, as that takes them
     /// out of the layers directory.
     fn publish(&self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
-        let Self { work, base, earlier, show, .. } = *self;
+        let Self { work, base, earlier, show, interrupt, .. } = *self;
         let kept = self.complete(surroundings)?;
         let rest = work.layers.with_file_name("rest");
         show.part("trees", || {
-            kept.iter().for_each(|cached| earlier.leave(cached, work.trees(base.owner), &rest, show));
+            kept.iter().for_each(|cached| {
+                earlier.leave(cached, work.trees(base.owner), &rest, interrupt.flag(), show)
+            });
         });
         Ok(())
     }

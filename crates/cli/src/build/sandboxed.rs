@@ -21,7 +21,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 use strata_decide::build::PASSED_ON;
 use strata_layer::Owner;
@@ -91,40 +91,32 @@ impl Work {
     }
 }
 
+/// What a sandbox is made of.
+pub(crate) struct Inputs<'a> {
+    pub(crate) args: &'a args::Build,
+    pub(crate) kit: &'a Kit,
+    pub(crate) work: &'a Work,
+    pub(crate) base: &'a Base,
+    pub(crate) places: &'a Places,
+    pub(crate) target: &'a Target,
+    pub(crate) earlier: &'a Earlier<'a>,
+}
+
 /// Runs detection and build in a sandbox, and shows what happens. In between, what earlier builds left is brought in.
-#[expect(clippy::too_many_arguments, reason = "each is one input of the build, none belongs to another")]
 pub(crate) fn in_sandbox(
-    args: &args::Build,
-    kit: &Kit,
-    work: &Work,
-    base: &Base,
-    places: &Places,
-    target: &Target,
-    earlier: &Earlier<'_>,
+    inputs: &Inputs<'_>,
     show: &Show,
     interrupt: &Interrupt,
 ) -> Result<Option<Explained>, Failure> {
+    let Inputs { args, work, base, target, earlier, .. } = *inputs;
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
         .map_err(|error| Failure::caused(Exit::Other, "cannot make a pipe", &std::io::Error::from(error)))?;
-    let mut spec = spec(args, kit, work, base, places, target, earlier)?;
+    let mut spec = spec(inputs)?;
     let group = args.limits.limits().group().map_err(|error| sandbox_failure(&error))?;
     spec.groups = group.as_ref().map(Group::dirs).unwrap_or_default();
     let io =
         Io { stdin: Stdio::piped(), stdout: stdout(target)?, stderr: Stdio::inherit(), events: Some(writer) };
-    // Bounded: whoever reads slowly slows the buildpacks down instead of filling the memory.
-    let (sender, events) = sync_channel(1024);
-    // Detached on purpose: it ends when the last holder of the pipe does.
-    let listen = move || {
-        for line in BufReader::new(File::from(reader)).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    };
-    // Before there is a sandbox: without a thread there is to be none.
-    std::thread::Builder::new()
-        .spawn(listen)
-        .map_err(|error| Failure::caused(Exit::Other, "cannot listen to the sandbox", &refused(&error)))?;
+    let events = listen(reader.into())?;
     let mut child = Sandbox::spawn(&spec, io).map_err(|error| sandbox_failure(&error))?;
     let (mut answer, mut room) = (child.take_stdin(), Room::new(&work.layers, args.limits.keep_free));
     let (mut failure, mut explained) = (None, None);
@@ -191,6 +183,23 @@ pub(crate) fn in_sandbox(
     }
 }
 
+/// What the sandbox says, line by line. Before there is a sandbox: without a thread there is to be none.
+fn listen(pipe: File) -> Result<Receiver<String>, Failure> {
+    // Bounded: whoever reads slowly slows the buildpacks down instead of filling the memory.
+    let (sender, events) = sync_channel(1024);
+    // Detached on purpose: it ends when the last holder of the pipe does.
+    std::thread::Builder::new()
+        .spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        })
+        .map_err(|error| Failure::caused(Exit::Other, "cannot listen to the sandbox", &refused(&error)))?;
+    Ok(events)
+}
+
 /// What the sandbox has for standard output: not this program's own, when an archive goes there.
 fn stdout(target: &Target) -> Result<Stdio, Failure> {
     match Output::stream(target.outputs.last()) {
@@ -212,15 +221,8 @@ fn variables(kit: &Kit, places: &Places) -> Vec<(String, String)> {
     own.chain(proxies).collect()
 }
 
-fn spec(
-    args: &args::Build,
-    kit: &Kit,
-    work: &Work,
-    base: &Base,
-    places: &Places,
-    target: &Target,
-    earlier: &Earlier<'_>,
-) -> Result<Spec, Failure> {
+fn spec(inputs: &Inputs<'_>) -> Result<Spec, Failure> {
+    let Inputs { args, kit, work, base, places, target, earlier } = *inputs;
     let config = base.stored.image.config();
     let distro =
         (config.label("io.buildpacks.base.distro.name"), config.label("io.buildpacks.base.distro.version"));

@@ -26,8 +26,6 @@ const QUIET: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(3);
 /// How often one looks whether somebody wants out.
 const LOOK: Duration = Duration::from_millis(50);
-/// Folders of version control, which no build sees.
-const LEFT_OUT: [&str; 3] = [".git", ".hg", ".svn"];
 
 /// What the system says of the app's folder.
 struct Watched {
@@ -159,7 +157,7 @@ impl Watched {
             path.starts_with(own) || is_draft_of(path, own) || (is_dir && own.starts_with(path))
         };
         let is_own = self.own.iter().any(is_of);
-        let is_left_out = tail.iter().any(|name| LEFT_OUT.iter().any(|own| name == *own));
+        let is_left_out = tail.iter().any(app::is_left_out);
         let is_project = tail == Path::new("project.toml");
         let is_seen = is_project || is_wanted(tail, is_dir);
         (is_change && !is_own && !is_left_out && is_seen && !tail.as_os_str().is_empty())

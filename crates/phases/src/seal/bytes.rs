@@ -16,13 +16,14 @@ use crate::failure::{Failure, chain};
 use crate::files::{self, FileError, Links};
 use crate::found::FoundLayer;
 use crate::index::{Index, Known, Sight};
+use crate::stoppable::Stoppable;
 use crate::trees::{TreeError, Trees};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Receiver;
 use strata_layer::{Archive, LayerError, Owner, Packed, Packer, Source};
 use strata_oci::{BadCompression, Compression, Digest};
@@ -218,7 +219,7 @@ impl Sealing<'_> {
         let folder = self.folder()?;
         std::fs::create_dir_all(&folder)?;
         let mut file = NamedTempFile::new_in(folder)?;
-        let mut out = Stoppable { out: file.as_file_mut(), stop };
+        let mut out = Stoppable::new(file.as_file_mut(), stop);
         let packed = match &mut job.bytes {
             Bytes::Spool(spool) => packer.pack_with(|tar| pass_on(spool, tar), job.compression, &mut out)?,
             _ => packer.pack(&job.source, job.compression, &mut out)?,
@@ -272,25 +273,6 @@ impl Sealing<'_> {
             &record_path(self.trees.layers.real, &made.tail)?,
             &serde_json::to_string_pretty(&record)?,
         )?)
-    }
-}
-
-/// A writer that fails once the work is to stop.
-struct Stoppable<'a> {
-    out: &'a mut File,
-    stop: &'a AtomicBool,
-}
-
-impl Write for Stoppable<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(io::Error::other("the build failed"));
-        }
-        self.out.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
     }
 }
 
