@@ -4,7 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use strata_spec::{
-    BuildpackApi, analyzed, bom, build, builder, buildpack, buildpackage, cache, group, labels, launch, layer,
+    BuildpackApi, analyzed, bom, build, builder, buildpack, buildpackage, cache, extend, extension, group,
+    labels, launch, layer,
 };
 use strata_spec::{lifecycle, metadata, order, plan, project, report, run, sealed, system};
 
@@ -15,6 +16,8 @@ fuzz_target!(|text: &str| {
     drop(buildpack::Descriptor::parse(text));
     drop(build::BuildToml::parse(text));
     drop(builder::Builder::parse(text));
+    drop(extension::Descriptor::parse(text));
+    drop(extend::ExtendConfig::parse(text));
     drop(order::OrderFile::parse(text));
     drop(plan::BuildPlan::parse(text));
     drop(project::ProjectMetadata::parse(text));

@@ -35,6 +35,11 @@ impl DocError {
         Self { message: message.into(), place: None }
     }
 
+    /// A fault of a line, from 1.
+    pub(crate) fn at_line(line: usize, message: String) -> Self {
+        Self { message, place: Some(Place { line, column: 1 }) }
+    }
+
     /// What the parser says of a text.
     pub(crate) fn of(text: &str, error: &toml::de::Error) -> Self {
         let start = error.span().map_or(0, |span| span.start);

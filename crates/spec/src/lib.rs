@@ -15,6 +15,7 @@ pub mod buildpack;
 pub mod buildpackage;
 pub mod cache;
 pub mod doc;
+pub mod dockerfile;
 pub mod exit;
 pub mod extend;
 pub mod extension;
