@@ -14,7 +14,7 @@ use std::thread::available_parallelism;
 use strata_decide::detect::home_of;
 use strata_layer::threads::refused;
 use strata_phases::Failure;
-use strata_sandbox::{Io, Job, Network, Root, Sandbox, SandboxError, Spec};
+use strata_sandbox::{Io, Job, Network, Rights, Root, Sandbox, SandboxError, Spec};
 use strata_spec::exit::Exit;
 use strata_spec::labels;
 use strata_store::StoredImage;
@@ -45,6 +45,7 @@ pub(crate) fn run(args: &args::Run, places: &Places) -> Outcome {
         ids: ids.ok(),
         hostname: "strata".into(),
         network: Network::Host,
+        rights: Rights::User,
         root: Root::Layers { lowers: held.dirs().to_vec(), scratch },
         mounts: Vec::new(),
         groups: Vec::new(),

@@ -11,6 +11,7 @@ mod archive;
 mod buffers;
 mod codec;
 mod deflate;
+mod delta;
 mod error;
 mod frame;
 mod listing;
@@ -30,6 +31,7 @@ mod visit;
 mod zstd;
 
 pub use archive::{Archive, Packed};
+pub use delta::{Delta, Furniture};
 pub use error::LayerError;
 pub use listing::{Change, ChangeKind, Listing};
 pub use noted::Noted;

@@ -300,7 +300,7 @@ fn entry(path: &Path, name: &[u8]) -> io::Result<Option<Entry>> {
 }
 
 /// Whether a folder of an upper directory hides what is below it.
-fn is_opaque(upper: &Path) -> io::Result<bool> {
+pub(crate) fn is_opaque(upper: &Path) -> io::Result<bool> {
     let mut value = [0; 8];
     match rustix::fs::lgetxattr(upper, c"user.overlay.opaque", &mut value) {
         Ok(length) => Ok(value[..length] == *b"y"),
@@ -320,7 +320,7 @@ fn has_same_bytes(entry: &Entry, a: &Path, b: &Path) -> io::Result<bool> {
     }
 }
 
-fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
+pub(crate) fn is_same_file(a: &Path, b: &Path) -> io::Result<bool> {
     let open = |path: &Path| {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         openat(CWD, path, flags, Mode::empty()).map(File::from)

@@ -283,7 +283,7 @@ fn join(parent: &OsStr, name: &OsStr) -> OsString {
     OsString::from_vec(path)
 }
 
-fn owner_of(meta: &fs::Metadata) -> Owner {
+pub(crate) fn owner_of(meta: &fs::Metadata) -> Owner {
     Owner { uid: u64::from(meta.uid()), gid: u64::from(meta.gid()) }
 }
 

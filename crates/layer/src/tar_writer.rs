@@ -74,6 +74,17 @@ impl<W: Write> TarWriter<W> {
         self.plain(name.as_ref(), target.as_ref().as_bytes(), b'2', mode, owner, (0, 0))
     }
 
+    /// Adds another name of a file that is in the archive already, by the name that it has there.
+    pub fn hard_link(
+        &mut self,
+        name: impl AsRef<OsStr>,
+        target: impl AsRef<OsStr>,
+        mode: u32,
+        owner: Owner,
+    ) -> Result<(), LayerError> {
+        self.plain(name.as_ref(), target.as_ref().as_bytes(), b'1', mode, owner, (0, 0))
+    }
+
     /// Adds a named pipe.
     pub fn fifo(&mut self, name: impl AsRef<OsStr>, mode: u32, owner: Owner) -> Result<(), LayerError> {
         self.plain(name.as_ref(), b"", b'6', mode, owner, (0, 0))

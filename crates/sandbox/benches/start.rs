@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use criterion::Criterion;
-use strata_sandbox::{Io, Job, Network, Root, Sandbox, Spec, enter_if_asked};
+use strata_sandbox::{Io, Job, Network, Rights, Root, Sandbox, Spec, enter_if_asked};
 
 fn main() {
     // A sandbox is this program, started again.
@@ -20,6 +20,7 @@ fn main() {
                 uid: 1000,
                 gid: 1001,
                 ids: None,
+                rights: Rights::User,
                 network: Network::Host,
                 hostname: "strata".to_owned(),
                 root: Root::Host {

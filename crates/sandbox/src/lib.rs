@@ -28,7 +28,7 @@ pub use ids::Ids;
 pub use limits::{Group, Limits, Met};
 pub use parent::{Child, Exit, Sandbox, call_with, probe};
 pub use reap::kill_leftovers;
-pub use spec::{Call, Io, Job, Mount, Network, Root, Spec};
+pub use spec::{Call, Io, Job, Mount, Network, Overlay, Rights, Root, Spec};
 pub use stage::{SANDBOX_ARG, enter_if_asked};
 pub use terminal::on_terminal;
 pub use workdir::{Swept, WorkDir, remove_all};

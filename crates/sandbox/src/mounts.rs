@@ -188,6 +188,11 @@ impl Overlays {
         }
     }
 
+    /// The upper directory of the overlay that was mounted last.
+    pub(crate) fn last_upper(&self) -> PathBuf {
+        self.base.join(self.count.saturating_sub(1).to_string()).join("u")
+    }
+
     fn attempt(&mut self, lowers: &[&Path], target: &Path, mode: u32) -> Result<(), Failure> {
         let home = self.base.join(self.count.to_string());
         self.count += 1;

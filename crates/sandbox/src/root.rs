@@ -9,13 +9,13 @@ use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Access as Rights;
+use rustix::fs::{Access as Wanted, CWD, Mode, OFlags, openat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::apart;
 use crate::error::{Doing, Failure};
 use crate::mounts::{Access, Maker, MountTable, NewRoot, Overlays, bind, tmpfs};
-use crate::spec::{Mount, Root, Spec};
+use crate::spec::{Mount, Overlay, Rights, Root, Spec};
 
 /// Directories of the host that are not projected but made by [`system_directories`].
 const SPECIAL: &[&str] = &["/proc", "/sys", "/dev", "/tmp", "/var/tmp", "/run"];
@@ -28,8 +28,8 @@ const PROC_READ_ONLY: &[&str] = &["bus", "fs", "irq", "sys", "sysrq-trigger"];
 /// Parts of /proc that could reveal the machine.
 const PROC_HIDDEN: &[&str] = &["kcore", "keys", "latency_stats", "timer_list", "sched_debug"];
 
-/// Builds the root in the scratch directory and enters it.
-pub(crate) fn build_and_enter(spec: &Spec) -> Result<(), Failure> {
+/// Builds the root in the scratch directory and enters it; the overlay that it is, for whoever has root's rights.
+pub(crate) fn build_and_enter(spec: &Spec) -> Result<Option<Overlay>, Failure> {
     let table = MountTable::load()?;
     let (Root::Host { scratch, .. } | Root::Layers { scratch, .. }) = &spec.root;
     let scratch = fs::canonicalize(scratch).doing_to("find the scratch directory", scratch)?;
@@ -37,7 +37,7 @@ pub(crate) fn build_and_enter(spec: &Spec) -> Result<(), Failure> {
     fs::create_dir(&path).doing_to("create", &path)?;
     let maker = if spec.ids.is_some() { Maker::Root } else { Maker::Caller };
     let mut overlays = Overlays::new(&scratch, maker)?;
-    match &spec.root {
+    let overlay = match &spec.root {
         Root::Host { hide, .. } => {
             tmpfs(&path, c"mode=755")?;
             let split =
@@ -50,16 +50,19 @@ pub(crate) fn build_and_enter(spec: &Spec) -> Result<(), Failure> {
                 split: split.collect(),
             };
             host.project_children(Path::new("/"), &path)?;
+            None
         }
         Root::Layers { lowers, .. } => {
             let lowers = lowers.iter().map(fs::canonicalize).collect::<Result<Vec<_>, io::Error>>();
             let lowers = lowers.doing("find the layers of the image")?;
             let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
             overlays.mount(&lowers, &path, 0o755)?;
+            let is_kept = spec.rights == Rights::Root;
+            is_kept.then(|| open_parts(&overlays.last_upper(), &lowers)).transpose()?
         }
-    }
+    };
     let root = NewRoot::open(&path, maker)?;
-    system_directories(&root, &table, &scratch)?;
+    system_directories(&root, &table, &scratch, spec.rights)?;
     match &spec.root {
         Root::Host { .. } => run_of_host(&root, &table)?,
         Root::Layers { .. } => network_files(&root, &table)?,
@@ -67,7 +70,18 @@ pub(crate) fn build_and_enter(spec: &Spec) -> Result<(), Failure> {
     for mount in &spec.mounts {
         bind_asked(&root, &table, mount)?;
     }
-    enter(&path)
+    enter(&path)?;
+    Ok(overlay)
+}
+
+/// Keeps the directories of an overlay within reach, wherever their paths lead afterwards.
+fn open_parts(upper: &Path, lowers: &[&Path]) -> Result<Overlay, Failure> {
+    let open = |path: &Path| {
+        openat(CWD, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .doing_to("open", path)
+    };
+    let lowers = lowers.iter().map(|lower| open(lower)).collect::<Result<_, _>>()?;
+    Ok(Overlay::new(open(upper)?, lowers))
 }
 
 /// The paths as the walk meets them. One that does not exist hides nothing.
@@ -141,7 +155,7 @@ impl Host<'_> {
 
     fn project_directory(&mut self, host: &Path, metadata: &Metadata, target: &Path) -> Result<(), Failure> {
         let mode = metadata.permissions().mode() & 0o7777;
-        if rustix::fs::access(host, Rights::READ_OK | Rights::EXEC_OK).is_err() {
+        if rustix::fs::access(host, Wanted::READ_OK | Wanted::EXEC_OK).is_err() {
             return fs::set_permissions(target, fs::Permissions::from_mode(mode))
                 .doing_to("change the mode of", target);
         }
@@ -168,8 +182,13 @@ impl Host<'_> {
     }
 }
 
-/// Makes what every root has of its own: /proc, /sys, /dev, /tmp and /var/tmp.
-fn system_directories(root: &NewRoot, table: &MountTable, scratch: &Path) -> Result<(), Failure> {
+/// Makes what every root has of its own: /proc, /sys, /dev, and but for whoever changes the image, /tmp and /var/tmp.
+fn system_directories(
+    root: &NewRoot,
+    table: &MountTable,
+    scratch: &Path,
+    rights: Rights,
+) -> Result<(), Failure> {
     proc(root, table)?;
     let sys = Path::new("/sys");
     if sys.is_dir() {
@@ -183,6 +202,9 @@ fn system_directories(root: &NewRoot, table: &MountTable, scratch: &Path) -> Res
     let place = Path::new(apart::PLACE);
     root.bind(table, &apart, place, Access::Writable)?;
     apart::cover(&root.directory(place)?.path())?;
+    if rights == Rights::Root {
+        return Ok(());
+    }
     for (name, inside) in [("tmp", "/tmp"), ("var-tmp", "/var/tmp")] {
         let source = scratch.join(name);
         fs::create_dir(&source).doing_to("create", &source)?;

@@ -1,7 +1,7 @@
 //! What a sandbox looks like from inside and what runs in it.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -24,6 +24,8 @@ pub struct Spec {
     pub root: Root,
     /// What it reaches.
     pub network: Network,
+    /// What programs may do there.
+    pub rights: Rights,
     /// What is mounted over them, in this order.
     pub mounts: Vec<Mount>,
     /// Control groups that it joins, see [`Group::dirs`](crate::Group::dirs).
@@ -40,6 +42,17 @@ pub enum Network {
     Host,
     /// Itself.
     None,
+}
+
+/// What programs may do in a sandbox. Nobody has power over the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rights {
+    /// What any user may.
+    #[default]
+    User,
+    /// What root may in a container: the job is user 0, whoever the caller is inside, and /tmp is the image's own. Only
+    /// for [`Root::Layers`]. Without [`Spec::ids`] there is no other user for it to become.
+    Root,
 }
 
 /// Where the files of a sandbox come from. Changes to them end in `scratch` and never reach their origin.
@@ -98,6 +111,36 @@ pub struct Call {
     pub payload: serde_json::Value,
     /// The writing end of [`Io::events`]. Programs started by the function do not inherit it.
     pub events: Option<File>,
+    /// What was written, where the job has [`Rights::Root`].
+    pub overlay: Option<Overlay>,
+}
+
+/// The parts of the overlay that is the root of a sandbox, as long as this value lives. Programs that process 1 starts
+/// have no way to them.
+#[derive(Debug)]
+pub struct Overlay {
+    upper: OwnedFd,
+    lowers: Vec<OwnedFd>,
+}
+
+impl Overlay {
+    pub(crate) fn new(upper: OwnedFd, lowers: Vec<OwnedFd>) -> Self {
+        Self { upper, lowers }
+    }
+
+    /// The upper directory: what was written, and whiteouts.
+    pub fn upper(&self) -> PathBuf {
+        by_number(&self.upper)
+    }
+
+    /// The lower directories, the topmost first.
+    pub fn lowers(&self) -> Vec<PathBuf> {
+        self.lowers.iter().map(by_number).collect()
+    }
+}
+
+fn by_number(file: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// The open files of a sandbox.

@@ -17,7 +17,7 @@ use crate::error::{Doing, Failure};
 use crate::ids::{MAPPER_ARG, Mapper};
 use crate::network::start_loopback;
 use crate::parent::{Envelope, Errand, Report, in_memory, itself, open_of, read_letter};
-use crate::spec::{Call, Job, Network};
+use crate::spec::{Call, Job, Network, Rights};
 use crate::workdir::{REMOVE_ARG, remove_tree, remover};
 use crate::{Ids, hint, ids, limits, reap, root};
 
@@ -116,7 +116,7 @@ fn outer(envelope: Envelope, process: &str, reporter: Reporter, run_call: fn(Cal
         Ok(None) => match envelope.errand {
             Errand::Call { payload, .. } => {
                 reporter.send(&Report::Ready);
-                Ok(run_call(Call { payload, events: None }))
+                Ok(run_call(Call { payload, events: None, overlay: None }))
             }
             Errand::Remove { path, .. } => match remove_tree(&path).doing_to("remove", &path) {
                 Ok(()) => {
@@ -275,13 +275,17 @@ fn try_init(envelope: Envelope, process: &str) -> Result<Started, Failure> {
     // While its files are seen.
     spec.groups.iter().try_for_each(|dir| limits::join(dir))?;
     rustix::process::umask(Mode::empty());
-    root::build_and_enter(&spec).map_err(|failure| failure.with_hint(hint::for_namespaces()))?;
+    let overlay =
+        root::build_and_enter(&spec).map_err(|failure| failure.with_hint(hint::for_namespaces()))?;
     rustix::process::umask(Mode::from(0o022));
     if spec.ids.is_some() {
         // They were of use to find the files of the caller.
         rustix::thread::set_thread_groups(&[]).doing("drop the supplementary groups")?;
     }
-    give_up_power().doing("give up capabilities")?;
+    if spec.rights == Rights::Root {
+        become_root().doing("become the image's root")?;
+    }
+    give_up_power(spec.rights).doing("give up capabilities")?;
     match spec.job {
         Job::Exec { argv, env, cwd } => {
             // A program that reads from a terminal needs its keys to be signals. Any other could push characters into it.
@@ -295,16 +299,38 @@ fn try_init(envelope: Envelope, process: &str) -> Result<Started, Failure> {
             // What it starts is not trusted, and a process group reaches out of a process namespace: signals to
             // all of the caller's, and characters typed into the caller's terminal, are kept from it.
             rustix::process::setsid().doing("leave the caller's session")?;
-            Ok(Started::Call(Call { payload, events }))
+            Ok(Started::Call(Call { payload, events, overlay }))
         }
     }
 }
 
-/// Lets no child of this process have a capability. It keeps its own, over the new namespaces, to mount more.
-fn give_up_power() -> Result<(), Errno> {
+/// What root has in containers, as far as it is power over files and processes of the sandbox.
+const OF_ROOT: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::SETFCAP);
+
+/// Makes this process user 0 of the sandbox, with all the power that it has there.
+fn become_root() -> Result<(), Errno> {
+    use rustix::process::{Gid, Uid};
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)
+}
+
+/// Lets no child of this process have a capability that its rights do not include. It keeps its own, over the new
+/// namespaces, to mount more.
+fn give_up_power(rights: Rights) -> Result<(), Errno> {
+    let kept = if rights == Rights::Root { OF_ROOT } else { CapabilitySet::empty() };
     rustix::thread::set_no_new_privs(true)?;
     rustix::thread::clear_ambient_capability_set()?;
-    for (_, capability) in CapabilitySet::all().iter_names() {
+    for (_, capability) in CapabilitySet::all().difference(kept).iter_names() {
         match rustix::thread::remove_capability_from_bounding_set(capability) {
             // Unknown to this kernel.
             Ok(()) | Err(Errno::INVAL) => {}

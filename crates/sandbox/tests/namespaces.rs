@@ -14,8 +14,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use strata_sandbox::{
-    Call, Child, Exit, Ids, Io, Job, Limits, Met, Mount, Network, Root, Sandbox, SandboxError, Spec, WorkDir,
-    call_with, enter_if_asked, kill_leftovers, probe,
+    Call, Child, Exit, Ids, Io, Job, Limits, Met, Mount, Network, Rights, Root, Sandbox, SandboxError, Spec,
+    WorkDir, call_with, enter_if_asked, kill_leftovers, probe,
 };
 
 /// How long is waited at most for what is bound to happen.
@@ -50,6 +50,7 @@ const CASES: &[Case] = &[
     ("a sandbox can hold another", a_sandbox_can_hold_another),
     ("changes are kept in memory where the disk is an overlay", an_overlay_is_no_disk),
     ("others are who the image says, and have what is theirs", others_have_what_is_theirs),
+    ("whoever changes an image is its root, and has no power over the machine", root_changes_an_image),
     ("what others own is removed, also after a kill", what_others_own_is_removed),
     ("limits hold and say that they were met", limits_hold),
     ("nothing is left mounted", nothing_is_left_mounted),
@@ -138,6 +139,14 @@ fn run_call(call: Call) -> i32 {
         return 0;
     }
     assert_eq!(std::process::id(), 1);
+    if let Some(script) = call.payload.get("script").and_then(|script| script.as_str()) {
+        let overlay = call.overlay.unwrap();
+        assert!(Command::new("/bin/sh").args(["-c", script]).status().unwrap().success());
+        let conf = fs::metadata(overlay.upper().join("etc/conf")).unwrap();
+        let below = overlay.lowers().iter().filter(|lower| lower.join("etc/secret").exists()).count();
+        println!("{} {below}", std::os::unix::fs::MetadataExt::uid(&conf));
+        return 0;
+    }
     // Its process group is its own: signals to "all of mine" stay inside, and there is no terminal to type into.
     let own = Some(rustix::process::Pid::INIT);
     assert_eq!((rustix::process::getpgid(None).ok(), rustix::process::getsid(None).ok()), (own, own));
@@ -170,6 +179,7 @@ fn spec(root: Root, script: &str) -> Spec {
         uid: 1000,
         gid: 1001,
         ids: None,
+        rights: Rights::User,
         network: Network::Host,
         hostname: "strata".to_owned(),
         root,
@@ -507,6 +517,23 @@ fn others_have_what_is_theirs(dir: &Path) {
     fs::read(workspace.join("file")).unwrap();
     let metadata = fs::metadata(workspace.join("file")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&metadata), rustix::process::geteuid().as_raw());
+}
+
+fn root_changes_an_image(dir: &Path) {
+    let Some(ids) = ids() else { return };
+    let script =
+        "id -u; id -g; id -G; chown 33:34 /etc/conf; stat -c %u:%g /etc/conf; rm /etc/secret; mkdir /new
+        ls -d /tmp/of-here; setpriv --reuid 33 --clear-groups id -u; exec 2>/dev/null
+        mount -t tmpfs none /new || echo 'not mounted'; ls /proc/1/fd/3/ || echo 'nothing of process 1'
+        mknod /new/x b 8 0 || echo 'no device'; echo x > /proc/sys/vm/swappiness || echo 'no setting'
+        chroot / true && setpriv --reuid 33 cat /etc/shared || echo 'others have their own'";
+    fs::create_dir_all(dir.join("bottom/tmp/of-here")).unwrap();
+    let mut spec = owned(dir, &ids, scratch(dir), "");
+    spec.rights = Rights::Root;
+    spec.job = Job::Call { payload: serde_json::json!({ "script": script }) };
+    let expected = "0\n0\n0\n33:34\n/tmp/of-here\n33\nnot mounted\nnothing of process 1\nno device\nno setting\n\
+        others have their own\n33 1";
+    assert_eq!(run(&spec), (expected.to_owned(), 0));
 }
 
 fn what_others_own_is_removed(dir: &Path) {

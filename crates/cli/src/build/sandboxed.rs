@@ -29,7 +29,7 @@ use strata_layer::threads::refused;
 use strata_phases::detect::Explained;
 use strata_phases::export::{Parents, Place, Trees};
 use strata_phases::{Event, Failure, Observer};
-use strata_sandbox::{Group, Io, Job, Mount, Network, Root, Sandbox, SandboxError, Spec};
+use strata_sandbox::{Group, Io, Job, Mount, Network, Rights, Root, Sandbox, SandboxError, Spec};
 use strata_spec::exit::Exit;
 
 /// The folders of one build.
@@ -298,6 +298,7 @@ fn spec(inputs: &Inputs<'_>) -> Result<Spec, Failure> {
             NetworkArg::Host => Network::Host,
             NetworkArg::None => Network::None,
         },
+        rights: Rights::User,
         root,
         mounts,
         groups: Vec::new(),

@@ -10,7 +10,7 @@ use rustix::process::{getgid, getuid};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use strata_sandbox::{Io, Job, Mount, Network, Root, Sandbox, Spec};
+use strata_sandbox::{Io, Job, Mount, Network, Rights, Root, Sandbox, Spec};
 use strata_store::validate::chain;
 
 /// Sets the limits and becomes the program: memory in KiB, files in blocks of 512 bytes, seconds of a processor.
@@ -53,6 +53,7 @@ impl Sandboxed<'_> {
             hostname: "strata".into(),
             root: Root::Host { hide: hidden(places, std::iter::empty()), scratch: own },
             network: Network::None,
+            rights: Rights::User,
             mounts: vec![Mount { source: self.top.into(), target: self.top.into(), writable: false }],
             groups: Vec::new(),
             job: Job::Exec { argv: argv.collect(), env: env.collect(), cwd: dir.into() },
