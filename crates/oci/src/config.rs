@@ -336,6 +336,51 @@ impl ImageConfig {
         self.run_list("Cmd").collect()
     }
 
+    /// Sets the default command.
+    pub fn set_cmd<T: Into<String>>(&mut self, words: impl IntoIterator<Item = T>) {
+        self.set_run("Cmd", words.into_iter().map(Into::into).collect::<Vec<String>>().into());
+    }
+
+    /// What runs commands in shell form, a member of Docker's; empty when unset.
+    #[must_use]
+    pub fn shell(&self) -> Vec<&str> {
+        self.run_list("Shell").collect()
+    }
+
+    /// Sets what runs commands in shell form.
+    pub fn set_shell<T: Into<String>>(&mut self, words: impl IntoIterator<Item = T>) {
+        self.set_run("Shell", words.into_iter().map(Into::into).collect::<Vec<String>>().into());
+    }
+
+    /// Adds a port that the app listens on, for example `80/tcp`.
+    pub fn add_exposed_port(&mut self, port: &str) {
+        self.add_key("ExposedPorts", port);
+    }
+
+    /// Adds a directory that is not part of the image.
+    pub fn add_volume(&mut self, dir: &str) {
+        self.add_key("Volumes", dir);
+    }
+
+    /// Sets the signal that asks the app to end.
+    pub fn set_stop_signal(&mut self, signal: &str) {
+        self.set_run("StopSignal", signal.into());
+    }
+
+    /// Takes over what another configuration says of how the image is run: all of its member `config`.
+    pub fn set_run_config(&mut self, other: &Self) {
+        match other.root.get("config") {
+            Some(run) => self.root.insert("config".into(), run.clone()),
+            None => self.root.shift_remove("config"),
+        };
+    }
+
+    fn add_key(&mut self, member: &str, key: &str) {
+        if let Value::Object(keys) = self.run_entry(member, Value::Object(Map::new())) {
+            keys.insert(key.to_owned(), Value::Object(Map::new()));
+        }
+    }
+
     /// Removes the default command.
     pub fn remove_cmd(&mut self) {
         if let Some(Value::Object(run)) = self.root.get_mut("config") {
