@@ -1,7 +1,9 @@
 //! `strata copy`: takes images from one place to another.
 
+use crate::args::Beside;
 use crate::images::{self, Names, failure, surroundings};
 use crate::places::Places;
+use crate::show::text::shown;
 use crate::show::transfer::{Load, Way, watch};
 use crate::show::{Drawn, Show, Stream};
 use crate::{Outcome, args, output};
@@ -47,6 +49,15 @@ enum What {
     Image(Box<StoredImage>),
 }
 
+impl What {
+    fn id(&self, place: &dyn Store) -> Option<String> {
+        match self {
+            Self::Image(image) => images::id(place, image),
+            Self::Index(_) => None,
+        }
+    }
+}
+
 impl Copy<'_> {
     fn run(&self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
         let Self { args, from, to, show } = self;
@@ -56,7 +67,7 @@ impl Copy<'_> {
             return Err(failed(StoreError::NoIndexes));
         }
         let (store, what_is_copied) = self.find(surroundings, &what)?;
-        let referrers = self.referrers(&*store, &what_is_copied).map_err(|error| {
+        let (referrers, left) = self.referrers(&*store, &what_is_copied).map_err(|error| {
             failed(error).hint("what refers to the image cannot be read; --no-referrers leaves it behind")
         })?;
         let target = create(to, from, surroundings, &what)?;
@@ -65,16 +76,20 @@ impl Copy<'_> {
             let transfer = Transfer::new(target.store(), &*store).watched(progress);
             let copied = self.transfer(&transfer, &what_is_copied).and_then(|copy| {
                 self.put_beside(&transfer, (&*store, target.store()), &what_is_copied, &copy, &referrers)
-                    .map(|()| copy.digest())
+                    .map(|()| (copy.digest(), what_is_copied.id(target.store())))
             });
             finish(target, copied)
         });
         let moved = moved.map_err(|error| self.incomplete(error, &what))?;
+        self.tell_left(&left);
+        let (digest, image_id) = moved.outcome;
         show.event(Event::Copied {
             from: args.from.clone(),
             to: args.to.clone(),
-            digest: moved.outcome.to_string(),
+            digest: digest.to_string(),
+            image_id,
             artifacts: referrers.len(),
+            left_behind: left.len(),
             moved: moved.bytes,
             millis: moved.millis,
         });
@@ -97,16 +112,18 @@ impl Copy<'_> {
         Ok((store, What::Image(Box::new(image))))
     }
 
-    /// What refers to what is copied, where both places have room for it.
-    fn referrers(&self, store: &dyn Store, what: &What) -> Result<Vec<Tree>, StoreError> {
-        if self.args.no_referrers {
-            return Ok(Vec::new());
+    /// What refers to what is copied: what comes along, where both places have room for it, and what stays behind though
+    /// nobody asked for that.
+    fn referrers(&self, store: &dyn Store, what: &What) -> Result<(Vec<Tree>, Vec<Tree>), StoreError> {
+        let Self { args, to, .. } = self;
+        if args.no_referrers {
+            return Ok(Default::default());
         }
         let found = match what {
             What::Index(tree) => read_referrers(store, tree.documents.iter().map(|(entry, _)| entry.digest)),
             What::Image(image) => read_referrers(store, [image.manifest_digest]),
         };
-        let mut found = match found {
+        let found = match found {
             // What lies beside an image in a daemon need not be of whoever has put the image there.
             Err(error) if !self.from.has_referrers() => {
                 self.show.warn(Failure::caused(Exit::Other, "no report comes along", &error).chain());
@@ -114,13 +131,49 @@ impl Copy<'_> {
             }
             found => found?,
         };
-        let has_others = self.from.has_referrers() && self.to.has_referrers();
+        let has_others = self.from.has_referrers() && to.has_referrers();
         // What others have attached comes along in any case.
-        let (sboms, reports) =
-            (output::takes(&self.to, self.args.sbom), output::takes_reports(&self.to, self.args.origins));
-        found
-            .retain(|tree| if is_report(tree) { reports } else { has_others && (sboms || !is_merged(tree)) });
-        Ok(found)
+        let (sboms, reports) = (output::takes(to, args.sbom), output::takes_reports(to, args.origins));
+        let comes =
+            |tree: &Tree| if is_report(tree) { reports } else { has_others && (sboms || !is_merged(tree)) };
+        let is_unwanted = |tree: &Tree| match (is_report(tree), is_merged(tree)) {
+            (true, _) => args.origins == Beside::Never,
+            (_, true) => args.sbom == Beside::Never,
+            _ => false,
+        };
+        let (along, mut left): (Vec<_>, Vec<_>) = found.into_iter().partition(comes);
+        left.retain(|tree| !is_unwanted(tree));
+        Ok((along, left))
+    }
+
+    /// Says what did not come along, and how it would have.
+    fn tell_left(&self, left: &[Tree]) {
+        let to = shown(&self.args.to);
+        if left.is_empty() {
+            return;
+        }
+        if !self.to.has_referrers() {
+            let noun = if left.len() == 1 { "1 thing that refers" } else { "{} things that refer" };
+            let things = noun.replace("{}", &left.len().to_string());
+            return self
+                .show
+                .info(format!("{to} has room for reports only: {things} to the image stay behind"));
+        }
+        let (mut what, mut flags) = (Vec::new(), Vec::new());
+        if left.iter().any(is_report) {
+            what.push("reports of where the image comes from");
+            flags.push("--origins always");
+        }
+        if left.iter().any(is_merged) {
+            what.push("bill of materials");
+            flags.push("--sbom always");
+        }
+        let tag = if matches!(self.to, Source::Layout { .. }) { ", or name a tag" } else { "" };
+        self.show.warn(format!(
+            "the {} stay behind, as programs expect nothing but an image in {to}: {} to take them along{tag}",
+            what.join(" and the "),
+            flags.join(" ")
+        ));
     }
 
     /// Puts what refers to an image beside its copy.
@@ -132,9 +185,9 @@ impl Copy<'_> {
         copy: &Copied,
         referrers: &[Tree],
     ) -> Result<(), StoreError> {
-        let shown = (self.args.to.as_str(), self.args.origins);
+        let place = (self.args.to.as_str(), self.args.origins);
         let (What::Image(image), Copied::Converted(copy)) = (what, copy) else {
-            output::put_beside(transfer, to, referrers, shown, self.show)?;
+            output::put_beside(transfer, to, referrers, place, self.show)?;
             offer_copied((from, to), &self.args.to, referrers, self.show);
             return Ok(());
         };
@@ -143,7 +196,7 @@ impl Copy<'_> {
         }
         if !self.to.has_manifests() {
             let about = about(referrers, &copy.manifest_descriptor());
-            return output::put_beside(transfer, to, &about, shown, self.show);
+            return output::put_beside(transfer, to, &about, place, self.show);
         }
         // The copy has another digest than the one that the reports name.
         if let Err(failure) = carry((from, image), (to, copy), &self.args.to, self.show) {
@@ -223,9 +276,9 @@ fn create(
 }
 
 /// Makes what was copied visible, or leaves nothing of it.
-fn finish(target: Target, copied: Result<Digest, StoreError>) -> Result<Digest, StoreError> {
+fn finish<T>(target: Target, copied: Result<T, StoreError>) -> Result<T, StoreError> {
     match copied {
-        Ok(digest) => target.finish().map(|()| digest),
+        Ok(copied) => target.finish().map(|()| copied),
         Err(error) => {
             // What cannot be removed is an empty layout; why there is no image counts more.
             target.give_up().unwrap_or_default();

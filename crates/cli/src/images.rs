@@ -4,11 +4,11 @@ use crate::args::StoreArgs;
 use crate::places::Places;
 use crate::seen::Seen;
 use std::error::Error;
-use strata_oci::Platform;
+use strata_oci::{Digest, Platform};
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
 use strata_store::source::{Source, Surroundings};
-use strata_store::{Embedded, Records, Store, StoreError, StoredImage};
+use strata_store::{Embedded, Medium, Records, Store, StoreError, StoredImage};
 
 /// Which images a name without a prefix may stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,5 +116,14 @@ pub(crate) fn failure(exit: Exit, what: &str, error: &StoreError) -> Failure {
     match error.hint() {
         Some(hint) => failure.hint(hint),
         None => failure,
+    }
+}
+
+/// The id of an image in Docker's daemon or an archive of it, which have no digests of manifests: what others find there.
+pub(crate) fn id(place: &dyn Store, image: &StoredImage) -> Option<String> {
+    match place.medium() {
+        Medium::Daemon(_) => Some(format!("sha256:{}", place.identifier(image))),
+        Medium::DockerArchive => Some(Digest::of(&image.config).to_string()),
+        _ => None,
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &args::Inspect, places: &Places) -> Outcome {
             PrintError::Io(error) => Failure::caused(Exit::Other, unprinted(args), &error),
         });
     }
-    let report = report(&args.name, &stored, &artifacts);
+    let report = report(&args.name, &stored, images::id(&*store, &stored), &artifacts);
     if args.json {
         let text = serde_json::to_string_pretty(&report)
             .map_err(|error| Failure::caused(Exit::Other, "cannot print the image as JSON", &error))?;
@@ -57,7 +57,7 @@ fn label<T: serde::de::DeserializeOwned + Default>(stored: &StoredImage, name: &
     stored.image.config().label(name).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
-fn report(name: &str, stored: &StoredImage, artifacts: &[Artifact]) -> Value {
+fn report(name: &str, stored: &StoredImage, id: Option<String>, artifacts: &[Artifact]) -> Value {
     let config = stored.image.config();
     let lifecycle: LifecycleMetadata = label(stored, LIFECYCLE_METADATA);
     let build: BuildMetadata = label(stored, BUILD_METADATA);
@@ -78,6 +78,7 @@ fn report(name: &str, stored: &StoredImage, artifacts: &[Artifact]) -> Value {
     json!({
         "name": name,
         "digest": stored.manifest_digest.to_string(),
+        "imageId": id,
         "os": config.os(),
         "architecture": config.architecture(),
         "created": config.created(),
@@ -99,7 +100,11 @@ fn people(stored: &StoredImage, report: &Value, artifacts: &[Artifact]) {
     let text = |key: &str| report.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let build: BuildMetadata = label(stored, BUILD_METADATA);
     let lifecycle: LifecycleMetadata = label(stored, LIFECYCLE_METADATA);
-    print(&format!("{}\n  digest     {}", text("name"), text("digest")));
+    print(&text("name"));
+    match report.get("imageId").and_then(Value::as_str) {
+        Some(id) => print(&format!("  image id   {id}")),
+        None => print(&format!("  digest     {}", text("digest"))),
+    }
     print(&format!("  platform   {}/{}", text("os"), text("architecture")));
     print(&format!("  user       {}", text("user")));
     print(&format!("  base       {}", lifecycle.run_image.reference));

@@ -178,10 +178,16 @@ pub enum Event {
         from: String,
         /// Where they are now, too.
         to: String,
-        /// Digest of the image or the index.
+        /// Digest of the image or the index; of an image that is in Docker now, where it was.
         digest: String,
+        /// The image's id, where it is in Docker's daemon or an archive of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image_id: Option<String>,
         /// How many things came along that refer to them.
         artifacts: usize,
+        /// How many did not, though nobody asked for that.
+        #[serde(default)]
+        left_behind: usize,
         /// Bytes that were moved.
         moved: u64,
         /// Wall-clock time in milliseconds.

@@ -158,8 +158,10 @@ pub(crate) struct Attach {
     strata copy web registry:example.com/team/web:1.0\n  \
     strata copy registry:busybox oci-archive:busybox.tar --all\n  \
     strata copy web docker-archive:- | docker load\n\n\
-What refers to the image comes along (SBOMs, signatures, reports). Docker's daemons and archives have\n\
-room for reports only; a daemon's are kept on this machine, and with --origins always in the daemon, too."))]
+What refers to the image comes along: SBOMs, signatures, reports.\n\
+OCI archives, and folders without a tag, get reports and Strata's SBOMs with 'always' only.\n\
+Docker's daemons and archives have room for reports only. A daemon's are kept on this\n\
+machine, and with --origins always in the daemon, too."))]
 pub(crate) struct Copy {
     /// Name of the image
     pub(crate) from: String,

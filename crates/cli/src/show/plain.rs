@@ -99,16 +99,20 @@ pub(crate) fn lines(event: &Event, detail: Detail, columns: usize) -> Vec<Said> 
 
 fn copied(event: &Event, detail: Detail) -> Vec<Said> {
     use crate::show::GOOD;
-    let Event::Copied { from, to, digest, artifacts, moved, millis } = event else { return Vec::new() };
+    let Event::Copied { from, to, digest, image_id, artifacts, moved, millis, .. } = event else {
+        return Vec::new();
+    };
     let said = |least, text| Said { least, is_aside: false, text };
     if detail == Detail::Quiet {
-        return vec![said(Detail::Quiet, digest.clone())];
+        return vec![said(Detail::Quiet, image_id.as_ref().unwrap_or(digest).clone())];
     }
     let rate = bytes(rate(*moved, Duration::from_millis(*millis)));
-    let mut lines = vec![
-        format!("{GOOD}Image{GOOD:#} {} is now {}", shown(from), shown(to)),
-        format!("  digest   {digest}"),
-    ];
+    let mut lines = vec![format!("{GOOD}Image{GOOD:#} {} is now {}", shown(from), shown(to))];
+    // Nobody finds the digest of a manifest in Docker.
+    lines.extend(match image_id {
+        None => vec![format!("  digest   {digest}")],
+        Some(id) => vec![format!("  id       {id}"), format!("  copy of  {digest}")],
+    });
     if *artifacts > 0 {
         lines.push(format!("  beside   {artifacts} that refer to it"));
     }

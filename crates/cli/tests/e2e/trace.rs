@@ -274,12 +274,49 @@ fn an_archive_for_other_programs_has_no_report() {
     bench.write("app/marker", "1");
     bench.build(&[], &[buildpack]).ok();
     // One thing in it, or skopeo and podman refuse it.
-    strata(&bench, &["copy", "web", "oci-archive:plain.tar"]).ok();
+    for (to, tag) in [("oci-archive:plain.tar", ""), ("oci:plain", ", or name a tag")] {
+        let done = strata(&bench, &["copy", "web", to]).ok();
+        let flags = "--origins always --sbom always to take them along";
+        let told =
+            format!("{done:?}").matches("the reports of where the image comes from and the bill of").count();
+        assert_eq!(told, 1, "{done:#?}");
+        done.says(&format!("{to}: {flags}{tag}\n"));
+        let done = strata(&bench, &["copy", "web", to, "--json"]).ok();
+        let events: Vec<Value> =
+            done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let is_warning = |event: &&Value| event["level"] == "warn";
+        assert_eq!(events.iter().filter(is_warning).count(), 1, "{done:#?}");
+        assert_eq!(
+            (&events[events.len() - 1]["artifacts"], &events[events.len() - 1]["left_behind"]),
+            (&json!(0), &json!(4))
+        );
+        let silent = strata(&bench, &["copy", "web", to, "--origins", "never", "--sbom", "never"]).ok();
+        assert!(!format!("{silent:?}").contains("behind"), "{silent:#?}");
+        strata(&bench, &["trace", to]).ok().says("with `--origins always` only");
+    }
     tool("skopeo", &["inspect", &format!("oci-archive:{}", bench.path("plain.tar").display())]);
     strata(&bench, &["trace", "oci-archive:plain.tar"]).ok().says("no report lies beside the image");
     strata(&bench, &["copy", "web", "oci-archive:whole.tar", "--origins", "always"]).ok();
     let image = json_of(&bench, &["trace", "oci-archive:whole.tar"]);
     assert_eq!(image["layers"][1]["from"], "this-build", "{image:#}");
+}
+
+#[test]
+fn what_is_in_docker_is_called_as_docker_calls_it() {
+    let bench = Bench::new();
+    let buildpack = bench.add(&acme());
+    let made = bench.build(&[], &[buildpack]).ok().digest();
+    let done = strata(&bench, &["copy", "web", "docker-archive:web.tar"]).ok();
+    let manifest = tool("tar", &["-xOf", &bench.path("web.tar").display().to_string(), "manifest.json"]);
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    let id = format!("sha256:{}", manifest[0]["Config"].as_str().unwrap().trim_end_matches(".json"));
+    done.says(&format!("\n  id       {id}\n  copy of  {made}\n"));
+    let done = strata(&bench, &["copy", "web", "docker-archive:web.tar", "--quiet"]).ok();
+    assert_eq!(done.stdout.trim(), id);
+    for command in ["trace", "inspect"] {
+        strata(&bench, &[command, "docker-archive:web.tar"]).ok().says(&format!("\n  image id   {id}\n"));
+    }
+    assert_eq!(json_of(&bench, &["inspect", "docker-archive:web.tar"])["imageId"], id.as_str());
 }
 
 #[test]
