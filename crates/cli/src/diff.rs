@@ -4,9 +4,9 @@ use crate::Outcome;
 use crate::args;
 use crate::images::surroundings;
 use crate::places::Places;
-use crate::show::text::{Cell, Column, Table, shown};
+use crate::show::text::{Cell, Column, Table, hanging, shown};
 use crate::show::{bytes, print};
-use crate::trace::{Failed, Traced, answered, hash, print_json, scan, what, width};
+use crate::trace::{Failed, Sheet, Traced, answered, hash, print_json, scan, what, width};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use std::io::Read;
@@ -17,6 +17,7 @@ use strata_layer::{Entry, EntryKind};
 use strata_oci::Digest;
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
+use unicode_width::UnicodeWidthStr as _;
 
 const HEADING: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
@@ -147,14 +148,17 @@ fn take(files: &mut Files, entry: &Entry<'_>, data: &mut dyn Read) -> Result<(),
 
 fn people(args: &args::Diff, diff: &Diff<'_>, width: usize) {
     for (mark, style, side) in [("-", REMOVED, &diff.old), ("+", ADDED, &diff.new)] {
-        print(&format!("{style}{mark} {}{style:#}  {DIM}{}{DIM:#}", shown(side.name), side.digest));
+        let name = shown(side.name);
+        // A checksum that is broken by the terminal cannot be copied.
+        let gap = if name.width() + side.digest.len() + 4 > width { "\n    " } else { "  " };
+        print(&format!("{style}{mark} {name}{style:#}{gap}{DIM}{}{DIM:#}", side.digest));
     }
     if diff.same {
         print("\nIt is one image.");
     }
-    section("Inputs", &diff.inputs);
-    not_known(&diff.unknown);
-    section("Configuration", &diff.config);
+    section("Inputs", &diff.inputs, width);
+    not_known(&diff.unknown, width);
+    section("Configuration", &diff.config, width);
     print(&format!("\n{HEADING}Layers{HEADING:#}"));
     let columns = [("", Column::Word), ("", Column::Text(20)), ("", Column::Number), ("", Column::Number)];
     let mut table = Table::new(&columns, DIM);
@@ -178,12 +182,7 @@ fn people(args: &args::Diff, diff: &Diff<'_>, width: usize) {
             of_files(args, &layer.group.id, changes);
         }
     }
-    if !diff.notes.is_empty() {
-        print("");
-    }
-    for note in &diff.notes {
-        print(&format!("{CHANGED}Note:{CHANGED:#} {}", shown(note)));
-    }
+    Sheet { width }.notes(&diff.notes);
 }
 
 fn mark(status: Status) -> (&'static str, Style) {
@@ -195,7 +194,7 @@ fn mark(status: Status) -> (&'static str, Style) {
     }
 }
 
-fn section(title: &str, changes: &[Change]) {
+fn section(title: &str, changes: &[Change], width: usize) {
     if changes.is_empty() {
         return;
     }
@@ -204,14 +203,15 @@ fn section(title: &str, changes: &[Change]) {
         print(&format!("  {}", shown(&change.what)));
         for (mark, style, value) in [("-", REMOVED, &change.old), ("+", ADDED, &change.new)] {
             if !value.is_empty() {
-                print(&format!("    {style}{mark} {}{style:#}", shown(&short(value))));
+                let lines = hanging(&shown(&short(value)), width, (6, 6)).join("\n");
+                print(&format!("    {style}{mark} {lines}{style:#}"));
             }
         }
     }
 }
 
 /// What one of the two images does not say, and the other does.
-fn not_known(unknown: &[Unknown]) {
+fn not_known(unknown: &[Unknown], width: usize) {
     for (side, of) in [(diff::Side::Old, "first"), (diff::Side::New, "second")] {
         let mut what = unknown.iter().filter(|unknown| unknown.of == side).peekable();
         if what.peek().is_none() {
@@ -219,7 +219,9 @@ fn not_known(unknown: &[Unknown]) {
         }
         print(&format!("\n{HEADING}Not known of the {of} image{HEADING:#}"));
         for Unknown { what, other, .. } in what {
-            print(&format!("  {}  {DIM}{}{DIM:#}", shown(what), shown(&short(other))));
+            let what = shown(what);
+            let other = hanging(&shown(&short(other)), width, (what.width() + 4, 6)).join("\n");
+            print(&format!("  {what}  {DIM}{other}{DIM:#}"));
         }
     }
 }

@@ -4,6 +4,7 @@ mod beside;
 mod chain;
 mod layers;
 mod path;
+mod sheet;
 mod show;
 
 use crate::args;
@@ -15,6 +16,7 @@ use beside::Reports;
 pub(crate) use layers::{Failed, scan};
 pub(crate) use path::{hash, what};
 use serde::Serialize;
+pub(crate) use sheet::Sheet;
 use strata_decide::trace::{self, Trace};
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
@@ -24,6 +26,8 @@ use strata_store::{Store, StoredImage};
 /// An image that is traced.
 pub(crate) struct Traced {
     pub(crate) name: String,
+    /// In Docker's places.
+    pub(crate) id: Option<String>,
     pub(crate) store: Box<dyn Store>,
     pub(crate) image: StoredImage,
     pub(crate) reports: Reports,
@@ -47,8 +51,10 @@ impl Traced {
             &reports.refused,
         );
         trace.notes.extend(reports.others());
+        trace.notes.extend(beside::perhaps_left_behind(name, &reports));
         trace.notes.extend(beside::is_here_only(&*store).filter(|_| !reports.found.is_empty()));
-        Ok(Self { name: name.to_owned(), store, image, reports, trace })
+        let id = images::id(&*store, &image);
+        Ok(Self { name: name.to_owned(), id, store, image, reports, trace })
     }
 }
 
@@ -71,20 +77,15 @@ fn answer(args: &args::Trace, places: &Places) -> Outcome {
     if args.statement || args.predicate {
         return statement(&traced, args.predicate);
     }
-    match (&args.path, &args.layer) {
-        (Some(path), _) => path::run(&traced, path, args.json),
-        (None, Some(id)) => chain::run(&traced, id, args.json),
-        (None, None) => {
-            if args.json {
-                print_json(&Named { name: &traced.name, what: &traced.trace })?;
-            } else if args.why {
-                show::why(&traced, width(places));
-            } else {
-                show::image(&traced, width(places));
-            }
-            Ok(0)
-        }
+    let sheet = (!args.json).then(|| Sheet { width: width(places) });
+    match (&args.path, &args.layer, sheet) {
+        (Some(path), _, sheet) => return path::run(&traced, path, sheet),
+        (None, Some(id), sheet) => return chain::run(&traced, id, sheet),
+        (None, None, None) => print_json(&Named { name: &traced.name, what: &traced.trace })?,
+        (None, None, Some(sheet)) if args.why => show::why(&traced, sheet),
+        (None, None, Some(sheet)) => show::image(&traced, sheet),
     }
+    Ok(0)
 }
 
 /// Prints the statement that the believed report makes, or its predicate, for whoever signs it.

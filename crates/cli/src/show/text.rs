@@ -212,6 +212,28 @@ fn wrapped(text: &str, width: usize) -> impl Iterator<Item = &str> {
     })
 }
 
+/// A text in lines of so many columns, broken at spaces. The first line begins at the first of two columns, and has no
+/// spaces before it; the others begin at the second one. A word that does not fit there begins further left.
+pub(crate) fn hanging(text: &str, width: usize, (first, others): (usize, usize)) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let (mut used, mut is_empty) = (first, true);
+    for word in text.split(' ') {
+        let needed = word.width();
+        let gap = usize::from(!is_empty);
+        if let Some(line) = lines.last_mut().filter(|_| used + gap + needed <= width) {
+            line.push_str(if is_empty { "" } else { " " });
+            line.push_str(word);
+            used += gap + needed;
+        } else {
+            let indent = if others + needed <= width { others } else { others.min(4) };
+            lines.push(" ".repeat(indent) + word);
+            used = indent + needed;
+        }
+        is_empty = false;
+    }
+    lines
+}
+
 /// A text without its middle, if it is wider than so many columns.
 pub(crate) fn cut(text: &str, width: usize) -> Cow<'_, str> {
     if text.width() <= width {
@@ -238,6 +260,26 @@ fn take(chars: impl Iterator<Item = char>, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_hang_where_they_do_not_fit() {
+        let hung = |text: &str, width: usize| hanging(text, width, (6, 6)).join("\n");
+        for (text, width, expected) in [
+            ("one two", 80, "one two"),
+            ("one two", 13, "one two"),
+            ("one two", 12, "one\n      two"),
+            ("one two three", 18, "one two\n      three"),
+            ("0123456789", 14, "\n    0123456789"),
+            ("0123456789", 5, "\n    0123456789"),
+            ("a 0123456789 b", 14, "a\n    0123456789\n      b"),
+            ("漢字漢字 漢", 14, "漢字漢字\n      漢"),
+            ("a  b", 80, "a  b"),
+            ("", 80, ""),
+        ] {
+            assert_eq!(hung(text, width), expected, "{text} {width}");
+        }
+        assert_eq!(hanging("one two", usize::MAX, (6, 6)), ["one two"]);
+    }
 
     #[test]
     fn digests_may_be_brief() {

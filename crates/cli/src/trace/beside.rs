@@ -4,6 +4,7 @@ use strata_decide::trace::chain::Before;
 use strata_oci::Digest;
 use strata_phases::origins::beside::{self, Beside};
 use strata_spec::origins::Report;
+use strata_store::source::Source;
 use strata_store::validate::chain;
 use strata_store::{Medium, Store, StoreError, StoredImage};
 
@@ -54,6 +55,14 @@ pub(crate) fn of(store: &dyn Store, image: &StoredImage) -> Reports {
         reports.absent = Some(format!("{what} lies beside the image"));
     }
     reports
+}
+
+/// How it can be that a place has no report, if it is one that gets reports only when that is asked for.
+pub(crate) fn perhaps_left_behind(name: &str, reports: &Reports) -> Option<String> {
+    let is_alone =
+        matches!(Source::parse(name), Ok(Source::OciArchive { .. } | Source::Layout { tag: None, .. }));
+    let hint = "OCI archives, and folders without a tag, get reports with `--origins always` only, of `strata build` and `strata copy`";
+    (is_alone && reports.found.is_empty() && reports.refused.is_empty()).then(|| hint.to_owned())
 }
 
 /// That nobody else finds the report, if so: it is of an image in a daemon, which does not have it.

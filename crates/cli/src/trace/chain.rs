@@ -1,6 +1,7 @@
 //! The builds that a layer went through.
 
-use super::show::{DIM, HEADING, NEW, ODD, build, field, other, rebased, source, time};
+use super::sheet::Sheet;
+use super::show::{DIM, HEADING, NEW, build, other, rebased, source, time};
 use super::{Named, Traced, beside, print_json};
 use crate::Outcome;
 use crate::show::print;
@@ -11,6 +12,8 @@ use strata_decide::trace::{Build, Row, words};
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
 
+const UNKNOWN: &str = "Which build made it is unknown:";
+
 /// What is known of one layer.
 #[derive(Serialize)]
 struct Found<'a> {
@@ -20,7 +23,7 @@ struct Found<'a> {
     notes: &'a [String],
 }
 
-pub(super) fn run(traced: &Traced, id: &str, as_json: bool) -> Outcome {
+pub(super) fn run(traced: &Traced, id: &str, sheet: Option<Sheet>) -> Outcome {
     let row = find(traced, id)?;
     let latest = traced.reports.latest().cloned();
     let mut room = beside::MAX_READ;
@@ -31,10 +34,9 @@ pub(super) fn run(traced: &Traced, id: &str, as_json: bool) -> Outcome {
         // A label that contradicts the report counts.
         .filter(|_| row.unknown.is_none() || row.on_export.is_some());
     let found = Found { layer: row, chain, notes: &traced.trace.notes };
-    if as_json {
-        print_json(&Named { name: &traced.name, what: &found })?;
-    } else {
-        people(traced, &found);
+    match sheet {
+        None => print_json(&Named { name: &traced.name, what: &found })?,
+        Some(sheet) => people(traced, &found, sheet),
     }
     Ok(0)
 }
@@ -58,29 +60,29 @@ fn find<'a>(traced: &'a Traced, id: &str) -> Result<&'a Row, Failure> {
     }
 }
 
-fn people(traced: &Traced, found: &Found<'_>) {
+fn people(traced: &Traced, found: &Found<'_>, sheet: Sheet) {
     let row = found.layer;
     print(&format!("{HEADING}{}{HEADING:#} of {}", shown(&row.id), shown(&traced.name)));
-    field("digest", &row.digest);
-    field("diffID", &row.diff_id);
-    field("types", &row.types.join(", "));
+    sheet.field("digest", &row.digest);
+    sheet.field("diffID", &row.diff_id);
+    sheet.field("types", &row.types.join(", "));
     match &found.chain {
-        Some(chain) => steps(chain),
+        Some(chain) => steps(chain, sheet),
         None => {
-            field("made by", &words::made_by(row));
-            metadata(row);
+            sheet.field("made by", &words::made_by(row));
+            metadata(row, sheet);
             let why = row.unknown.clone().unwrap_or_else(|| "it came with the run image".into());
-            print(&format!("\n{ODD}Which build made it is unknown:{ODD:#} {}", shown(&why)));
+            sheet.told("\n", UNKNOWN, &why);
         }
     }
     // What was just said is not said again.
     let said = found.chain.is_none().then_some(row.unknown.as_deref()).flatten();
     for note in found.notes.iter().filter(|note| said.is_none_or(|said| !note.starts_with(said))) {
-        print(&format!("{ODD}Note:{ODD:#} {}", shown(note)));
+        sheet.note(note);
     }
 }
 
-fn steps(chain: &Chain) {
+fn steps(chain: &Chain, sheet: Sheet) {
     let last = chain.steps.len().saturating_sub(1);
     for (index, step) in chain.steps.iter().enumerate() {
         let is_maker = index == last && chain.end == End::Made;
@@ -88,22 +90,22 @@ fn steps(chain: &Chain) {
             0 => "this build".to_owned(),
             count => words::ago(count as u64),
         };
-        one(step, &ago, is_maker);
+        one(step, &ago, is_maker, sheet);
     }
     match &chain.end {
         End::Made => {}
         End::Unknown { why } => {
-            print(&format!("\n{ODD}Which build made it is unknown:{ODD:#} {}", shown(why)));
+            sheet.told("\n", UNKNOWN, why);
         }
         End::Skipped { missing, build: made, builds, layer } => {
-            print(&format!("\n{ODD}Missing:{ODD:#} {}", shown(missing)));
+            sheet.told("\n", "Missing:", missing);
             if *builds > 0 {
                 let noun = if *builds == 1 { "build" } else { "builds" };
                 print(&format!("{DIM}  {builds} {noun} in between, of which nothing more is known{DIM:#}"));
             }
             let ago = words::ago(chain.steps.len() as u64 + u64::from(*builds));
             heading(made, &ago);
-            maker(made, layer.as_deref().or(chain.steps.last().map(|step| &step.layer)));
+            maker(made, layer.as_deref().or(chain.steps.last().map(|step| &step.layer)), sheet);
         }
     }
 }
@@ -116,26 +118,26 @@ fn heading(made: &Build, ago: &str) {
     ));
 }
 
-fn one(step: &Step, ago: &str, is_maker: bool) {
+fn one(step: &Step, ago: &str, is_maker: bool, sheet: Sheet) {
     heading(&step.build, ago);
-    step.rebases.iter().rev().for_each(rebased);
+    step.rebases.iter().rev().for_each(|rebase| rebased(sheet, rebase));
     if is_maker {
-        return maker(&step.build, Some(&step.layer));
+        return maker(&step.build, Some(&step.layer), sheet);
     }
-    field("image", &step.build.image_digest);
-    field("source", &step.build.source.as_ref().map(source).unwrap_or_default());
+    sheet.field("image", &step.build.image_digest);
+    sheet.field("source", &step.build.source.as_ref().map(source).unwrap_or_default());
     let why = step.layer.reason.as_ref().map(words::why).unwrap_or_default();
-    field(words::how(&step.layer), &why);
+    sheet.field(words::how(&step.layer), &why);
     for change in &step.changed {
-        field("changed", change);
+        sheet.field("changed", change);
     }
-    later(&step.layer);
+    later(&step.layer, sheet);
 }
 
 /// The build that made the layer, and all that went into it.
-fn maker(made: &Build, layer: Option<&Row>) {
-    field("image", &made.image_digest);
-    print(&format!("  {NEW}made here{NEW:#}  {}", shown(&build(made))));
+fn maker(made: &Build, layer: Option<&Row>, sheet: Sheet) {
+    sheet.field("image", &made.image_digest);
+    sheet.styled(NEW, "made here", &build(made));
     let Some(layer) = layer else { return };
     let by = words::made_by(layer);
     let api = if layer.buildpack_api.is_empty() {
@@ -143,33 +145,33 @@ fn maker(made: &Build, layer: Option<&Row>) {
     } else {
         format!(" (Buildpack API {})", layer.buildpack_api)
     };
-    field("by", &format!("{by}{api}"));
-    field("from", &made.source.as_ref().or(layer.source.as_ref()).map(source).unwrap_or_default());
-    field("run image", &made.run_image.as_ref().map(other).unwrap_or_default());
-    field("built in", &made.build_image.as_ref().map(other).unwrap_or_default());
+    sheet.field("by", &format!("{by}{api}"));
+    sheet.field("from", &made.source.as_ref().or(layer.source.as_ref()).map(source).unwrap_or_default());
+    sheet.field("run image", &made.run_image.as_ref().map(other).unwrap_or_default());
+    sheet.field("built in", &made.build_image.as_ref().map(other).unwrap_or_default());
     for input in &made.inputs {
-        field("given", &format!("{} {}", input.name, input.digest));
+        sheet.field("given", &format!("{} {}", input.name, input.digest));
     }
     for neighbour in &layer.present_layers {
         let what = match neighbour.diff_id.as_str() {
             "" => "(not kept)",
             diff_id => &words::short(diff_id),
         };
-        field("beside", &format!("{} {what}", neighbour.id));
+        sheet.field("beside", &format!("{} {what}", neighbour.id));
     }
-    later(layer);
-    metadata(layer);
+    later(layer, sheet);
+    metadata(layer, sheet);
 }
 
 /// What later buildpacks of the same build did to the layer.
-fn later(layer: &Row) {
+fn later(layer: &Row, sheet: Sheet) {
     for changes in &layer.changes {
-        field("later", &words::changed(changes));
+        sheet.field("later", &words::changed(changes));
     }
 }
 
-fn metadata(layer: &Row) {
+fn metadata(layer: &Row, sheet: Sheet) {
     for (key, value) in &layer.metadata {
-        field("metadata", &format!("{key} = {value}"));
+        sheet.field("metadata", &format!("{key} = {value}"));
     }
 }

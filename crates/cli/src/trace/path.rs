@@ -1,6 +1,7 @@
 //! Which layer a file of an image comes from.
 
-use super::show::{HEADING, ODD, field, source, time};
+use super::sheet::Sheet;
+use super::show::{HEADING, source, time};
 use super::{Failed, Named, Traced, print_json, scan};
 use crate::Outcome;
 use crate::show::text::shown;
@@ -44,12 +45,11 @@ struct Layer<'a> {
     events: Vec<Event>,
 }
 
-pub(super) fn run(traced: &Traced, path: &Path, as_json: bool) -> Outcome {
+pub(super) fn run(traced: &Traced, path: &Path, sheet: Option<Sheet>) -> Outcome {
     let found = look(traced, path)?;
-    if as_json {
-        print_json(&Named { name: &traced.name, what: &found })?;
-    } else {
-        people(&found);
+    match sheet {
+        None => print_json(&Named { name: &traced.name, what: &found })?,
+        Some(sheet) => people(&found, sheet),
     }
     // As grep has it: nothing is there.
     Ok(u8::from(found.verdict.layer.is_none()))
@@ -164,7 +164,8 @@ pub(crate) fn hash(data: &mut dyn Read) -> Result<strata_oci::Digest, Failed> {
     Ok(digest)
 }
 
-fn people(found: &Found<'_>) {
+fn people(found: &Found<'_>, sheet: Sheet) {
+    let field = |name: &str, value: &str| sheet.field(name, value);
     let paths: Vec<_> = found.paths.iter().map(|path| shown(path)).collect();
     print(&format!("{HEADING}{}{HEADING:#}", paths.join(" -> ")));
     let layer = |index: usize| found.layers.iter().find(|layer| layer.index == index);
@@ -181,7 +182,7 @@ fn people(found: &Found<'_>) {
             field("is", &own.map(described).unwrap_or_default());
             field("checksum", own.and_then(|own| own.digest.as_deref()).unwrap_or_default());
             if let Some(layer) = layer(index) {
-                origin(layer.layer);
+                origin(layer.layer, sheet);
             }
         }
         None if found.verdict.removed_by.is_none() && found.verdict.shadowed.is_empty() => {
@@ -210,9 +211,7 @@ fn people(found: &Found<'_>) {
             }
         }
     }
-    for note in &found.notes {
-        print(&format!("{ODD}Note:{ODD:#} {}", shown(note)));
-    }
+    found.notes.iter().for_each(|note| sheet.note(note));
 }
 
 fn named(row: &Row) -> String {
@@ -220,15 +219,15 @@ fn named(row: &Row) -> String {
 }
 
 /// Who wrote it, when and from what.
-fn origin(row: &Row) {
+fn origin(row: &Row, sheet: Sheet) {
+    let field = |name: &str, value: &str| sheet.field(name, value);
     field("layer", &named(row));
     field("made by", &words::made_by(row));
     match (&row.build, &row.unknown) {
         (Some(build), _) => {
             let age = match row.generation {
                 Some(0) | None => "in the build of this image".to_owned(),
-                Some(1) => "1 build ago".to_owned(),
-                Some(count) => format!("{count} builds ago"),
+                Some(count) => words::ago(count.into()),
             };
             let how = words::how(row);
             field("made", &format!("{} UTC, {age} ({how}), build {}", time(&build.time), build.id));

@@ -1,7 +1,8 @@
 //! An image and its layers, for people.
 
 use super::Traced;
-use crate::show::text::{Cell, Column, Table, shown};
+use super::sheet::Sheet;
+use crate::show::text::{Cell, Column, Table, cut, shown};
 use crate::show::{bytes, print};
 use anstyle::{AnsiColor, Style};
 use strata_decide::trace::{Build, Other, Rebased, Row, words};
@@ -14,18 +15,16 @@ pub(super) const NEW: Style = AnsiColor::Green.on_default();
 pub(super) const OLD: Style = AnsiColor::Cyan.on_default();
 pub(super) const ODD: Style = AnsiColor::Yellow.on_default();
 
+/// Columns of what an image's history says of a layer that nothing else is known of.
+const HISTORY: usize = 60;
+/// Columns of a source where there is little room: its digits lose their end, which is a way to write them.
+const NARROW: usize = 12;
+
 /// `2026-03-01T09:00:00Z` as `2026-03-01 09:00`.
 pub(super) fn time(text: &str) -> String {
     match (text.get(..10), text.get(11..16)) {
         (Some(date), Some(time)) => format!("{date} {time}"),
         _ => text.to_owned(),
-    }
-}
-
-/// A line of the head.
-pub(super) fn field(name: &str, value: &str) {
-    if !value.is_empty() {
-        print(&format!("  {name:<10} {}", shown(value)));
     }
 }
 
@@ -65,23 +64,27 @@ pub(super) fn build(build: &Build) -> String {
 }
 
 /// A rebase in one line.
-pub(super) fn rebased(rebase: &Rebased) {
+pub(super) fn rebased(sheet: Sheet, rebase: &Rebased) {
     let onto = rebase.run_image.as_ref().map(|image| format!(", onto {}", other(image))).unwrap_or_default();
     let Rebased { program, image_digest, .. } = rebase;
-    field("rebased", &format!("{} UTC by {program}, from {image_digest}{onto}", time(&rebase.time)));
+    sheet.field("rebased", &format!("{} UTC by {program}, from {image_digest}{onto}", time(&rebase.time)));
 }
 
-fn head(traced: &Traced) {
+fn head(traced: &Traced, sheet: Sheet) {
     let trace = &traced.trace;
+    let field = |name: &str, value: &str| sheet.field(name, value);
     print(&shown(&traced.name));
-    field("digest", &trace.digest);
+    match &traced.id {
+        Some(id) => field("image id", id),
+        None => field("digest", &trace.digest),
+    }
     match &trace.build {
         Some(found) => field("built", &build(found)),
         None => field("built", "unknown: see below"),
     }
     field("source", &trace.source.as_ref().map_or_else(|| "unknown".into(), source));
     field("run image", &trace.run_image.as_ref().map(other).unwrap_or_default());
-    trace.rebases.iter().rev().for_each(rebased);
+    trace.rebases.iter().rev().for_each(|rebase| rebased(sheet, rebase));
     if let Some(image) = trace.build.as_ref().and_then(|build| build.build_image.as_ref()) {
         field("built in", &other(image));
     }
@@ -91,40 +94,31 @@ fn head(traced: &Traced) {
     }
 }
 
-fn notes(traced: &Traced) {
-    if !traced.trace.notes.is_empty() {
-        print("");
-    }
-    for note in &traced.trace.notes {
-        print(&format!("{ODD}Note:{ODD:#} {}", shown(note)));
-    }
-}
-
 /// The table of all layers.
-pub(super) fn image(traced: &Traced, width: usize) {
-    head(traced);
+pub(super) fn image(traced: &Traced, sheet: Sheet) {
+    head(traced, sheet);
     let columns = [
         ("#", Column::Number),
-        ("LAYER", Column::Text(10)),
-        ("MADE BY", Column::Text(12)),
+        ("LAYER", Column::Text(8)),
+        ("MADE BY", Column::Text(11)),
         ("WHEN", Column::Text(10)),
-        ("SOURCE", Column::Text(10)),
+        ("SOURCE", Column::Text(NARROW)),
         ("THIS TIME", Column::Word),
         ("AGE", Column::Number),
         ("SIZE", Column::Number),
     ];
     // A date alone is better than a date without its middle.
-    let is_narrow = width < 100;
+    let is_narrow = sheet.width < 100;
     let mut table = Table::new(&columns, DIM);
     for rows in grouped(&traced.trace.layers) {
         table.row(cells(rows, is_narrow));
     }
     print("");
-    table.lines(width).iter().for_each(|line| print(line));
+    table.lines(sheet.width).iter().for_each(|line| print(line));
     if traced.trace.layers.iter().any(|row| row.position.is_none()) {
         print(&format!("\n{DIM}Layers without a number are not in the image.{DIM:#}"));
     }
-    notes(traced);
+    sheet.notes(&traced.trace.notes);
 }
 
 /// Rows, but those of the run image together.
@@ -149,6 +143,9 @@ fn cells(rows: &[Row], is_narrow: bool) -> Vec<Cell> {
     };
     let when = if is_narrow { when.chars().take(10).collect() } else { when };
     let source = match (&first.source, first.from) {
+        (Some(source), _) if is_narrow => {
+            words::source_of(source, NARROW.saturating_sub(source.kind.len() + 2).max(4))
+        }
         (Some(source), _) => words::source(source),
         (None, Evidence::RunImage) => "-".into(),
         (None, _) => "?".into(),
@@ -173,7 +170,9 @@ fn cells(rows: &[Row], is_narrow: bool) -> Vec<Cell> {
 /// A layer's name without its buildpack, which has a column of its own.
 fn name(row: &Row) -> String {
     let own = row.id.strip_prefix(&row.buildpack).and_then(|rest| rest.strip_prefix(':'));
-    own.filter(|_| !row.buildpack.is_empty()).unwrap_or(&row.id).to_owned()
+    let name = own.filter(|_| !row.buildpack.is_empty()).unwrap_or(&row.id);
+    // What a history says can be a whole script.
+    if row.kind.is_none() { cut(name, HISTORY).into_owned() } else { name.to_owned() }
 }
 
 fn style(row: &Row) -> Style {
@@ -186,8 +185,8 @@ fn style(row: &Row) -> Style {
 }
 
 /// Why each layer was made again, or was not.
-pub(super) fn why(traced: &Traced, width: usize) {
-    head(traced);
+pub(super) fn why(traced: &Traced, sheet: Sheet) {
+    head(traced, sheet);
     print("");
     let columns =
         [("#", Column::Number), ("LAYER", Column::Text(20)), ("THIS TIME", Column::Word), ("", Column::Word)];
@@ -196,6 +195,7 @@ pub(super) fn why(traced: &Traced, width: usize) {
         let Some(first) = rows.first() else { continue };
         let place = |row: &Row| row.position.map_or_else(String::new, |place| place.to_string());
         let (number, id) = match rows {
+            [one] if one.kind.is_none() => (place(one), name(one)),
             [one] => (place(one), one.id.clone()),
             several => (
                 format!("{}-{}", place(first), several.last().map(place).unwrap_or_default()),
@@ -217,6 +217,6 @@ pub(super) fn why(traced: &Traced, width: usize) {
         table.note(&why);
         first.changes.iter().for_each(|changes| table.note(&words::changed(changes)));
     }
-    table.lines(width).iter().for_each(|line| print(line));
-    notes(traced);
+    table.lines(sheet.width).iter().for_each(|line| print(line));
+    sheet.notes(&traced.trace.notes);
 }

@@ -635,7 +635,27 @@ fn tables_fit_the_terminal_and_pipes_have_no_colour() {
         assert!(table.len() > 6 && table.iter().all(|line| line.chars().count() <= columns), "{table:#?}");
         assert!(!done.stdout.contains('\u{1b}'));
         assert!(table[0].contains("AGE"));
+        // Whole, wherever the terminal would have broken it.
+        let digest = bench.inspect()["digest"].as_str().unwrap().to_owned();
+        assert!(done.stdout.lines().any(|line| line.ends_with(&digest)), "{done:#?}");
+        assert!(done.stdout.lines().all(|line| line.chars().count() <= columns), "{done:#?}");
+        let commit = if columns == 80 { "git 0000000" } else { "git 000000000000" };
+        assert!(table[2].contains(&format!("{commit} ")), "{table:#?}");
     }
+    for args in [&["--layer", "deps"][..], &["--why"], &["/workspace/marker"]] {
+        let mut command = bench.strata([&["trace", "web", "--layout-dir", "images"], args].concat());
+        command.env("COLUMNS", "80");
+        let done = Done::of(command).ok();
+        assert!(done.stdout.lines().all(|line| line.chars().count() <= 80), "{done:#?}");
+    }
+    // What a history says is no name, and in a pipe it would make all lines as wide.
+    strata(&bench, &["copy", "web", "oci:other:x"]).ok();
+    let (image, script) = (format!("{}:x", bench.path("other").display()), "RUN x; ".repeat(60));
+    let file = bench.write("new", "new").display().to_string();
+    tool("umoci", &["insert", "--image", &image, "--history.created_by", &script, &file, "/new"]);
+    let done = strata(&bench, &["trace", "oci:other:x"]).ok();
+    assert!(done.stdout.lines().any(|line| line.contains("RUN x; RUN x;")), "{done:#?}");
+    assert!(done.stdout.lines().all(|line| line.chars().count() <= 170), "{done:#?}");
     // A terminal of 80 columns.
     let web = bench.path("images");
     let run =
@@ -644,11 +664,7 @@ fn tables_fit_the_terminal_and_pipes_have_no_colour() {
     assert!(colours.contains("\u{1b}[32mbuilt\u{1b}[0m"), "{colours}");
     let plain = tool("script", &["-qec", &format!("export NO_COLOR=1; {run}"), "/dev/null"]);
     assert!(!plain.contains('\u{1b}'), "{plain}");
-    let widest = plain
-        .lines()
-        .skip_while(|line| !line.starts_with('#'))
-        .map(|line| line.trim_end().chars().count())
-        .max();
+    let widest = plain.lines().map(|line| line.trim_end().chars().count()).max();
     assert!(widest.unwrap() <= 80, "{plain}");
 }
 

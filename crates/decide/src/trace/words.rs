@@ -6,6 +6,9 @@ use strata_spec::origins::{Cause, Evidence, Kind, OnExport, Origin, Reason, Reas
 use strata_spec::sealed::{Changes, Outcome};
 use toml::Value;
 
+/// Digits of ids and digests that tell them apart by eye.
+const SHORT: usize = 12;
+
 /// How a layer came to be in this build, in a word or two.
 pub fn how(row: &Row) -> &'static str {
     match (row.from, row.on_export) {
@@ -44,8 +47,13 @@ pub fn made_by(row: &Row) -> String {
 
 /// A source on a few characters: `git 1a2b3c4d5e6f`, with a `+` for what is not committed.
 pub fn source(source: &Source) -> String {
+    source_of(source, SHORT)
+}
+
+/// The same, with so many digits of a commit or checksum.
+pub fn source_of(source: &Source, digits: usize) -> String {
     let (version, plus) = version(source);
-    format!("{} {}{plus}", source.kind, short(&version)).trim().to_owned()
+    format!("{} {}{plus}", source.kind, shortened(&version, digits)).trim().to_owned()
 }
 
 /// A source with its version at full length.
@@ -73,9 +81,13 @@ fn version(source: &Source) -> (String, &'static str) {
 
 /// A long id or digest by its first characters.
 pub fn short(id: &str) -> String {
+    shortened(id, SHORT)
+}
+
+fn shortened(id: &str, digits: usize) -> String {
     let hex = id.strip_prefix("sha256:").unwrap_or(id);
-    let is_hex = hex.len() > 12 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_hex { hex.chars().take(12).collect() } else { id.to_owned() }
+    let is_hex = hex.len() > SHORT && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hex { hex.chars().take(digits).collect() } else { id.to_owned() }
 }
 
 /// Why an origin is unknown.
