@@ -25,7 +25,7 @@ pub(crate) fn run(args: &args::Attach, places: &Places) -> Outcome {
     let kind = args.media_type.as_ref().unwrap_or(&args.kind);
     let annotations = args.annotation.iter().map(|label| (label.key.clone(), label.value.clone())).collect();
     let attached = store.attach(&subject, &args.kind, kind, &bytes, &annotations);
-    let digest = attached.map_err(|error| failure(Exit::Other, &what, &error))?;
+    let digest = attached.map_err(|error| failure(Exit::Export, &what, &error))?;
     print(&format!("Attached {} to {}", args.file.display(), args.name));
     print(&format!("  image    {}", subject.digest));
     print(&format!("  digest   {digest}"));
@@ -42,17 +42,17 @@ fn subject(
         let (store, image) = images::open(&args.name, surroundings, args.platform.as_ref(), Names::Anywhere)?;
         return Ok((store, image.encoded().manifest_descriptor()));
     }
-    let failed = |exit, error: StoreError| failure(exit, what, &error);
-    let source = Source::parse(&args.name).map_err(|error| failed(Exit::InvalidArguments, error))?;
+    let failed = |error: StoreError| failure(Exit::InvalidArguments, what, &error);
+    let source = Source::parse(&args.name).map_err(failed)?;
     if !source.has_referrers() {
-        return Err(failed(Exit::InvalidArguments, StoreError::NoReferrers));
+        return Err(failed(StoreError::NoReferrers));
     }
-    let store = source.open(surroundings, None).map_err(|error| failed(Exit::Other, error))?;
-    if let Some(root) = store.root().map_err(|error| failed(Exit::Other, error))? {
+    let store = source.open(surroundings, None).map_err(failed)?;
+    if let Some(root) = store.root().map_err(failed)? {
         return Ok((store, root));
     }
     // Of several, one is chosen or the choice explained.
-    match store.read_image().map_err(|error| failed(Exit::Other, error))? {
+    match store.read_image().map_err(failed)? {
         Some(image) => Ok((store, image.encoded().manifest_descriptor())),
         None => Err(absent(&args.name, &source, surroundings)),
     }

@@ -1,7 +1,8 @@
-//! Images of daemons as they would be in registries: they are compressed once, and there for the builds that follow.
+//! Run images that are there for the builds that follow: those of daemons as they would be in registries, compressed
+//! once, and those of registries, fetched once.
 //!
 //! ```text
-//! <folder>/<hex>/image   the image whose configuration has this digest, an OCI layout
+//! <folder>/<hex>/image   an image, an OCI layout; the digest is its manifest's, or its configuration's for a daemon's
 //! <folder>/<hex>/used    a file whose mtime is when a build used it last
 //! ```
 
@@ -27,20 +28,33 @@ pub(crate) fn open(
 ) -> Result<Option<(Layout, Lock)>, StoreError> {
     let Some(stored) = from.read_image()? else { return Ok(None) };
     // The configuration names all layers by their contents.
-    let name = Digest::of(&stored.config).hex();
-    let dir = daemon_images.join(name);
-    let failed = |source| StoreError::Io { action: "use", path: dir.clone(), source };
+    let dir = daemon_images.join(Digest::of(&stored.config).hex());
+    keep(&dir, &|image| convert(image, from, &stored), stop, waits).map(Some)
+}
+
+/// The image in a folder, which `make` makes if nobody has done so before, given where; it is there as long as the lock is
+/// held. Who has to wait for another build is told as by [`open`].
+pub(crate) fn keep(
+    dir: &Path,
+    make: &dyn Fn(&Path) -> Result<(), StoreError>,
+    stop: &Stop,
+    waits: &mut dyn FnMut(),
+) -> Result<(Layout, Lock), StoreError> {
+    let failed = |source| StoreError::Io { action: "use", path: dir.to_owned(), source };
     let mut has_waited = false;
     loop {
-        fs::create_dir_all(&dir).map_err(failed)?;
-        if let Some(lock) = named(&dir, Lock::shared_now)?
-            && let Some(layout) = whole(&dir)
+        fs::create_dir_all(dir).map_err(failed)?;
+        if let Some(lock) = named(dir, Lock::shared_now)?
+            && let Some(layout) = whole(dir)
         {
             File::create(dir.join(USED)).map(drop).map_err(failed)?;
-            return Ok(Some((layout, lock)));
+            return Ok((layout, lock));
         }
-        if let Some(_lock) = named(&dir, Lock::exclusive_now)? {
-            convert(&dir, from, &stored)?;
+        if let Some(_lock) = named(dir, Lock::exclusive_now)? {
+            // Another build may have been faster.
+            if whole(dir).is_none() {
+                make(&dir.join("image"))?;
+            }
             continue;
         }
         if !std::mem::replace(&mut has_waited, true) {
@@ -52,15 +66,11 @@ pub(crate) fn open(
     }
 }
 
-/// Makes the image anew, unless another build has done so. To be called by whoever has the folder alone.
-fn convert(dir: &Path, from: &dyn Store, stored: &StoredImage) -> Result<(), StoreError> {
-    if whole(dir).is_some() {
-        return Ok(());
-    }
-    let image = dir.join("image");
-    match fs::remove_dir_all(&image) {
+/// Makes the image anew. To be called by whoever has the folder alone.
+fn convert(image: &Path, from: &dyn Store, stored: &StoredImage) -> Result<(), StoreError> {
+    match fs::remove_dir_all(image) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(StoreError::Io { action: "remove", path: image, source });
+            return Err(StoreError::Io { action: "remove", path: image.to_owned(), source });
         }
         _ => {}
     }
@@ -94,7 +104,7 @@ fn named(
 /// A file in the folder of an image; its mtime is when the image was used last.
 const USED: &str = "used";
 
-/// Removes images of daemons that no build has used for so long, and none uses now; how many they were.
+/// Removes images that no build has used for so long, and none uses now; how many they were.
 ///
 /// # Errors
 /// When one cannot be looked at or removed.

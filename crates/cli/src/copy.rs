@@ -62,7 +62,7 @@ impl Copy<'_> {
     fn run(&self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
         let Self { args, from, to, show } = self;
         let what = format!("cannot copy '{}' to '{}'", args.from, args.to);
-        let failed = |error: StoreError| failure(Exit::Other, &what, &error);
+        let failed = |error: StoreError| failure(Exit::InvalidArguments, &what, &error);
         if args.all && !to.has_indexes() {
             return Err(failed(StoreError::NoIndexes));
         }
@@ -80,7 +80,7 @@ impl Copy<'_> {
             });
             finish(target, copied)
         });
-        let moved = moved.map_err(|error| self.incomplete(error, &what))?;
+        let moved = moved.map_err(|error| self.incomplete(Exit::Export, error, &what))?;
         self.tell_left(&left);
         let (digest, image_id) = moved.outcome;
         show.event(Event::Copied {
@@ -100,11 +100,10 @@ impl Copy<'_> {
         let Self { args, from, to, .. } = self;
         if args.platform.is_none() && to.has_indexes() {
             let store = from.open(surroundings, None);
-            let store = store.map_err(|error| failure(Exit::Other, what, &error))?;
-            if let Some(tree) = store
-                .read_tree()
-                .map_err(|error| images::not_kept(self.incomplete(error, what), from, surroundings))?
-            {
+            let store = store.map_err(|error| failure(Exit::InvalidArguments, what, &error))?;
+            if let Some(tree) = store.read_tree().map_err(|error| {
+                images::not_kept(self.incomplete(Exit::InvalidArguments, error, what), from, surroundings)
+            })? {
                 return Ok((store, What::Index(tree)));
             }
         }
@@ -223,9 +222,9 @@ impl Copy<'_> {
     }
 
     /// Layouts often have one image of an index only.
-    fn incomplete(&self, error: StoreError, what: &str) -> Failure {
+    fn incomplete(&self, exit: Exit, error: StoreError, what: &str) -> Failure {
         let is_missing = matches!(error, StoreError::Missing { .. });
-        let failure = failure(Exit::Other, what, &error);
+        let failure = failure(exit, what, &error);
         let may_choose = is_missing && !self.args.all && self.args.platform.is_none();
         if may_choose { failure.hint("choose one image of the index with --platform") } else { failure }
     }
@@ -272,7 +271,7 @@ fn create(
     }
     let name = from.name();
     let created = to.create(surroundings, name.as_ref());
-    created.map_err(|error| failure(Exit::Other, what, &error))
+    created.map_err(|error| failure(Exit::Export, what, &error))
 }
 
 /// Makes what was copied visible, or leaves nothing of it.

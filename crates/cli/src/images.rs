@@ -1,4 +1,4 @@
-//! Opens the images that a person names.
+//! Opens the images that a person names. One that cannot be opened is `InvalidArguments` for each command.
 
 use crate::args::StoreArgs;
 use crate::places::Places;
@@ -57,18 +57,15 @@ fn open_by(
     read: &Read<'_>,
 ) -> Result<(Box<dyn Store>, StoredImage), Failure> {
     let what = format!("cannot open the image '{text}'");
-    let failed = |error| failure(Exit::InvalidArguments, &what, &error);
+    let failed = |error: StoreError| failure(Exit::InvalidArguments, &what, &error);
     let source = Source::parse(text).map_err(failed)?;
     let store = match &source {
         Source::Named { name, .. } if names == Names::Kept => {
             Box::new(surroundings.embedded.layout_for(name)) as Box<dyn Store>
         }
-        source => {
-            source.open(surroundings, platform).map_err(|error| failure(Exit::Export, &what, &error))?
-        }
+        source => source.open(surroundings, platform).map_err(failed)?,
     };
-    let stored = read(&*store)
-        .map_err(|error| not_kept(failure(Exit::Export, &what, &error), &source, surroundings))?;
+    let stored = read(&*store).map_err(|error| not_kept(failed(error), &source, surroundings))?;
     let stored = stored.ok_or_else(|| absent(text, &source, surroundings))?;
     let found = stored.image.config().platform();
     match platform.filter(|wanted| !found.satisfies(wanted)) {

@@ -119,6 +119,11 @@ impl Places {
         self.cache.join("daemon")
     }
 
+    /// Run images of registries.
+    pub(crate) fn run_images(&self) -> PathBuf {
+        self.cache.join("run-images")
+    }
+
     /// Caches of builds, one folder for each app.
     pub(crate) fn caches(&self) -> PathBuf {
         self.cache.join("apps")

@@ -113,12 +113,7 @@ impl Found {
         fresh: bool,
         places: &Places,
     ) -> Result<Self, Failure> {
-        let opened = images::open(text, surroundings, platform, Names::Anywhere);
-        let (store, stored) = opened.map_err(|failure| match failure.exit {
-            // Nothing is to be exported.
-            Exit::Export => Failure { exit: Exit::Other, ..failure },
-            _ => failure,
-        })?;
+        let (store, stored) = images::open(text, surroundings, platform, Names::Anywhere)?;
         let image = Image { store: &*store, stored: &stored };
         let what = format!("cannot tell what is in '{text}'");
         let attached = if fresh { None } else { attached(image) };

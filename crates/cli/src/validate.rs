@@ -30,7 +30,7 @@ pub(crate) fn run(args: &args::Validate, places: &Places) -> Outcome {
 
 fn report(args: &args::Validate, surroundings: &Surroundings<'_>) -> Result<Report, Failure> {
     let what = format!("cannot validate the image '{}'", args.name);
-    let failed = |error: &StoreError| failure(Exit::Other, &what, error);
+    let failed = |error: &StoreError| failure(Exit::InvalidArguments, &what, error);
     let source = Source::parse(&args.name).map_err(|error| failure(Exit::InvalidArguments, &what, &error))?;
     let proven = source.open(surroundings, None).and_then(|store| prove(&*store));
     match proven {

@@ -20,7 +20,8 @@ use strata_spec::sealed::Policy;
     strata build ./app -t web --builder builders/rust -o - | docker load\n  \
     strata build ./app -o registry:example.com/team/web:1.0 --builder builders/rust\n\n\
 Exit codes: 20 no group passed detection, 21 the same and a buildpack erred, 51 a bin/build failed,\n\
-52 a buildpack left broken files, 22 detection could not be carried out, 62 export failed, 12 unsupported buildpack API, 130 interrupted.")]
+52 a buildpack left broken files, 22 detection could not be carried out, 62 export failed, 12 unsupported buildpack API,\n\
+3 something that is named cannot be used, 130 interrupted.")]
 pub(crate) struct Build {
     /// The application's folder; or a tar archive of it; or an image with it, by its place, as in oci:DIR
     /// (with --path, the name of the image instead, as for pack)

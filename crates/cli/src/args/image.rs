@@ -10,7 +10,7 @@ use strata_spec::launch::Label;
 /// Run an image in a sandbox
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Example:\n  strata run web --env PORT=9000\n\nThe network is this machine's. The exit code is the process's own; 82 when it could not be started."
+    after_help = "Example:\n  strata run web --env PORT=9000\n\nThe network is this machine's. The exit code is the process's own; 3 when the image cannot be opened, 82 when it could not be started."
 )]
 pub(crate) struct Run {
     /// Name of the image
@@ -70,7 +70,7 @@ pub(crate) struct Inspect {
     strata trace web /workspace/index.js      which layer a file comes from\n\n\
 What is known comes from the image's labels and from the report that `strata build` leaves beside an image. An\n\
 image without a report is told apart into layers all the same. Exit codes: 0, 1 when the path is in no layer, 2 when it cannot be\n\
-told, and 3 when there is no such image or layer."))]
+told, and 3 when there is no such image or layer, or it cannot be opened."))]
 pub(crate) struct Trace {
     /// Name of the image
     pub(crate) name: String,
@@ -103,7 +103,7 @@ pub(crate) struct Trace {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = format!("{PLACES}\n\nExample:\n  \
     strata diff web:1.0 registry:example.com/team/web:1.1\n\n\
-Exit codes: 0 they are one image, 1 they are not, 2 that cannot be told, 3 one is not there."))]
+Exit codes: 0 they are one image, 1 they are not, 2 that cannot be told, 3 one cannot be opened."))]
 pub(crate) struct Diff {
     /// Name of the first image
     pub(crate) old: String,
@@ -210,7 +210,7 @@ pub(crate) struct Rebase {
 
 /// Prove that an image is whole and consistent
 #[derive(Debug, ClapArgs)]
-#[command(after_help = format!("{PLACES}\n\nEvery blob is read. Exit codes: 0 nothing is wrong, 1 something is."))]
+#[command(after_help = format!("{PLACES}\n\nEvery blob is read. Exit codes: 0 nothing is wrong, 1 something is, 3 the image cannot be opened."))]
 pub(crate) struct Validate {
     /// Name of the image; of an index, all its images are looked at
     pub(crate) name: String,

@@ -4,14 +4,16 @@ use crate::args;
 use crate::builder::Kit;
 use crate::converted;
 use crate::images;
+use crate::places::Places;
 use crate::seen::Seen;
 use crate::show::Show;
 use crate::show::transfer::{Load, Way, watch};
 use crate::user;
+use std::fs;
 use std::path::Path;
 use strata_decide::inputs::check::{registry_of, select_run_image};
 use strata_layer::Owner;
-use strata_oci::{ImageConfig, Reference};
+use strata_oci::{Descriptor, ImageConfig, Reference};
 use strata_phases::{Failure, Observer as _};
 use strata_spec::exit::Exit;
 use strata_spec::labels::{self, RunImage};
@@ -40,8 +42,7 @@ pub(crate) struct Base {
 pub(crate) struct Finder<'a> {
     /// Where the scratch base is made.
     pub(crate) dir: &'a Path,
-    /// Where images of daemons stay as they are in registries.
-    pub(crate) daemon_images: &'a Path,
+    pub(crate) places: &'a Places,
     pub(crate) created: &'a str,
     pub(crate) surroundings: &'a Surroundings<'a>,
     pub(crate) seen: &'a Seen,
@@ -77,17 +78,51 @@ impl Base {
 }
 
 impl Base {
-    /// Fetches the layers that the image's folder does not have, and shows that. What is on this disk takes no time.
-    pub(crate) fn fetch(&self, layout: &Layout, show: &Show) -> Result<(), StoreError> {
+    /// Finds the run image, and fetches one of a registry, unless an earlier build has: who builds is not to learn at the end that a layer cannot
+    /// be had, and builds that follow need no network for it. `layout` is where the new image goes, which may have layers.
+    pub(crate) fn fetch(
+        args: &args::Build,
+        kit: &Kit,
+        finder: &Finder<'_>,
+        layout: &Layout,
+    ) -> Result<Self, Failure> {
+        Self::find(args, kit, finder)?.fetched(layout, finder)
+    }
+
+    fn fetched(self, layout: &Layout, finder: &Finder<'_>) -> Result<Self, Failure> {
+        if !matches!(self.store.medium(), Medium::Registry(_)) {
+            return Ok(self);
+        }
+        let run_images = finder.places.run_images();
+        if let Err(error) = fs::create_dir_all(&run_images) {
+            finder.show.detail(format!("the run image is not kept in {}: {error}", run_images.display()));
+            return Ok(self);
+        }
+        let name = self.run_image.image.as_str();
+        let make = |image: &Path| {
+            // What an earlier one fetched that did not come to its end is not fetched again.
+            let kept = &Layout::open_or_create(image)?;
+            take_from(kept, layout, &self.stored);
+            others(&run_images).iter().for_each(|other| take_from(kept, other, &self.stored));
+            self.put_in(kept, finder.show)?;
+            kept.put_image(&self.stored.encoded(), &[])
+        };
+        let dir = run_images.join(self.stored.manifest_digest.hex());
+        let mut waits = || finder.show.info(format!("waiting for another build that fetches {name}"));
+        let kept = converted::keep(&dir, &make, finder.surroundings.stop(), &mut waits);
+        let (layout, lock) = kept.map_err(|error| {
+            let what = format!("cannot use the run image '{name}': not all of its layers are here");
+            images::failure(Exit::InvalidArguments, &what, &error)
+        })?;
+        Ok(Self { store: Box::new(layout), _held: Some(lock), ..self })
+    }
+
+    /// Fetches the layers that a folder does not have, and shows that. What is on this disk takes no time.
+    pub(crate) fn put_in(&self, layout: &Layout, show: &Show) -> Result<(), StoreError> {
         if matches!(self.store.medium(), Medium::Layout(_)) {
             return Ok(());
         }
-        let mut missing = Vec::new();
-        for layer in self.stored.image.layers() {
-            if !layout.has_blob(&layer.descriptor.digest, layer.descriptor.size)? {
-                missing.push(&layer.descriptor);
-            }
-        }
+        let missing = missing(layout, &self.stored)?;
         if missing.is_empty() {
             return Ok(());
         }
@@ -101,6 +136,31 @@ impl Base {
         })
         .map(drop)
     }
+}
+
+/// The layers of an image that a folder does not have.
+fn missing<'a>(layout: &Layout, image: &'a StoredImage) -> Result<Vec<&'a Descriptor>, StoreError> {
+    let mut missing = Vec::new();
+    for layer in image.image.layers() {
+        if !layout.has_blob(&layer.descriptor.digest, layer.descriptor.size)? {
+            missing.push(&layer.descriptor);
+        }
+    }
+    Ok(missing)
+}
+
+/// Takes what another folder has of an image's layers. What cannot be taken is fetched.
+fn take_from(kept: &Layout, other: &Layout, image: &StoredImage) {
+    let has = |layer: &&Descriptor| other.has_blob(&layer.digest, layer.size).unwrap_or_default();
+    for layer in missing(kept, image).unwrap_or_default().into_iter().filter(has) {
+        kept.copy_blob_from(other, layer).map(drop).unwrap_or_default();
+    }
+}
+
+/// Run images that were fetched before: those of one name often share layers.
+fn others(run_images: &Path) -> Vec<Layout> {
+    let entries = fs::read_dir(run_images).into_iter().flatten().flatten();
+    entries.map(|entry| Layout::open(entry.path().join("image"))).collect()
 }
 
 /// Whether apps that are built in an image can be built on another one.
@@ -135,7 +195,7 @@ impl Finder<'_> {
 
     fn open(&self, name: &str) -> Result<Base, Failure> {
         let what = format!("cannot use the run image '{name}'");
-        let failed = |error: StoreError| images::failure(Exit::Export, &what, &error);
+        let failed = |error: StoreError| images::failure(Exit::InvalidArguments, &what, &error);
         let mut held = None;
         let (store, reference): (Box<dyn Store>, _) = if name == SCRATCH {
             (Box::new(scratch_layout(self.dir, self.created).map_err(failed)?), None)
@@ -148,10 +208,13 @@ impl Finder<'_> {
             let store = source.open(self.surroundings, None).map_err(failed)?;
             let mut waits = || self.show.info(format!("waiting for another build that prepares {name}"));
             let opened = match source {
-                Source::Daemon(_) => {
-                    converted::open(self.daemon_images, &*store, self.surroundings.stop(), &mut waits)
-                        .map_err(failed)?
-                }
+                Source::Daemon(_) => converted::open(
+                    &self.places.daemon_images(),
+                    &*store,
+                    self.surroundings.stop(),
+                    &mut waits,
+                )
+                .map_err(failed)?,
                 _ => None,
             };
             match opened {
@@ -163,10 +226,11 @@ impl Finder<'_> {
             }
         };
         let stored = self.seen.read(name, &*store).map_err(failed)?;
-        let stored = stored.ok_or_else(|| Failure::new(Exit::Export, format!("{what}: there is none")))?;
+        let stored =
+            stored.ok_or_else(|| Failure::new(Exit::InvalidArguments, format!("{what}: there is none")))?;
         let run_image = run_image(name, reference.as_ref(), &stored);
         if stored.image.layers().is_empty() {
-            return Err(Failure::new(Exit::Export, format!("{what}: it has no layers")));
+            return Err(Failure::new(Exit::InvalidArguments, format!("{what}: it has no layers")));
         }
         let owner = user::of(stored.image.config())?;
         Ok(Base { store, stored, run_image, owner, _held: held })

@@ -168,7 +168,7 @@ impl<'a> Finder<'a> {
         if let (Some(published), Some(name)) = (self.published, self.name) {
             let opened = published.open(self.surroundings);
             let what = format!("cannot read the previous image {name}");
-            let opened = opened.map_err(|error| images::failure(Exit::Export, &what, &error))?;
+            let opened = opened.map_err(|error| images::failure(Exit::InvalidArguments, &what, &error))?;
             return Ok(opened.map(|store| (name.to_string(), store)));
         }
         if self.layout.dir().symlink_metadata().is_err() {

@@ -17,7 +17,7 @@ mod theirs;
 mod watch;
 
 use base::Base;
-use earlier::{Earlier, Finder};
+use earlier::Finder;
 pub(crate) use said::Task;
 use sandboxed::{Inputs, Work, in_sandbox, sandbox_failure};
 use target::Target;
@@ -158,13 +158,13 @@ fn build(
     work.make_places(&args.volume)?;
     let run_images = base::Finder {
         dir: &work.base,
-        daemon_images: &places.daemon_images(),
+        places,
         created: &created,
         surroundings: &surroundings,
         seen: &seen,
         show,
     };
-    let base = show.part("run image", || Base::find(args, &kit, &run_images))?;
+    let base = show.part("run image", || Base::fetch(args, &kit, &run_images, &target.layout))?;
     let finder = Finder {
         args,
         places,
@@ -202,20 +202,7 @@ fn build(
             .map_err(|failure| shell::recommended(args, own_paths(&kit, failure)))
     })?;
 
-    let built = Built {
-        args,
-        places,
-        kit: &kit,
-        work: &work,
-        base: &base,
-        source: &source,
-        target: &target,
-        created: &created,
-        earlier: &earlier,
-        show,
-        interrupt,
-        written,
-    };
+    let built = Built { inputs: &inputs, source: &source, created: &created, show, interrupt, written };
     built.publish(&surroundings)?;
     show.part("tidy up", || workplace::close(work_dir, |text| show.warn(text)));
     let summary = show.summary(next(args, &target));
@@ -285,15 +272,9 @@ fn quoted(word: &str) -> String {
 
 /// A build whose buildpacks are done.
 struct Built<'a> {
-    args: &'a args::Build,
-    places: &'a Places,
-    kit: &'a Kit,
-    work: &'a Work,
-    base: &'a Base,
+    inputs: &'a Inputs<'a>,
     source: &'a source::Found,
-    target: &'a Target,
     created: &'a str,
-    earlier: &'a Earlier<'a>,
     show: &'a Show,
     interrupt: &'a Interrupt,
     written: &'a Written,
@@ -303,7 +284,8 @@ impl Built<'_> {
     /// Makes the image and fills the cache, and then lets trees stay for the next build: last of all, as that takes them
     /// out of the layers directory.
     fn publish(&self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
-        let Self { work, base, earlier, show, interrupt, .. } = *self;
+        let Self { show, interrupt, .. } = *self;
+        let Inputs { work, base, earlier, .. } = *self.inputs;
         let kept = self.complete(surroundings)?;
         let rest = work.layers.with_file_name("rest");
         show.part("trees", || {
@@ -317,7 +299,8 @@ impl Built<'_> {
     /// Makes the image, fills the cache, and then tells of both in the report. Nobody waits for the cache, unless the
     /// report has to go elsewhere with the image.
     fn complete(&self, surroundings: &Surroundings<'_>) -> Result<Option<CacheMetadata>, Failure> {
-        let Self { args, work, base, target, earlier, show, .. } = *self;
+        let Inputs { args, kit, work, base, places, target, earlier } = *self.inputs;
+        let show = self.show;
         let metadata = files::read(&work.layers.join("config/metadata.toml"), Metadata::parse)
             .map_err(|error| Failure::caused(Exit::Export, "failed to export", &error))?
             .ok_or_else(|| {
@@ -328,13 +311,13 @@ impl Built<'_> {
         let cache = earlier.open(show);
         let report = report::Build {
             args: &args.report,
-            places: self.places,
+            places,
             layers_dir: &work.layers,
             platform_dir: &work.platform,
             volumes: &args.volume,
             metadata: &metadata,
             project: &self.source.detailed,
-            kit: self.kit,
+            kit,
             base,
             previous: earlier.previous(),
             cache: cache.as_deref(),
@@ -360,7 +343,7 @@ impl Built<'_> {
         let is_kept = |takes: bool, when| takes || target.kept().is_some() && when != args::Beside::Never;
         if is_kept(target.outputs.iter().any(|output| output.takes(args.sbom)), args.sbom) {
             let name = target.name.as_ref().map_or_else(String::new, Reference::to_string);
-            show.part("SBOM", || sbom::attach(&target.layout, &name, self.places, show));
+            show.part("SBOM", || sbom::attach(&target.layout, &name, places, show));
         }
         let is_elsewhere = |output: &&Output| output.path() != Some(target.layout.dir());
         let outputs_elsewhere: Vec<&Output> = target.outputs.iter().filter(is_elsewhere).collect();
@@ -393,7 +376,8 @@ impl Built<'_> {
         with_report: bool,
         surroundings: &Surroundings<'_>,
     ) -> Result<(), Failure> {
-        let Self { args, target, show, .. } = *self;
+        let Inputs { args, target, .. } = *self.inputs;
+        let show = self.show;
         let origins = args.report.origins;
         let Exported { encoded, .. } = exported;
         let mut written = Vec::new();
@@ -413,12 +397,12 @@ impl Built<'_> {
 
     /// Writes the documents that were asked for in folders of their own.
     fn put_beside(&self, exported: &Exported) -> Result<(), Failure> {
-        let Self { args, places, .. } = *self;
+        let Inputs { args, work, places, target, .. } = *self.inputs;
         if let Some(dir) = &args.sbom_output_dir {
-            beside::put_sboms(&self.work.layers, &places.current.join(dir))?;
+            beside::put_sboms(&work.layers, &places.current.join(dir))?;
         }
         if let Some(dir) = &args.report_output_dir {
-            let report = beside::report(exported, self.target.names());
+            let report = beside::report(exported, target.names());
             beside::put_report(&report, &places.current.join(dir))?;
         }
         Ok(())
@@ -432,7 +416,8 @@ impl Built<'_> {
         (packer, fresh): (&Packer, Option<&Fresh<'_>>),
         origins: Option<&Origins>,
     ) -> Result<(Exported, Vec<saving::Output>), Failure> {
-        let Self { args, work, base, source, target, .. } = *self;
+        let Inputs { args, work, base, target, earlier, .. } = *self.inputs;
+        let source = self.source;
         let is_new = target.layout.dir().symlink_metadata().is_err();
         let layout = Layout::open_or_create(target.layout.dir())
             .map_err(|error| store_failure("cannot make the image's folder", &error))?;
@@ -455,11 +440,11 @@ impl Built<'_> {
             created: self.created,
             exec_env: &args.exec_env,
             api: PlatformApi::NEWEST,
-            compression: self.args.compression,
+            compression: args.compression,
             packer,
             cancelled: self.interrupt.flag(),
             fresh,
-            previous: self.earlier.previous(),
+            previous: earlier.previous(),
             may_be_sparse: false,
             own_sboms: None,
             origins,
@@ -469,7 +454,7 @@ impl Built<'_> {
             Some(tag) => (tag.to_owned(), Box::new(layout.clone().tagged(tag))),
         };
         let outputs = vec![output];
-        let fetched = base.fetch(&layout, self.show);
+        let fetched = base.put_in(&layout, self.show);
         let fetched = fetched.map_err(|error| {
             images::failure(Exit::Export, "failed to export: cannot copy the run image", &error)
         });

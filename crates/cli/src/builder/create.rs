@@ -225,8 +225,10 @@ pub(crate) fn prune(args: &args::BuilderPrune, places: &Places) -> Outcome {
         |error: std::io::Error| Failure::caused(Exit::Other, "cannot remove files of earlier builds", &error);
     let downloads = download::sweep(&places.downloads(), unused_for, places.now).map_err(io)?;
     let images = converted::sweep(&places.daemon_images(), unused_for, places.now).map_err(io)?;
+    let run_images = converted::sweep(&places.run_images(), unused_for, places.now).map_err(io)?;
     print(&format!("Removed {layers} unpacked layers"));
-    for (count, what) in [(downloads, "downloaded files"), (images, "images of daemons")] {
+    let others = [(downloads, "downloaded files"), (images, "images of daemons"), (run_images, "run images")];
+    for (count, what) in others {
         if count > 0 {
             print(&format!("Removed {count} {what}"));
         }

@@ -75,7 +75,7 @@ impl BuildImage {
         }
         let threads = available_parallelism().map_or(1, usize::from);
         let layers = hold(show, name, &unpacked, &*store, &stored.image, threads.min(4))
-            .map_err(|error| hands::failure(Exit::Other, &what, &error))?;
+            .map_err(|error| hands::failure(Exit::InvalidArguments, &what, &error))?;
         Ok(Self {
             name: name.to_owned(),
             digest: stored.manifest_digest,

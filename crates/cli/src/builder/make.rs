@@ -30,9 +30,9 @@ impl Maker {
     pub(super) fn new(image: Image, to: &str) -> Result<Self, Failure> {
         let what = format!("cannot make '{to}'");
         let temp = workplace::new(|text| print_err(&format!("Warning: {text}")));
-        let temp = temp.map_err(|error| Failure::caused(Exit::Other, what.clone(), &error))?;
+        let temp = temp.map_err(|error| Failure::caused(Exit::Export, what.clone(), &error))?;
         let layout = Layout::open_or_create(temp.path().join("image"));
-        let layout = layout.map_err(|error| failure(Exit::Other, &what, &error))?;
+        let layout = layout.map_err(|error| failure(Exit::Export, &what, &error))?;
         Ok(Self { image, layout, threads: workplace::threads(), what, _temp: temp })
     }
 
@@ -46,9 +46,9 @@ impl Maker {
     pub(super) fn add(&mut self, source: &Tree, created_by: &str) -> Result<String, Failure> {
         let mut sink = self.layout.begin_blob().map_err(|error| self.failed(&error))?;
         let packed = pack(source, Compression::Gzip, self.threads, &mut sink)
-            .map_err(|error| Failure::caused(Exit::Other, self.what.clone(), &error))?;
+            .map_err(|error| Failure::caused(Exit::Export, self.what.clone(), &error))?;
         let flushed = sink.flush();
-        flushed.map_err(|error| Failure::caused(Exit::Other, self.what.clone(), &error))?;
+        flushed.map_err(|error| Failure::caused(Exit::Export, self.what.clone(), &error))?;
         sink.commit(&packed.digest, packed.size).map_err(|error| self.failed(&error))?;
         self.image.append(Layer {
             descriptor: Descriptor::new(self.image.layer_media_type(), packed.digest, packed.size),
@@ -97,7 +97,7 @@ impl Maker {
         self.image.normalise_history(CREATED);
         self.image.config_mut().set_created(CREATED);
         let encoded =
-            self.image.encode().map_err(|error| Failure::caused(Exit::Other, self.what.clone(), &error))?;
+            self.image.encode().map_err(|error| Failure::caused(Exit::Export, self.what.clone(), &error))?;
         let target = to.create(surroundings, None).map_err(|error| self.failed(&error))?;
         let written = Transfer::new(target.store(), &self.layout).image(&encoded, &[]);
         match written {
@@ -115,7 +115,7 @@ impl Maker {
     }
 
     fn failed(&self, error: &StoreError) -> Failure {
-        failure(Exit::Other, &self.what, error)
+        failure(Exit::Export, &self.what, error)
     }
 }
 

@@ -1056,6 +1056,47 @@ fn registries_are_asked_when_that_is_wanted() {
     assert_ne!(build("always").code, 0);
 }
 
+#[test]
+fn a_build_without_a_network_needs_what_is_here_and_nothing_else() {
+    let bench = Bench::new();
+    run_image(&bench);
+    let registry = Registry::start(&bench);
+    let [builder, run] = ["builder", "run"].map(|name| format!("{}/{name}:v1", registry.host));
+    Builder::new(&bench, "builder", &[teller(&bench)]).write();
+    for (from, to) in [("oci:builder", &builder), ("oci:run", &run)] {
+        Done::of(bench.strata(["copy", from, &format!("docker://{to}")])).ok();
+    }
+    let build = |name: &str| {
+        let mut command = bench.strata(["build", "app", "--layout-dir", "images", "-t", name]);
+        command.args(["--builder", &builder, "--run-image", &run, "--pull-policy", "if-not-present"]);
+        Done::of(command)
+    };
+    let first = build("first").ok();
+    drop(registry);
+    let second = build("second").ok();
+    assert_eq!(first.digest(), second.digest());
+    assert!(!second.stderr.contains("Fetching"), "{second:#?}");
+    let kept = bench.path("home/.cache/strata/run-images");
+    // One that was killed while it fetched has left half of it.
+    let layout = fs::read_dir(&kept).unwrap().next().unwrap().unwrap().path().join("image");
+    fs::remove_file(layout.join("index.json")).unwrap();
+    fs::remove_dir_all(layout.join("blobs")).unwrap();
+    let missing = build("third");
+    assert!(missing.code == 3 && missing.stderr.contains(&format!("the run image '{run}'")), "{missing:#?}");
+    assert!(missing.stderr.contains("not all of its layers are here"), "{missing:#?}");
+    assert!(built_by(&missing).is_empty() && !missing.stdout.contains("DETECT"), "{missing:#?}");
+    // What the image that is replaced has need not be fetched.
+    build("first").ok();
+    assert_eq!(build("third").ok().digest(), first.digest());
+    fs::remove_dir_all(bench.path("images")).unwrap();
+    let prune = Done::of(bench.strata(["builder", "prune"])).ok();
+    prune.says("Removed 1 run images");
+    assert_eq!(fs::read_dir(&kept).unwrap().count(), 0);
+    let missing = build("fourth");
+    assert!(missing.code == 3 && missing.stderr.contains(&builder), "{missing:#?}");
+    bench.is_clean_soon();
+}
+
 /// A builder whose lifecycle is scripts: they write down how they were called, and leave what a lifecycle leaves.
 fn with_lifecycle(bench: &Bench, apis: &str, builder: &str) {
     let detector = r#"#!/usr/bin/env bash

@@ -410,6 +410,54 @@ fn what_flags_name_is_looked_for_before_anything_is_built() {
 }
 
 #[test]
+fn an_image_that_cannot_be_opened_has_one_exit_code() {
+    let bench = Bench::new();
+    let good = bench.add(&Buildpack::new("e2e/good").build("echo BUILT"));
+    let good = good.to_str().unwrap();
+    bench.write("file", "{}");
+    bench.write("junk.tar", "junk");
+    bench.write("builder.toml", "[build]\nimage = \"oci:absent\"\n[[run.images]]\nimage = \"x\"\n");
+    let build = ["build", "app", "-t", "new", "-b", good];
+    let commands: [(&[&str], &[&str]); 15] = [
+        (&["build", "app", "-t", "new", "--builder"], &[]),
+        (&[&build[..], &["--run-image"]].concat(), &[]),
+        (&[&build[..], &["--previous-image"]].concat(), &[]),
+        (&["build", "app", "-t", "new", "-b"], &[]),
+        (&["plan", "app", "-b", good, "--run-image"], &[]),
+        (&["run"], &[]),
+        (&["inspect"], &[]),
+        (&["trace"], &[]),
+        (&["trace"], &["/file"]),
+        (&["diff"], &["oci:absent"]),
+        (&["copy"], &["oci:out"]),
+        (&["rebase"], &[]),
+        (&["attach"], &["file", "--type", "application/json"]),
+        (&["sbom"], &[]),
+        (&["sbom", "diff"], &["oci:absent"]),
+    ];
+    let absent =
+        ["registry:127.0.0.1:1/absent", "oci:absent", "oci-archive:absent.tar", "oci-archive:junk.tar"];
+    for (before, after) in commands {
+        for image in absent {
+            let args = [before, &[image], after, &["--layout-dir", "images"]].concat();
+            let done = Done::of(bench.strata(&args));
+            assert!(
+                done.code == 3 && done.stderr.contains("absent") | done.stderr.contains("junk"),
+                "{args:?}: {done:#?}"
+            );
+            assert!(!done.stdout.contains("BUILT") && !bench.path("out").exists(), "{args:?}: {done:#?}");
+        }
+    }
+    for image in absent.iter().filter(|image| !image.contains("junk")) {
+        // Of an archive that is there, that it is none is the answer.
+        assert_eq!(Done::of(bench.strata(["validate", image])).code, 3, "{image}");
+    }
+    let create = ["builder", "create", "oci:out", "--config", "builder.toml"];
+    assert_eq!(Done::of(bench.strata(create)).code, 3);
+    assert!(!bench.has_image() && !bench.path("out").exists());
+}
+
+#[test]
 fn a_failed_build_says_what_one_can_do() {
     let bench = Bench::new();
     let one = |script: &str| bench.add(&Buildpack::new("e2e/one").build(script));

@@ -170,7 +170,7 @@ fn credentials_are_found_where_people_keep_them() {
     for Kept { file, text, variable } in &places {
         let refused = copy(variable);
         if *file != "nothing" {
-            assert_eq!(refused.code, 1, "{file}: {refused:#?}");
+            assert_eq!(refused.code, 62, "{file}: {refused:#?}");
             assert!(refused.stderr.contains("401 Unauthorized"), "{file}: {refused:#?}");
         }
         bench.write(file, text);
@@ -184,6 +184,6 @@ fn credentials_are_found_where_people_keep_them() {
     bench.write("programs/docker-credential-drawer", "#!/bin/sh\necho locked >&2\nexit 1\n");
     bench.write("elsewhere/config.json", &helpers);
     let failed = copy(&("DOCKER_CONFIG", path("elsewhere")));
-    assert_eq!(failed.code, 1, "{failed:#?}");
+    assert_eq!(failed.code, 62, "{failed:#?}");
     assert!(failed.stderr.contains("docker-credential-drawer"), "{failed:#?}");
 }

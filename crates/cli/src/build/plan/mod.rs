@@ -91,7 +91,7 @@ fn find(args: &args::Build, places: &Places, show: &Show, interrupt: &Interrupt)
     work.make_places(&args.volume)?;
     let run_images = base::Finder {
         dir: &work.base,
-        daemon_images: &places.daemon_images(),
+        places,
         created: CREATED,
         surroundings: &surroundings,
         seen: &seen,
