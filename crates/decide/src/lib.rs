@@ -9,6 +9,7 @@ pub mod bom;
 pub mod build;
 pub mod detect;
 pub mod export;
+pub mod extend;
 pub mod generate;
 pub mod inputs;
 pub mod order;

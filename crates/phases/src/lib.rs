@@ -12,6 +12,7 @@ pub mod detect;
 pub mod environment;
 pub mod event;
 pub mod export;
+pub mod extend;
 mod extract;
 pub mod failure;
 pub mod files;

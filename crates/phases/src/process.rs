@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use strata_layer::threads::REFUSED;
@@ -144,8 +145,32 @@ const NOT_EXECUTABLE: i32 = rustix::io::Errno::NOEXEC.raw_os_error();
 /// # Errors
 /// When the program cannot be started or its output cannot be read.
 pub fn run(invocation: &Invocation, on_output: &mut dyn FnMut(&[u8])) -> io::Result<Run> {
+    run_command(Command::new(&invocation.program), invocation, on_output)
+}
+
+/// Runs a program as another user, in no group but that user's; the rest is as of [`run`]. Root stays what it is.
+///
+/// # Errors
+/// As there.
+pub fn run_as(
+    invocation: &Invocation,
+    (uid, gid): (u32, u32),
+    on_output: &mut dyn FnMut(&[u8]),
+) -> io::Result<Run> {
+    let mut command = Command::new(&invocation.program);
+    if (uid, gid) != (0, 0) {
+        command.uid(uid).gid(gid);
+    }
+    run_command(command, invocation, on_output)
+}
+
+fn run_command(
+    mut command: Command,
+    invocation: &Invocation,
+    on_output: &mut dyn FnMut(&[u8]),
+) -> io::Result<Run> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-    let mut child = Command::new(&invocation.program)
+    let mut child = command
         .args(&invocation.args)
         .env_clear()
         .envs(invocation.env.iter().map(|(name, value)| (name, value)))
@@ -154,6 +179,8 @@ pub fn run(invocation: &Invocation, on_output: &mut dyn FnMut(&[u8])) -> io::Res
         .stdout(writer.try_clone()?)
         .stderr(writer)
         .spawn()?;
+    // It has writing ends of the pipe.
+    drop(command);
     let output = follow(&mut child, reader, on_output);
     if output.is_err() {
         // The error of reading is what the caller needs; a child that is already gone cannot be killed.

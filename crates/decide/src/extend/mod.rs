@@ -183,7 +183,9 @@ pub fn plan(kind: Kind, base: &Base<'_>, given: &[Given<'_>]) -> Result<Plan, Pr
             file: kind.dockerfile(),
             line: last.dockerfile.stages.last().map_or(1, |stage| stage.line),
             message: format!("the final user is '{now}', which is root"),
-            hint: Some("end it with USER ${user_id}, or add an extension that resets the user to one that is not root"),
+            hint: Some(
+                "end it with USER ${user_id}, or add an extension that resets the user to one that is not root",
+            ),
         });
     }
     if now != before && !given.is_empty() {
@@ -217,9 +219,7 @@ impl Part {
     #[must_use]
     pub fn uses_context(&self) -> bool {
         self.steps.iter().any(|step| match &step.action {
-            Action::Copy { sources, .. } => {
-                sources.iter().any(|source| matches!(source, Content::Path(_)))
-            }
+            Action::Copy { sources, .. } => sources.iter().any(|source| matches!(source, Content::Path(_))),
             Action::Run { .. } | Action::Directory { .. } => false,
         })
     }

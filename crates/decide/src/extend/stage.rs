@@ -8,7 +8,8 @@ use strata_spec::dockerfile::expand::{self, ExpandError};
 use strata_spec::dockerfile::{Argument, Command, CommandLine, Instruction, Source, Transfer};
 use strata_spec::extend::{BASE_IMAGE, Kind};
 
-const POSSIBLE: &str = "possible are ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE LABEL RUN SHELL STOPSIGNAL USER VOLUME WORKDIR";
+const POSSIBLE: &str =
+    "possible are ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE LABEL RUN SHELL STOPSIGNAL USER VOLUME WORKDIR";
 const NO_STAGES: &str = "have bin/generate write what is needed into the context, and copy it from there";
 const NO_DOWNLOADS: &str = "use RUN with curl or wget, or have bin/generate download it into the context";
 
@@ -247,7 +248,8 @@ impl<'a> Stage<'a> {
         let name = instruction.command.name();
         let allowed = ["chown", "chmod", "link"];
         if let Some(flag) = instruction.flags.iter().find(|flag| !allowed.contains(&flag.name.as_str())) {
-            let hint = if flag.name == "from" { NO_STAGES } else { "possible are --chown, --chmod and --link" };
+            let hint =
+                if flag.name == "from" { NO_STAGES } else { "possible are --chown, --chmod and --link" };
             return refused(format!("{name} --{} is not possible for an extension", flag.name), hint);
         }
         let mut sources = Vec::new();
@@ -284,7 +286,10 @@ impl<'a> Stage<'a> {
         let path = self.word(path)?;
         let is_address = path.contains("://") || path.starts_with("git@");
         if is_add && is_address {
-            return refused(format!("ADD of an address, '{path}', is not possible for an extension"), NO_DOWNLOADS);
+            return refused(
+                format!("ADD of an address, '{path}', is not possible for an extension"),
+                NO_DOWNLOADS,
+            );
         }
         Ok(path)
     }
@@ -294,7 +299,10 @@ impl<'a> Stage<'a> {
         let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o7777);
         match mode.filter(|_| text.bytes().all(|byte| byte.is_ascii_digit())) {
             Some(mode) => Ok(mode),
-            None => refused(format!("--chmod={text} is not understood"), "write the mode as a number, as in --chmod=755"),
+            None => refused(
+                format!("--chmod={text} is not understood"),
+                "write the mode as a number, as in --chmod=755",
+            ),
         }
     }
 
@@ -305,7 +313,8 @@ impl<'a> Stage<'a> {
 
     /// A path seen from the working directory; a slash at its end stays.
     fn absolute(&self, path: &str) -> String {
-        let joined = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", self.working_dir()) };
+        let joined =
+            if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", self.working_dir()) };
         let mut parts: Vec<&str> = Vec::new();
         for part in joined.split('/') {
             match part {

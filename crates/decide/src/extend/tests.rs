@@ -34,7 +34,10 @@ fn only(text: &str) -> Part {
 
 fn env(step: &Step) -> Vec<(&str, &str)> {
     let Action::Run { env, .. } = &step.action else { panic!("{step:?}") };
-    env.iter().map(|(name, value)| (name.as_str(), value.as_str())).filter(|(name, _)| *name != "PATH").collect()
+    env.iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .filter(|(name, _)| *name != "PATH")
+        .collect()
 }
 
 #[test]
@@ -58,7 +61,8 @@ fn programs_run_with_what_was_said_before() {
         (10, "/bin/bash|-ec|two   and three", "app:0", "/w/sub"),
         (12, "prog|$A", "app:0", "/w/sub"),
     ];
-    let expected: Vec<_> = expected.iter().map(|(line, argv, user, dir)| (*line, (*argv).to_owned(), *user, *dir)).collect();
+    let expected: Vec<_> =
+        expected.iter().map(|(line, argv, user, dir)| (*line, (*argv).to_owned(), *user, *dir)).collect();
     assert_eq!(runs, expected);
     assert_eq!(env(&part.steps[0]), [("A", "1"), ("GREETING", "hi")]);
     assert_eq!(env(&part.steps[3]), [("A", "1"), ("B", "12"), ("C", "x y"), ("GREETING", "hi")]);
@@ -71,7 +75,10 @@ fn programs_run_with_what_was_said_before() {
         })
         .collect();
     assert_eq!(directories, [("/w", "root"), ("/w/sub", "root")]);
-    assert_eq!(part.created_by, "Layer: 'RUN one; WORKDIR /w; WORKDIR sub; RUN two   and three; RUN [\"prog\", \"$A\"]', Created by extension: test/1");
+    assert_eq!(
+        part.created_by,
+        "Layer: 'RUN one; WORKDIR /w; WORKDIR sub; RUN two   and three; RUN [\"prog\", \"$A\"]', Created by extension: test/1"
+    );
 }
 
 #[test]
@@ -126,7 +133,8 @@ fn files_are_copied_from_the_context() {
         mode: None,
         unpacks: false,
     };
-    let text = |name: &str, content: &str| Content::Text { name: name.to_owned(), content: content.to_owned() };
+    let text =
+        |name: &str, content: &str| Content::Text { name: name.to_owned(), content: content.to_owned() };
     let actions: Vec<Action> = part.steps.iter().skip(1).map(|step| step.action.clone()).collect();
     assert_eq!(actions[0], copy(vec![path("a"), path("b*")], "/app/dir/"));
     let Action::Copy { to, owner, mode, .. } = &actions[1] else { panic!() };
@@ -176,10 +184,12 @@ fn an_image_stays_rebasable_only_if_every_dockerfile_says_so() {
 #[test]
 fn a_run_image_is_not_left_as_root() {
     let root: &[(&str, &[(&str, &str)])] = &[("FROM x\nUSER root\nRUN y", &[])];
-    let reset: &[(&str, &[(&str, &str)])] =
-        &[root[0], ("FROM x\nARG user_id\nUSER 1000:${user_id}", &[])];
+    let reset: &[(&str, &[(&str, &str)])] = &[root[0], ("FROM x\nARG user_id\nUSER 1000:${user_id}", &[])];
     let error = planned(Kind::Run, "1000", root).unwrap_err();
-    assert_eq!(error.to_string(), "run.Dockerfile of test/1@1, line 1: the final user is 'root', which is root");
+    assert_eq!(
+        error.to_string(),
+        "run.Dockerfile of test/1@1, line 1: the final user is 'root', which is root"
+    );
     assert!(error.hint.is_some());
     assert_eq!(planned(Kind::Build, "1000", root).unwrap().warnings.len(), 2);
     let plan = planned(Kind::Run, "1000", reset).unwrap();
