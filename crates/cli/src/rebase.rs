@@ -3,19 +3,22 @@
 use crate::images::{self, Names, failure, surroundings};
 use crate::places::Places;
 use crate::show::text::shown;
+use crate::show::transfer::{Load, Way, watch};
 use crate::show::{Drawn, GOOD, Show, Stream, print};
-use crate::{Outcome, args};
+use crate::{Outcome, args, sbom};
 use strata_decide::export::{CREATED, created};
 use strata_decide::rebase::{self as decide, Force};
 use strata_oci::Digest;
+use strata_phases::bill::is_merged;
+use strata_phases::origins::beside::is_report;
 use strata_phases::origins::rebased::{before, carry_on};
-use strata_phases::rebase::{Rebase, run as put_on};
+use strata_phases::rebase::{Rebase, Rebased, run as put_on};
 use strata_phases::{Event, Failure, Observer as _};
 use strata_spec::PlatformApi;
 use strata_spec::exit::Exit;
 use strata_spec::origins::{ImageRef, Lifecycle};
 use strata_store::source::{Source, Surroundings};
-use strata_store::{Medium, Store, StoreError, StoredImage};
+use strata_store::{Medium, Metered, Store, StoreError, StoredImage, read_referrers};
 
 /// Runs the command.
 pub(crate) fn run(args: &args::Rebase, places: &Places) -> Outcome {
@@ -51,25 +54,86 @@ fn rebase(
         base_store: &*base_store,
         base_name: &base_name,
         outputs: &outputs,
+        in_place: true,
         api: PlatformApi::NEWEST,
         force: if args.force { Force::Yes } else { Force::No },
         created: &epoch.and_then(created).unwrap_or_else(|| CREATED.to_owned()),
     };
-    let report = before(&rebase, show);
-    let rebased = put_on(&rebase, show).map_err(|failure| {
-        let may_force = failure.hint.is_none() && failure.chain().contains("-force");
-        if may_force {
+    // A layout drops what lies beside an image together with the image.
+    let (report, beside) = (before(&rebase, show), Beside::of(&rebase, show));
+    let rebased = watched(args, &rebase, show).map_err(|failure| match failure.chain() {
+        _ if failure.hint.is_some() => failure,
+        text if text.contains("-force") => {
             failure.hint("here it is --force; look at what it passes over first")
-        } else {
-            failure
         }
+        text if text.contains("it is another image by now") => {
+            failure.hint("look at that one; `strata rebase` again rebases it")
+        }
+        _ => failure,
     })?;
     if let Some(report) = report {
         let digest = digest_of(&*base_store, &new_base);
         carry_on(&rebase, &rebased, report, lifecycle(name.map(|name| name.to_string()), digest), show);
     }
+    beside.carry_on(&rebase, &args.name, places, show);
     tell(args, &rebased.stored, &rebase, show);
     Ok(())
+}
+
+/// Puts the image on its new base, and shows how that goes on.
+fn watched(args: &args::Rebase, rebase: &Rebase<'_>, show: &Show) -> Result<Rebased, Failure> {
+    let load = Load::of(rebase.new_base.image.layers().iter().map(|layer| &layer.descriptor));
+    let moved = watch(show, Way { from: None, to: &args.name }, &load, |progress| {
+        let app_store = &Metered::new(rebase.app_store, progress);
+        let base_store = &Metered::new(rebase.base_store, progress);
+        for (_, output) in rebase.outputs {
+            if let Medium::Daemon(daemon) = output.medium() {
+                daemon.watch(progress);
+            }
+        }
+        put_on(&Rebase { app_store, base_store, ..*rebase }, show)
+    });
+    moved.map(|moved| moved.outcome)
+}
+
+/// What lies beside the image before, besides its reports.
+struct Beside {
+    has_bill: bool,
+    /// Signatures, and documents of others.
+    others: usize,
+}
+
+impl Beside {
+    fn of(rebase: &Rebase<'_>, show: &Show) -> Self {
+        let found = match read_referrers(rebase.app_store, [rebase.app.manifest_digest]) {
+            Err(StoreError::NoReferrers) => Vec::new(),
+            Err(error) => {
+                let what = "what lies beside the image is not carried on";
+                show.warn(Failure::caused(Exit::Rebase, what, &error).chain());
+                Vec::new()
+            }
+            Ok(found) => found,
+        };
+        let others = found.iter().filter(|tree| !is_report(tree) && !is_merged(tree)).count();
+        Self { has_bill: found.iter().any(is_merged), others }
+    }
+
+    /// Puts a bill of materials beside the new image: what buildpacks said is in its layers, and its packages are those of
+    /// the new base. Nobody but their makers can say that the rest is true of it.
+    fn carry_on(&self, rebase: &Rebase<'_>, name: &str, places: &Places, show: &Show) {
+        if let (true, [(_, output)]) = (self.has_bill, rebase.outputs) {
+            let known = Source::parse(name).ok().and_then(|source| source.name());
+            let known = known.map_or_else(|| name.to_owned(), |name| name.to_string());
+            sbom::attach(&**output, &known, places, show);
+        }
+        if self.others > 0 {
+            let (things, are) = if self.others == 1 { ("1 thing", "is") } else { ("{} things", "are") };
+            let things = things.replace("{}", &self.others.to_string());
+            show.warn(format!(
+                "{things} of others beside the image {are} not carried on: signatures and documents are of the image before"
+            ));
+        }
+    }
 }
 
 /// Says what the image is now.

@@ -27,6 +27,8 @@ pub struct Rebase<'a> {
     pub base_name: &'a str,
     /// Where the result goes, under which names; at least one.
     pub outputs: &'a [Output],
+    /// Whether they have to hold the app image still when they get the result.
+    pub in_place: bool,
     /// The platform API that is spoken now. What the app was built with is in the image.
     pub api: PlatformApi,
     /// Whether what speaks against it is passed over.
@@ -56,7 +58,13 @@ pub fn run(rebase: &Rebase<'_>, observer: &dyn Observer) -> Result<Rebased, Fail
     let sources: Vec<&dyn Store> = (0..image.layers().len())
         .map(|i| if i < base_layers { rebase.base_store } else { rebase.app_store })
         .collect();
-    let saving = Saving { image: &image, sources: &sources, outputs: rebase.outputs, may_be_sparse: false };
+    let saving = Saving {
+        image: &image,
+        sources: &sources,
+        outputs: rebase.outputs,
+        replaced: rebase.in_place.then_some(rebase.app.manifest_digest),
+        may_be_sparse: false,
+    };
     let saved = saving::save(&saving, observer).map_err(|error| failed(&error))?;
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "rebase".into(), millis });

@@ -2,7 +2,7 @@
 
 use crate::event::Observer;
 use std::error::Error;
-use strata_oci::{Encoded, Image, ImageError, media_type};
+use strata_oci::{Digest, Encoded, Image, ImageError, media_type};
 use strata_spec::report;
 use strata_store::{Copied, Medium, Store, StoreError, StoredImage, copy_blobs};
 
@@ -17,6 +17,8 @@ pub struct Saving<'a> {
     pub sources: &'a [&'a dyn Store],
     /// Where it goes; all of one kind, and at least one.
     pub outputs: &'a [Output],
+    /// The image that is replaced: places that hold another one by now are left as they are.
+    pub replaced: Option<Digest>,
     /// Whether layers may be nowhere: of a run image that is known by its documents alone.
     pub may_be_sparse: bool,
 }
@@ -66,7 +68,9 @@ enum PlaceError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("layer {0} is nowhere to be found; the image it comes from is incomplete")]
-    Absent(strata_oci::Digest),
+    Absent(Digest),
+    #[error("it is another image by now, {0}, and stays that: somebody has replaced it meanwhile")]
+    Moved(String),
 }
 
 fn save_one(saving: &Saving<'_>, encoded: &Encoded, output: &dyn Store) -> Result<(), PlaceError> {
@@ -78,7 +82,18 @@ fn save_one(saving: &Saving<'_>, encoded: &Encoded, output: &dyn Store) -> Resul
         }
         _ => Ok(()),
     })?;
+    saving.replaced.map_or(Ok(()), |replaced| check(output, replaced))?;
     Ok(output.put_image(encoded, &[])?)
+}
+
+/// Finds out whether a place still holds an image. Few places can replace one only if it is the one that is meant, so a
+/// moment remains.
+fn check(output: &dyn Store, replaced: Digest) -> Result<(), PlaceError> {
+    match output.read_image()?.map(|image| image.manifest_digest) {
+        Some(found) if found == replaced => Ok(()),
+        Some(found) => Err(PlaceError::Moved(found.to_string())),
+        None => Err(PlaceError::Moved("none at all".to_owned())),
+    }
 }
 
 /// Says what was stored, in the words of the reference, which platforms look for.

@@ -126,12 +126,47 @@ impl Place {
             base_store: &self.new_base,
             base_name,
             outputs,
+            in_place: false,
             api: PlatformApi::V0_12,
             force,
             created: CREATED,
         };
         run(&rebase, log).map(|rebased| rebased.report)
     }
+}
+
+/// Somebody else may have put another image there since the app was read.
+#[test]
+fn an_image_that_is_another_one_by_now_stays() {
+    let place = Place::new("true");
+    let (app, new_base) = (read(&place.app), read(&place.new_base));
+    let outputs: Vec<Output> = vec![("some/app".to_owned(), Box::new(place.layout("app")))];
+    let put_on = |app: &StoredImage| {
+        let rebase = Rebase {
+            app,
+            app_store: &place.app,
+            new_base: &new_base,
+            base_store: &place.new_base,
+            base_name: "some/run",
+            outputs: &outputs,
+            in_place: true,
+            api: PlatformApi::V0_12,
+            force: Force::No,
+            created: CREATED,
+        };
+        run(&rebase, &Log::default())
+    };
+    let mut other = app.image.clone();
+    other.annotations_mut().insert("note".to_owned(), "of somebody else".to_owned());
+    place.app.put_image(&other.encode().unwrap(), &[]).unwrap();
+    let meanwhile = read(&place.app).manifest_digest;
+    let refused = put_on(&app).unwrap_err().chain();
+    assert!(refused.contains(&format!("it is another image by now, {meanwhile}")), "{refused}");
+    assert_eq!(read(&place.app).manifest_digest, meanwhile);
+    // The one that is there can be rebased.
+    let rebased = put_on(&read(&place.app)).unwrap();
+    assert_eq!(read(&place.app).manifest_digest, rebased.stored.manifest_digest);
+    assert_eq!(rebased.stored.image.annotations()["note"], "of somebody else");
 }
 
 #[test]

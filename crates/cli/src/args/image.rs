@@ -192,7 +192,8 @@ pub(crate) struct Copy {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = format!("{PLACES}\n\n\
 The image takes the place of what it was. Its own layers stay as they are, and are neither read nor sent\n\
-where they are there; the report beside it is carried on. Archives are not changed where they are."))]
+where they are there; the report beside it is carried on, and its bill of materials made anew. Signatures\n\
+are of the image before. Archives are not changed where they are."))]
 pub(crate) struct Rebase {
     /// Name of the image
     pub(crate) name: String,

@@ -26,6 +26,13 @@ fn diff_ids(image: &Value) -> Vec<String> {
     layers.iter().map(|layer| layer["diffId"].as_str().unwrap().to_owned()).collect()
 }
 
+/// The types of what refers to an image.
+fn artifacts(bench: &Bench, name: &str) -> Vec<String> {
+    let all = json(bench, &["inspect", name])["artifacts"].clone();
+    let kind = |artifact: &Value| artifact["artifactType"].as_str().unwrap().to_owned();
+    all.as_array().unwrap().iter().map(kind).collect()
+}
+
 #[test]
 fn an_image_is_put_on_a_newer_run_image_wherever_it_is() {
     let bench = Bench::new();
@@ -48,7 +55,17 @@ fn an_image_is_put_on_a_newer_run_image_wherever_it_is() {
         (&place, &["--run-image", &run_image]),
         ("oci:layout:v1", &["--run-image", "oci:base:v1", "--force"]),
     ] {
+        let note = bench.write("note.txt", "of the image before").display().to_string();
+        strata(&bench, &["attach", name, &note, "--type", "text/plain"]).ok();
         let done = strata(&bench, &[&["rebase", name], args].concat()).ok();
+        done.says("1 thing of others beside the image is not carried on");
+        assert!(format!("{done:?}").contains("Copying 1 blob"), "{done:#?}");
+        // A bill of what it is made of now.
+        let kinds = artifacts(&bench, name);
+        let has = |kind: &str| kinds.iter().any(|found| found == kind);
+        assert!(has("application/vnd.cyclonedx+json") && !has("text/plain"), "{kinds:?}");
+        let bill = |args: &[&str]| strata(&bench, &[&["sbom", name], args].concat()).ok().stdout;
+        assert_eq!(bill(&[]), bill(&["--fresh"]));
         let after = json(&bench, &["trace", name]);
         done.says(after["digest"].as_str().unwrap());
         assert_ne!(after["digest"], before["digest"], "{name}");

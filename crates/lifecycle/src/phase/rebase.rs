@@ -31,6 +31,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
         base_store: base_store.as_ref(),
         base_name: &base_name,
         outputs: &outputs,
+        in_place: false,
         api: *api,
         force: if inputs.force_rebase { Force::Yes } else { Force::No },
         created: &export::created(context),

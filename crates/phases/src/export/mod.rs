@@ -147,7 +147,13 @@ pub fn run(export: &Export<'_>, outputs: &[Output], observer: &dyn Observer) -> 
     }
     // All layers are in the first place by now.
     let sources: Vec<&dyn Store> = image.layers().iter().map(|_| first.as_ref()).collect();
-    let saving = Saving { image: &image, sources: &sources, outputs, may_be_sparse: export.may_be_sparse };
+    let saving = Saving {
+        image: &image,
+        sources: &sources,
+        outputs,
+        replaced: None,
+        may_be_sparse: export.may_be_sparse,
+    };
     let saved = saving::save(&saving, observer).map_err(|error| failed("cannot store the image", &error))?;
     export.index.save(observer);
     let size = saved.encoded.layers.iter().map(|layer| layer.size).sum();

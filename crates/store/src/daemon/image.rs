@@ -273,8 +273,8 @@ impl Image {
         Ok(plain)
     }
 
-    /// Tells what is sent when the image is put.
-    pub(crate) fn watch(&self, progress: &Arc<dyn Progress>) {
+    /// Has somebody told what is sent when the image is put.
+    pub fn watch(&self, progress: &Arc<dyn Progress>) {
         *self.held.progress.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(progress));
     }
 
