@@ -47,7 +47,6 @@ use strata_phases::index::Index;
 use strata_phases::origins::Origins;
 use strata_phases::summary::Summary;
 use strata_phases::{Event, Failure, Observer, export, files, saving};
-use strata_sandbox::SandboxError;
 use strata_spec::PlatformApi;
 use strata_spec::cache::CacheMetadata;
 use strata_spec::exit::Exit;
@@ -143,8 +142,7 @@ fn build(
     args.notices().into_iter().for_each(|notice| show.info(notice));
     let surroundings = surroundings(places, &args.store).stopping(interrupt.stop());
     let seen = Seen::new(places.seen_images(), args.pull_policy);
-    let sandbox_failure = |error: SandboxError| sandbox_failure(&error);
-    let work_dir = workplace::new(|text| show.warn(text)).map_err(sandbox_failure)?;
+    let work_dir = workplace::new(|text| show.warn(text)).map_err(|error| sandbox_failure(&error))?;
     let target = Target::find(args, places, output, work_dir.path(), &surroundings)?;
     beside::make_folders(args, places)?;
     let app = app::find(args, places, work_dir.path(), &surroundings)?;

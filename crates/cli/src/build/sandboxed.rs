@@ -221,6 +221,32 @@ fn variables(kit: &Kit, places: &Places) -> Vec<(String, String)> {
     own.chain(proxies).collect()
 }
 
+/// What of this machine is seen inside.
+fn mounts(inputs: &Inputs<'_>) -> Vec<Mount> {
+    let Inputs { args, kit, work, places, .. } = *inputs;
+    let mount = |source: &Path, target: &str, writable| Mount {
+        source: source.to_owned(),
+        target: PathBuf::from(target),
+        writable,
+    };
+    let mut mounts = vec![
+        mount(&work.app, said::APP, true),
+        mount(&work.layers, said::LAYERS, true),
+        mount(&work.platform, said::PLATFORM, false),
+    ];
+    mounts.extend(kit.build_config.as_ref().map(|dir| mount(dir, said::BUILD_CONFIG, false)));
+    for (place, dir) in &kit.buildpacks {
+        let target = Path::new(said::BUILDPACKS).join(place);
+        mounts.push(Mount { source: dir.clone(), target, writable: false });
+    }
+    mounts.extend(args.volume.iter().map(|volume| Mount {
+        source: places.current.join(&volume.from),
+        target: volume.to.clone(),
+        writable: volume.is_writable,
+    }));
+    mounts
+}
+
 fn spec(inputs: &Inputs<'_>) -> Result<Spec, Failure> {
     let Inputs { args, kit, work, base, places, target, earlier } = *inputs;
     let config = base.stored.image.config();
@@ -255,28 +281,6 @@ fn spec(inputs: &Inputs<'_>) -> Result<Spec, Failure> {
         theirs: theirs::asked(args, kit),
         debug_shell: shell::asked(args, places),
     };
-    let mount = |source: &Path, target: &str, writable| Mount {
-        source: source.to_owned(),
-        target: PathBuf::from(target),
-        writable,
-    };
-    let mut mounts = vec![
-        mount(&work.app, said::APP, true),
-        mount(&work.layers, said::LAYERS, true),
-        mount(&work.platform, said::PLATFORM, false),
-    ];
-    mounts.extend(kit.build_config.as_ref().map(|dir| mount(dir, said::BUILD_CONFIG, false)));
-    for (place, dir) in &kit.buildpacks {
-        let target = Path::new(said::BUILDPACKS).join(place);
-        mounts.push(Mount { source: dir.clone(), target, writable: false });
-    }
-    for volume in &args.volume {
-        mounts.push(Mount {
-            source: places.current.join(&volume.from),
-            target: volume.to.clone(),
-            writable: volume.is_writable,
-        });
-    }
     let payload = serde_json::to_value(Asked::Build(Box::new(task)))
         .map_err(|error| Failure::caused(Exit::Other, "cannot describe the task", &error))?;
     // The scratch base has a user of its own; root in the image would be powerless inside all the same.
@@ -300,7 +304,7 @@ fn spec(inputs: &Inputs<'_>) -> Result<Spec, Failure> {
         },
         rights: Rights::User,
         root,
-        mounts,
+        mounts: mounts(inputs),
         groups: Vec::new(),
         job: Job::Call { payload },
     })
