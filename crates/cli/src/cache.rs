@@ -141,7 +141,7 @@ fn remove(shelf: &Shelf, args: &args::PruneCache, places: &Places) -> Result<(),
     let caches = chosen(shelf, &args.app, places)?;
     let candidates: Vec<Candidate> =
         caches.iter().map(|cache| Candidate { age: age(cache, places), size: cache.size }).collect();
-    let rules = Rules { older_than: args.older_than, max_size: args.max_size };
+    let rules = Rules { older_than: args.limit(), max_size: args.max_size };
     let (mut count, mut size) = (0, 0);
     for place in prune(&candidates, rules) {
         let cache = &caches[place];
@@ -155,6 +155,10 @@ fn remove(shelf: &Shelf, args: &args::PruneCache, places: &Places) -> Result<(),
     }
     let would = if args.dry_run { "would be " } else { "" };
     print(&format!("{:>9}  in {} {would}removed", bytes(size), view::count(count, "cache")));
+    if args.limit() != args.older_than && count < caches.len() {
+        let left = view::count(caches.len() - count, "cache");
+        print(&format!("{left} used in the last 30 days; --all removes all"));
+    }
     Ok(())
 }
 

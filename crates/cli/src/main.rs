@@ -38,7 +38,10 @@ use strata_phases::Failure;
 
 fn main() -> ExitCode {
     strata_sandbox::enter_if_asked(inside::run);
-    let args = args::Args::parse();
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return args::refuse(&error),
+    };
     let places = match places::Places::from_environment() {
         Ok(places) => places,
         Err(failure) => {

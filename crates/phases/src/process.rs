@@ -101,7 +101,9 @@ pub fn not_started(program: &Path, error: &io::Error) -> Option<(String, String)
     let hint = |text: &str| text.to_owned();
     match error.raw_os_error()? {
         NOT_FOUND if metadata.is_err() => {
-            Some((hint("there is no such file"), hint("a buildpack has programs bin/detect and bin/build")))
+            let what =
+                format!("a buildpack has bin/detect and bin/build, and {} is not there", program.display());
+            Some((hint("there is no such file"), what))
         }
         NOT_FOUND => Some(match interpreter() {
             Some((name, false)) if Path::new(&name).exists() => (

@@ -7,9 +7,9 @@ use strata_decide::prune;
 /// Show what builds have kept for those to come, and remove what is old
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  \
-    strata cache du\n  \
-    strata cache prune --older-than 30d\n  \
-    strata cache prune web --dry-run\n\n\
+    strata cache du                          what the layers of each cache take up\n  \
+    strata cache prune                       those that no build has used for 30 days\n  \
+    strata cache prune web --dry-run         what would be removed of one app\n\n\
 Only the caches that builds make by themselves are looked at, not those named by --cache or --cache-image.")]
 pub(crate) struct Cache {
     #[command(subcommand)]
@@ -32,16 +32,27 @@ pub(crate) enum CacheCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Remove caches: those named, those that are old, or the least recently used
+    /// Remove caches: those that are old, those named, or the least recently used
     Prune(PruneCache),
+}
+
+/// What is old, where nobody says.
+const OLD: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+impl PruneCache {
+    /// Since when caches are to be unused that go.
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        let is_asked = self.all || self.max_size.is_some() || !self.app.is_empty();
+        self.older_than.or(Some(OLD).filter(|_| !is_asked))
+    }
 }
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct PruneCache {
     /// Names of images, or folders of apps: only their caches
-    #[arg(required_unless_present_any = ["older_than", "max_size", "all"])]
     pub(crate) app: Vec<String>,
-    /// Only those that no build has used for so long, for example 30d, 12h or 2w
+    /// Only those that no build has used for so long, for example 12h or 2w
+    /// [default: 30d, if nothing else is asked for]
     #[arg(long, value_name = "TIME", value_parser = prune::duration)]
     pub(crate) older_than: Option<Duration>,
     /// The least recently used, until the rest has no more than this, for example 10GB

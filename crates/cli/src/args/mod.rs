@@ -7,6 +7,7 @@ mod image;
 mod limits;
 mod pack;
 mod platform;
+mod refused;
 mod volume;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -22,6 +23,7 @@ pub(crate) use image::{
     Validate,
 };
 pub(crate) use pack::CachePlace;
+pub(crate) use refused::refuse;
 pub(crate) use volume::Volume;
 
 use platform::platform;

@@ -18,7 +18,7 @@ mod watch;
 
 use base::Base;
 use earlier::Finder;
-pub(crate) use said::Task;
+pub(crate) use said::{BUILDPACKS, Task};
 use sandboxed::{Inputs, Work, in_sandbox, sandbox_failure};
 use target::Target;
 
@@ -196,8 +196,7 @@ fn build(
     let inputs =
         Inputs { args, kit: &kit, work: &work, base: &base, places, target: &target, earlier: &earlier };
     show.part("sandbox", || {
-        in_sandbox(&inputs, show, interrupt)
-            .map_err(|failure| shell::recommended(args, own_paths(&kit, failure)))
+        in_sandbox(&inputs, show, interrupt).map_err(|failure| shell::recommended(args, failure))
     })?;
 
     let built = Built { inputs: &inputs, source: &source, created: &created, show, interrupt, written };
@@ -222,17 +221,6 @@ fn check(args: &args::Build, places: &Places) -> Result<(), Failure> {
     args.volume.iter().try_for_each(|volume| volume.check(&places.current))?;
     report::check(&args.report, &places.current)?;
     if args.debug_shell { shell::check() } else { Ok(()) }
-}
-
-/// A failure that names programs of buildpacks as the sandbox does, with the paths that people know.
-fn own_paths(kit: &Kit, failure: Failure) -> Failure {
-    let own = |text: String| {
-        kit.buildpacks.iter().fold(text, |text, (place, dir)| {
-            let inside = Path::new(said::BUILDPACKS).join(place).join("bin").display().to_string() + "/";
-            text.replace(&inside, &(dir.join("bin").display().to_string() + "/"))
-        })
-    };
-    Failure { causes: failure.causes.into_iter().map(own).collect(), hint: failure.hint.map(own), ..failure }
 }
 
 /// That the image is there.

@@ -26,6 +26,7 @@ use std::time::Duration;
 use strata_decide::build::PASSED_ON;
 use strata_layer::Owner;
 use strata_layer::threads::refused;
+use strata_oci::ImageConfig;
 use strata_phases::detect::Explained;
 use strata_phases::export::{Parents, Place, Trees};
 use strata_phases::{Event, Failure, Observer};
@@ -125,7 +126,7 @@ pub(crate) fn in_sandbox(
     let mut erred = Vec::new();
     loop {
         match meanwhile.next().map_or_else(|| events.recv_timeout(Duration::from_millis(30)), Ok) {
-            Ok(line) => match serde_json::from_str(&line) {
+            Ok(line) => match serde_json::from_str(&line).map(|said| own_paths(inputs.kit, said)) {
                 Ok(Said::Event(Event::Failed(mut value))) => {
                     value.causes.append(&mut erred);
                     failure = Some(value);
@@ -180,6 +181,30 @@ pub(crate) fn in_sandbox(
             Err(Failure::new(Exit::Other, format!("the sandbox ended unexpectedly with code {}", exit.code))
                 .hint("was it killed, or was the machine out of memory?"))
         }
+    }
+}
+
+/// The same with the paths of buildpacks' programs that people know, rather than those in the sandbox. What buildpacks say
+/// stays as it is.
+fn own_paths(kit: &Kit, said: Said) -> Said {
+    let own = |text| kit.own_paths(text);
+    let all = |texts: Vec<String>| texts.into_iter().map(own).collect();
+    match said {
+        Said::Event(Event::Failed(failure)) => Said::Event(Event::Failed(Failure {
+            causes: all(failure.causes),
+            hint: failure.hint.map(own),
+            ..failure
+        })),
+        Said::Event(Event::NothingDetected { has_error, errors }) => {
+            Said::Event(Event::NothingDetected { has_error, errors: all(errors) })
+        }
+        Said::Event(Event::Message { level, text }) => Said::Event(Event::Message { level, text: own(text) }),
+        Said::Explained(mut found) => {
+            let told = found.tried.iter_mut().flat_map(|group| &mut group.buildpacks);
+            told.for_each(|told| told.error = told.error.take().map(own));
+            Said::Explained(found)
+        }
+        said => said,
     }
 }
 
@@ -247,17 +272,17 @@ fn mounts(inputs: &Inputs<'_>) -> Vec<Mount> {
     mounts
 }
 
+/// The distribution that the run image says it is of, and its version.
+fn distro(config: &ImageConfig) -> Option<(String, String)> {
+    let [name, version] =
+        ["name", "version"].map(|what| config.label(&format!("io.buildpacks.base.distro.{what}")));
+    (name.is_some() || version.is_some())
+        .then(|| (name.unwrap_or_default().to_owned(), version.unwrap_or_default().to_owned()))
+}
+
 fn spec(inputs: &Inputs<'_>) -> Result<Spec, Failure> {
     let Inputs { args, kit, work, base, places, target, earlier } = *inputs;
     let config = base.stored.image.config();
-    let distro =
-        (config.label("io.buildpacks.base.distro.name"), config.label("io.buildpacks.base.distro.version"));
-    let distro = match distro {
-        (None, None) => None,
-        (name, version) => {
-            Some((name.unwrap_or_default().to_owned(), version.unwrap_or_default().to_owned()))
-        }
-    };
     let task = Task {
         is_plan: args.dry_run,
         order: kit
@@ -268,7 +293,7 @@ fn spec(inputs: &Inputs<'_>) -> Result<Spec, Failure> {
         os: config.os().to_owned(),
         arch: config.architecture().to_owned(),
         variant: config.variant().unwrap_or_default().to_owned(),
-        distro,
+        distro: distro(config),
         exec_env: args.exec_env.clone(),
         variables: variables(kit, places),
         is_image: kit.build_image.is_some(),

@@ -11,6 +11,7 @@ mod shelf;
 
 use crate::app::{Named, Wanted};
 use crate::args;
+use crate::build::BUILDPACKS;
 use crate::places::Places;
 use crate::seen::Seen;
 use crate::show::Show;
@@ -54,6 +55,16 @@ pub(crate) struct Kit {
     held: Vec<Held>,
     /// What buildpacks run in; none for the files of this machine.
     pub(crate) build_image: Option<BuildImage>,
+}
+
+impl Kit {
+    /// The same text with the paths of buildpacks' programs that people know, rather than those in the sandbox.
+    pub(crate) fn own_paths(&self, text: String) -> String {
+        self.buildpacks.iter().fold(text, |text, (place, dir)| {
+            let inside = Path::new(BUILDPACKS).join(place).join("bin").display().to_string() + "/";
+            text.replace(&inside, &(dir.join("bin").display().to_string() + "/"))
+        })
+    }
 }
 
 /// Reads the builder and the buildpacks that are wanted. Buildpacks that are scripts are written below `scratch`.

@@ -59,15 +59,20 @@ fn a_build_is_killed() {
 fn a_buildpack_lacks_its_programs() {
     let bench = Bench::new();
     let dir = bench.add(&Buildpack::new("e2e/lacking"));
-    std::fs::remove_file(dir.join("bin/build")).unwrap();
-    fails(&bench, &bench.build(&[], &[dir]), 51, &["e2e/lacking@1.0.0", "bin/build"]);
+    for (program, code) in [("build", 51), ("detect", 21)] {
+        let program = dir.join("bin").join(program);
+        std::fs::remove_file(&program).unwrap();
+        let done = bench.build(&[], std::slice::from_ref(&dir));
+        let missing = format!("{} is not there", program.display());
+        fails(&bench, &done, code, &["e2e/lacking@1.0.0", "there is no such file", &missing]);
+    }
 }
 
 #[test]
 fn why_a_program_cannot_be_run_is_said_with_what_to_do() {
     for (program, code) in [("build", 51), ("detect", 21)] {
         for (script, mode, texts) in [
-            ("#!/bin/sh", 0o644, ["it is not executable", "chmod +x"]),
+            ("#!/bin/sh", 0o644, ["it is not executable", "chmod +x /"]),
             (
                 "#!/no/such/shell",
                 0o755,
@@ -84,6 +89,7 @@ fn why_a_program_cannot_be_run_is_said_with_what_to_do() {
             let done = bench.build(&[], &[dir]);
             fails(&bench, &done, code, &[]);
             let all = format!("{}{}", done.stdout, done.stderr);
+            assert!(!all.contains("/cnb/buildpacks/"), "{done:#?}");
             for text in texts.iter().chain(&["e2e/odd@1.0.0"]) {
                 assert!(all.contains(text), "no '{text}' in {done:#?}");
             }

@@ -99,6 +99,32 @@ fn a_failure_is_an_event_too() {
 }
 
 #[test]
+fn a_command_line_that_is_not_understood_is_an_event_too() {
+    let bench = Bench::new();
+    for (args, message, hint) in [
+        (&["build", "app", "--json", "--tagg", "web"][..], "unexpected argument '--tagg' found", "'--tag'"),
+        (&["build", "app", "-o", "-", "--json", "--network", "moon"], "invalid value 'moon'", "--help"),
+        (&["copy", "--json"], "the following required arguments were not provided: <FROM> <TO>", "--help"),
+        (&["rebase", "web", "--json", "-x"], "unexpected argument '-x' found", "-- -x"),
+    ] {
+        let done = Done::of(bench.strata(args));
+        let is_pipe = args.contains(&"-");
+        let event = if is_pipe { done.stderr.lines().next().unwrap() } else { &done.stdout };
+        let event: Value = serde_json::from_str(event).unwrap_or_else(|error| panic!("{error}: {done:#?}"));
+        assert_eq!(
+            (done.code, &event["event"], &event["exit"]),
+            (2, &"failed".into(), &"flags".into()),
+            "{done:#?}"
+        );
+        assert!(event["message"].as_str().unwrap().contains(message), "{done:#?}");
+        assert!(event["hint"].as_str().unwrap().contains(hint), "{done:#?}");
+        assert!(done.stderr.contains("error: ") && (!is_pipe || done.stdout.is_empty()), "{done:#?}");
+    }
+    let done = Done::of(bench.strata(["build", "app", "--nope"]));
+    assert_eq!((done.code, done.stdout.as_str()), (2, ""));
+}
+
+#[test]
 fn quiet_prints_the_digest_alone() {
     let bench = Bench::new();
     let dir = bench.add(&probing());

@@ -110,6 +110,19 @@ fn programs_read_the_plan_as_json() {
 }
 
 #[test]
+fn a_quiet_plan_is_who_takes_part() {
+    let bench = Bench::new();
+    let builder = bench.builder(&buildpacks(&bench), &order(&["no app", "node app", "app"]));
+    let builder = builder.to_str().unwrap();
+    let done = plan(&bench, &["--builder", builder, "--quiet"]).ok();
+    assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("e2e/node@1.0.0\ne2e/app@1.0.0\n", ""));
+    let builder = bench.builder(&buildpacks(&bench), &order(&["no"]));
+    let done = plan(&bench, &["--builder", builder.to_str().unwrap(), "--quiet"]);
+    assert_eq!((done.code, done.stdout.as_str()), (20, ""));
+    assert!(done.stderr.contains("no group of buildpacks passes"), "{done:#?}");
+}
+
+#[test]
 fn a_plan_without_a_group_fails_as_a_build_does() {
     let bench = Bench::new();
     let all = buildpacks(&bench);

@@ -64,6 +64,8 @@ pub(crate) fn run(args: args::Build, places: &Places) -> Outcome {
     };
     if args.show.json {
         print_json(&found)?;
+    } else if args.show.quiet {
+        show::taking_part(&found);
     } else {
         show::print(&found, args.show.verbose, width(places));
     }

@@ -56,6 +56,11 @@ pub(super) fn print(found: &Found, verbose: bool, width: usize) {
     line(&format!("\n{DIM}Which processes the image has is known when it is built.{DIM:#}"));
 }
 
+/// Prints who takes part, and nothing else.
+pub(super) fn taking_part(found: &Found) {
+    found.explained.group.iter().for_each(|element| line(&shown(&element.label())));
+}
+
 fn group(number: usize, group: &Tried, verbose: bool, width: usize) {
     let (style, verdict) = if group.has_passed { (GOOD, "passes") } else { (ERROR, "does not pass") };
     line(&format!("\n{HEADING}Group {number}{HEADING:#} {style}{verdict}{style:#}"));
