@@ -7,7 +7,7 @@
 use super::{Labelled, words};
 use std::collections::{BTreeMap, BTreeSet};
 use strata_oci::Image;
-use strata_spec::origins::{Evidence, ImageRef, Kind, Layer, Report, Source};
+use strata_spec::origins::{EarlierBuild, Evidence, ImageRef, Kind, Layer, Report, Source};
 
 /// Layers, and inputs, that are named of one report.
 const NAMED: usize = 3;
@@ -110,16 +110,48 @@ pub fn disagreement(believed: &Report, other: &Report) -> Option<String> {
 
 fn told(believed: &Report, other: &Report, makers: &Makers<'_>) -> Option<String> {
     let mut all = of_build(believed, other);
-    all.extend(of_layers(believed, other, makers));
+    let is_one_build = believed.build.id == other.build.id && !all.is_empty();
+    let earlier = of_earlier(believed, other);
+    let (layers, is_one_maker) = of_layers(believed, other, makers);
+    let is_false = is_one_build || !earlier.is_empty() || is_one_maker;
+    all.extend(earlier);
+    all.extend(layers);
     let Report { build, .. } = other;
+    // What builds made alike, each of them may have made; of one build, two things cannot be so.
+    let meaning = if is_false {
+        "one of the two is false"
+    } else {
+        "both can be true, of builds that came to the same"
+    };
     (!all.is_empty()).then(|| {
         format!(
-            "another report beside the image, of build {} at {}, says: {}",
+            "another report beside the image, of build {} at {}, says: {} ({meaning})",
             build.id,
             build.time,
             all.join("; ")
         )
     })
+}
+
+/// What it says otherwise of earlier builds that the other knows as well, by their ids.
+fn of_earlier(believed: &Report, other: &Report) -> Vec<String> {
+    let known: BTreeMap<&str, &EarlierBuild> =
+        believed.builds.iter().rev().map(|build| (build.id.as_str(), build)).collect();
+    let version = |build: &EarlierBuild| {
+        // A report that would be too large leaves versions out.
+        build.application_source.as_ref().filter(|source| !source.version.is_empty()).map(words::exact_source)
+    };
+    let differs = |build: &&EarlierBuild| {
+        known.get(build.id.as_str()).is_some_and(|known| {
+            let sources = version(known).zip(version(build));
+            known.time != build.time || sources.is_some_and(|(one, two)| one != two)
+        })
+    };
+    let named = other.builds.iter().filter(differs).take(NAMED).map(|build| {
+        let source = version(build).map(|source| brief(format!(", from {source}"))).unwrap_or_default();
+        format!("build {} was at {}{source}", build.id, build.time)
+    });
+    named.collect()
 }
 
 /// What it says of the build that the other does not.
@@ -180,8 +212,8 @@ fn inputs(believed: &Report, other: &Report) -> Option<String> {
     (!named.is_empty()).then(|| format!("the build had other inputs ({}{more})", named.join(", ")))
 }
 
-/// What it says of layers that the other does not.
-fn of_layers(believed: &Report, other: &Report, makers: &Makers<'_>) -> Vec<String> {
+/// What it says of layers that the other does not, and whether both say it of one build.
+fn of_layers(believed: &Report, other: &Report, makers: &Makers<'_>) -> (Vec<String>, bool) {
     // Of several with one id, the first counts.
     let known: BTreeMap<String, &Layer> =
         believed.layers.iter().rev().map(|layer| (layer.id(), layer)).collect();
@@ -203,7 +235,11 @@ fn of_layers(believed: &Report, other: &Report, makers: &Makers<'_>) -> Vec<Stri
     if layers.len() > NAMED {
         all.push(format!("{} more layers were made by others as well", layers.len() - NAMED));
     }
-    all
+    let is_one_maker = |layer: &&Layer| {
+        let known = known.get(&layer.id()).map(|known| known.origin.build.as_str());
+        !layer.origin.build.is_empty() && known == Some(layer.origin.build.as_str())
+    };
+    (all, layers.iter().any(is_one_maker))
 }
 
 /// Whether the other says nothing new of a layer: nothing at all, that the same build made it, or that each of the two builds

@@ -77,12 +77,16 @@ fn on_path(path: &str, name: &str) -> Option<PathBuf> {
     })
 }
 
-/// Refuses a repository that somebody else put there.
+/// Refuses a repository that somebody else put there. Its files name others to read, which the caller may read and its owner
+/// may not, root's above all; inside the sandbox the caller is itself towards files.
 pub(super) fn check_owner(own: &Path) -> Result<(), Unknown> {
     let failed = |error: std::io::Error| format!("{}: {error}", own.display());
     for metadata in [own.symlink_metadata().map_err(failed)?, own.metadata().map_err(failed)?] {
         if !is_callers(metadata.uid()) {
-            return Err(format!("{} belongs to another user", own.display()));
+            return Err(format!(
+                "{} belongs to another user: what is in it is believed, so only its owner can have it read",
+                own.display()
+            ));
         }
     }
     Ok(())
