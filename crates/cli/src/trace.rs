@@ -51,7 +51,7 @@ impl Traced {
             &reports.refused,
         );
         trace.notes.extend(reports.others());
-        trace.notes.extend(beside::perhaps_left_behind(name, &reports));
+        trace.notes.extend(beside::perhaps_left_behind(name, &image, &reports));
         trace.notes.extend(beside::is_here_only(&*store).filter(|_| !reports.found.is_empty()));
         let id = images::id(&*store, &image);
         Ok(Self { name: name.to_owned(), id, store, image, reports, trace })

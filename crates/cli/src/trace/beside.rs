@@ -3,6 +3,7 @@
 use strata_decide::trace::chain::Before;
 use strata_oci::Digest;
 use strata_phases::origins::beside::{self, Beside};
+use strata_spec::labels::LIFECYCLE_METADATA;
 use strata_spec::origins::Report;
 use strata_store::source::Source;
 use strata_store::validate::chain;
@@ -58,7 +59,9 @@ pub(crate) fn of(store: &dyn Store, image: &StoredImage) -> Reports {
 }
 
 /// How it can be that a place has no report, if it is one that gets reports only when that is asked for.
-pub(crate) fn perhaps_left_behind(name: &str, reports: &Reports) -> Option<String> {
+pub(crate) fn perhaps_left_behind(name: &str, image: &StoredImage, reports: &Reports) -> Option<String> {
+    // Of what nobody built, there never was one.
+    image.image.config().label(LIFECYCLE_METADATA)?;
     let is_alone =
         matches!(Source::parse(name), Ok(Source::OciArchive { .. } | Source::Layout { tag: None, .. }));
     let hint = "OCI archives, and folders without a tag, get reports with `--origins always` only, of `strata build` and `strata copy`";

@@ -11,6 +11,7 @@ use strata_decide::trace::chain::{Chain, End, Step, walk};
 use strata_decide::trace::{Build, Row, words};
 use strata_phases::Failure;
 use strata_spec::exit::Exit;
+use strata_spec::origins::Evidence;
 
 const UNKNOWN: &str = "Which build made it is unknown:";
 
@@ -126,7 +127,11 @@ fn one(step: &Step, ago: &str, is_maker: bool, sheet: Sheet) {
     }
     sheet.field("image", &step.build.image_digest);
     sheet.field("source", &step.build.source.as_ref().map(source).unwrap_or_default());
-    let why = step.layer.reason.as_ref().map(words::why).unwrap_or_default();
+    let why = match step.layer.from {
+        // Said below, and no reason is known of it.
+        Evidence::RunImage => return,
+        _ => step.layer.reason.as_ref().map(words::why).unwrap_or_default(),
+    };
     sheet.field(words::how(&step.layer), &why);
     for change in &step.changed {
         sheet.field("changed", change);

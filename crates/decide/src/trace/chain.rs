@@ -156,7 +156,7 @@ fn earlier(
     let none = || "the build had no image before it, and its cache was filled elsewhere".to_owned();
     let restored = report.restored_image.as_ref().ok_or_else(none)?;
     if restored.digest.is_empty() {
-        return Err("the image before is in a daemon, which keeps no reports".into());
+        return Err("the image before was in a daemon, where earlier images have no reports".into());
     }
     if restored.build.is_empty() {
         return Err(format!("the image before, {}, had no report to be believed", restored.digest));
