@@ -4,15 +4,44 @@
 use crate::plan::{self, Candidate};
 use std::collections::{BTreeMap, BTreeSet};
 use strata_spec::buildpack::{Descriptor, Distro, Stack, Target, escape_id};
+use strata_spec::extension;
 use strata_spec::group::{Group, GroupElement};
-use strata_spec::order::{Order, OrderElement, OrderGroup};
+use strata_spec::order::{Order, OrderElement, OrderFile, OrderGroup};
 use strata_spec::plan::{BuildPlan, Plan};
 use strata_spec::system::{System, SystemBuildpack};
 use strata_spec::{BuildpackApi, PlatformApi};
 
-/// The buildpacks at hand, by escaped id and version as their folders have them; for a broken one, what is wrong with it. Nobody minds a broken
-/// buildpack that no group asks for.
-pub type Catalog = BTreeMap<(String, String), Result<Descriptor, String>>;
+/// Modules at hand, by escaped id and version as their folders have them; for a broken one, what is wrong with it. Nobody minds a broken
+/// one that no group asks for.
+pub type Modules<D> = BTreeMap<(String, String), Result<D, String>>;
+
+/// What groups can be made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Catalog {
+    /// The buildpacks.
+    pub buildpacks: Modules<Descriptor>,
+    /// The image extensions.
+    pub extensions: Modules<extension::Descriptor>,
+}
+
+/// What can be in a group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A buildpack.
+    #[default]
+    Buildpack,
+    /// An image extension.
+    Extension,
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Buildpack => "buildpack",
+            Self::Extension => "extension",
+        })
+    }
+}
 
 /// What the image is built for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,9 +75,11 @@ pub fn home_of(passwd: &str, uid: u32) -> String {
     home.filter(|home| home.starts_with('/')).unwrap_or_else(|| "/".to_owned())
 }
 
-/// A component buildpack on trial.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A component buildpack or an image extension on trial.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Element {
+    /// What it is.
+    pub kind: Kind,
     /// Id, version, API and home page, as they will stand in `group.toml`.
     pub buildpack: GroupElement,
     /// Whether the group may pass without it.
@@ -71,12 +102,12 @@ pub enum Trial<T> {
 /// Why the walk could not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError<E> {
-    /// The order names a buildpack that is not there.
-    #[error("the order names buildpack '{0}', which is not at hand")]
-    Missing(String),
-    /// The order names a buildpack that cannot be used.
-    #[error("cannot use buildpack '{0}': {1}")]
-    Broken(String, String),
+    /// The order names a buildpack or an extension that is not there.
+    #[error("the order names {0} '{1}', which is not at hand")]
+    Missing(Kind, String),
+    /// The order names a buildpack or an extension that cannot be used.
+    #[error("cannot use {0} '{1}': {2}")]
+    Broken(Kind, String, String),
     /// A composite buildpack contains itself.
     #[error("composite buildpacks contain each other: {0}")]
     Cycle(String),
@@ -86,133 +117,195 @@ pub enum WalkError<E> {
 }
 
 #[derive(Clone)]
-struct Step {
-    element: OrderElement,
-    /// The composites that led here, outermost first.
-    inside: Vec<(String, String)>,
+enum Step {
+    Buildpack {
+        element: OrderElement,
+        /// The composites that led here, outermost first.
+        inside: Vec<(String, String)>,
+    },
+    Extension(OrderElement),
+    /// All extension groups: the first of them that passes with what follows; none, if it passes with none.
+    Extensions,
 }
 
 /// Tries one group.
 pub type Attempt<'a, T, E> = dyn FnMut(&[Element]) -> Result<Trial<T>, E> + 'a;
 
 struct Walk<'a, T, E> {
+    extensions: &'a Order,
     catalog: &'a Catalog,
     target: &'a BuildTarget,
     api: PlatformApi,
     attempt: &'a mut Attempt<'a, T, E>,
 }
 
-/// Walks an order: expands composite buildpacks and hands every resulting group to `attempt` until one passes. The
-/// platform API says whether targets and execution environments count.
+/// Walks an order: expands composite buildpacks, puts each group of extensions in front of each group of buildpacks, and
+/// hands every resulting group to `attempt` until one passes. The platform API says whether targets and execution
+/// environments count.
 ///
 /// # Errors
 /// When the order names what is not there or never ends, and whatever `attempt` fails with.
 pub fn walk<'a, T, E>(
-    order: &Order,
+    order: &'a OrderFile,
     catalog: &'a Catalog,
     target: &'a BuildTarget,
     api: PlatformApi,
     attempt: &'a mut Attempt<'a, T, E>,
 ) -> Result<Trial<T>, WalkError<E>> {
-    Walk { catalog, target, api, attempt }.order(order, &[], &[], &[], false)
+    let buildpack = |element: &OrderElement| Step::Buildpack { element: element.clone(), inside: Vec::new() };
+    let mut walk = Walk { extensions: &order.order_extensions, catalog, target, api, attempt };
+    let before = (!order.order_extensions.is_empty()).then_some(Step::Extensions);
+    let groups = order
+        .order
+        .iter()
+        .map(|group| before.iter().cloned().chain(group.group.iter().map(buildpack)).collect());
+    walk.groups(groups.collect(), &[], &[], None)
 }
 
 impl<'a, T, E> Walk<'a, T, E> {
-    fn order(
+    /// Tries groups, each with `next` behind it; and that alone, where there can be none of them.
+    fn groups(
         &mut self,
-        order: &Order,
-        inside: &[(String, String)],
+        groups: Vec<Vec<Step>>,
         done: &[Element],
         next: &[Step],
-        optional: bool,
+        or_none: Option<()>,
     ) -> Result<Trial<T>, WalkError<E>> {
         let mut erred = false;
-        for group in order {
-            let own = group.group.iter().map(|e| Step { element: e.clone(), inside: inside.to_vec() });
-            let steps: Vec<Step> = own.chain(next.iter().cloned()).collect();
+        for mut steps in groups {
+            steps.extend(next.iter().cloned());
             match self.group(&steps, done)? {
                 Trial::Failed => {}
                 Trial::Errored => erred = true,
                 passed => return Ok(passed),
             }
         }
-        if optional {
-            return self.group(next, done);
+        match or_none {
+            Some(()) => self.group(next, done),
+            None => Ok(if erred { Trial::Errored } else { Trial::Failed }),
         }
-        Ok(if erred { Trial::Errored } else { Trial::Failed })
     }
 
     fn group(&mut self, steps: &[Step], done: &[Element]) -> Result<Trial<T>, WalkError<E>> {
         let mut done = done.to_vec();
+        // The first of an id wins, whatever its version.
+        let is_done =
+            |done: &[Element], kind, id: &str| done.iter().any(|d| d.kind == kind && d.buildpack.id == id);
         for (i, step) in steps.iter().enumerate() {
-            let OrderElement { id, optional, .. } = &step.element;
-            // The first of an id wins, whatever its version.
-            if done.iter().any(|d| d.buildpack.id == *id) {
-                continue;
-            }
-            let (key, descriptor) = self.find(&step.element)?;
-            if descriptor.is_composite() {
-                let mut inside = step.inside.clone();
-                if inside.contains(&key) {
-                    let names: Vec<&str> = inside.iter().chain([&key]).map(|(id, _)| id.as_str()).collect();
-                    return Err(WalkError::Cycle(names.join(" → ")));
+            let rest = steps.get(i + 1..).unwrap_or_default();
+            match step {
+                Step::Buildpack { element, .. } if is_done(&done, Kind::Buildpack, &element.id) => {}
+                Step::Extension(element) if is_done(&done, Kind::Extension, &element.id) => {}
+                Step::Extensions => {
+                    let group =
+                        |group: &OrderGroup| group.group.iter().cloned().map(Step::Extension).collect();
+                    let groups = self.extensions.iter().map(group).collect();
+                    return self.groups(groups, &done, rest, Some(()));
                 }
-                inside.push(key);
-                let rest = steps.get(i + 1..).unwrap_or_default();
-                return self.order(&descriptor.order, &inside, &done, rest, *optional);
+                Step::Extension(element) => done.extend(self.extension(element)?),
+                Step::Buildpack { element, inside } => {
+                    let (key, descriptor) = find(&self.catalog.buildpacks, Kind::Buildpack, element)?;
+                    if descriptor.is_composite() {
+                        let groups = nested(&descriptor.order, inside, key)?;
+                        return self.groups(groups, &done, rest, element.optional.then_some(()));
+                    }
+                    done.extend(self.buildpack(element, key.1, descriptor));
+                }
             }
-            if self.api.has_exec_env() && !is_for_env(descriptor, &self.target.exec_env) {
-                continue;
-            }
-            done.push(Element {
-                buildpack: GroupElement {
-                    id: id.clone(),
-                    version: key.1,
-                    api: descriptor.api.clone(),
-                    homepage: descriptor.buildpack.homepage.clone(),
-                },
-                optional: *optional,
-                unfit: if self.api.has_targets() { unfit(descriptor, self.target) } else { None },
-            });
         }
         (self.attempt)(&done).map_err(WalkError::Try)
     }
 
-    /// An empty version stands for the only one at hand, as in `builder.toml`.
-    fn find(&self, element: &OrderElement) -> Result<((String, String), &'a Descriptor), WalkError<E>> {
-        let missing = || {
-            let at = if element.version.is_empty() { "" } else { "@" };
-            WalkError::Missing(format!("{}{at}{}", element.id, element.version))
-        };
-        let catalog: &'a Catalog = self.catalog;
-        let folder = escape_id(&element.id);
-        let mut found = catalog.iter().filter(|((id, version), _)| {
-            *id == folder && (element.version.is_empty() || *version == element.version)
-        });
-        let first = found.next().ok_or_else(missing)?;
-        if element.version.is_empty() && found.next().is_some() {
-            return Err(WalkError::Missing(format!(
-                "{}' without a version, although there are several; name one of them, for example '{}@{}",
-                element.id, element.id, first.0.1
-            )));
-        }
-        match first.1 {
-            Ok(descriptor) => Ok(((element.id.clone(), first.0.1.clone()), descriptor)),
-            Err(reason) => Err(WalkError::Broken(format!("{}@{}", element.id, first.0.1), reason.clone())),
-        }
+    /// A component buildpack, unless it is for another execution environment.
+    fn buildpack(&self, element: &OrderElement, version: String, of: &Descriptor) -> Option<Element> {
+        let is_for_env = is_for_env(&of.api, &of.buildpack.exec_env, &self.target.exec_env);
+        (is_for_env || !self.api.has_exec_env()).then(|| Element {
+            kind: Kind::Buildpack,
+            buildpack: GroupElement {
+                id: element.id.clone(),
+                version,
+                api: of.api.clone(),
+                homepage: of.buildpack.homepage.clone(),
+            },
+            optional: element.optional,
+            unfit: self.unfit(&effective_targets(of)),
+        })
+    }
+
+    /// The same of an extension; a group never needs one.
+    fn extension(&self, element: &OrderElement) -> Result<Option<Element>, WalkError<E>> {
+        let ((_, version), of) = find(&self.catalog.extensions, Kind::Extension, element)?;
+        let is_for_env = is_for_env(&of.api, &of.extension.exec_env, &self.target.exec_env);
+        Ok((is_for_env || !self.api.has_exec_env()).then(|| Element {
+            kind: Kind::Extension,
+            buildpack: GroupElement {
+                id: element.id.clone(),
+                version,
+                api: of.api.clone(),
+                homepage: of.extension.homepage.clone(),
+            },
+            optional: true,
+            unfit: self.unfit(&of.targets),
+        }))
+    }
+
+    fn unfit(&self, targets: &[Target]) -> Option<String> {
+        if self.api.has_targets() { unfit(targets, self.target) } else { None }
+    }
+}
+
+/// The groups of a composite buildpack.
+fn nested<E>(
+    order: &Order,
+    inside: &[(String, String)],
+    key: (String, String),
+) -> Result<Vec<Vec<Step>>, WalkError<E>> {
+    if inside.contains(&key) {
+        let names: Vec<&str> = inside.iter().chain([&key]).map(|(id, _)| id.as_str()).collect();
+        return Err(WalkError::Cycle(names.join(" → ")));
+    }
+    let inside = [inside, &[key]].concat();
+    let step = |element: &OrderElement| Step::Buildpack { element: element.clone(), inside: inside.clone() };
+    Ok(order.iter().map(|group| group.group.iter().map(step).collect()).collect())
+}
+
+/// An empty version stands for the only one at hand, as in `builder.toml`.
+fn find<'a, D, E>(
+    modules: &'a Modules<D>,
+    kind: Kind,
+    element: &OrderElement,
+) -> Result<((String, String), &'a D), WalkError<E>> {
+    let missing = || {
+        let at = if element.version.is_empty() { "" } else { "@" };
+        WalkError::Missing(kind, format!("{}{at}{}", element.id, element.version))
+    };
+    let folder = escape_id(&element.id);
+    let mut found = modules.iter().filter(|((id, version), _)| {
+        *id == folder && (element.version.is_empty() || *version == element.version)
+    });
+    let first = found.next().ok_or_else(missing)?;
+    if element.version.is_empty() && found.next().is_some() {
+        let id = &element.id;
+        let which = format!(
+            "{id}' without a version, although there are several; name one of them, for example '{id}@{}",
+            first.0.1
+        );
+        return Err(WalkError::Missing(kind, which));
+    }
+    match first.1 {
+        Ok(descriptor) => Ok(((element.id.clone(), first.0.1.clone()), descriptor)),
+        Err(reason) => Err(WalkError::Broken(kind, format!("{}@{}", element.id, first.0.1), reason.clone())),
     }
 }
 
 /// Whether a buildpack is for an execution environment. One of an API without them is for all, whatever it says.
-fn is_for_env(descriptor: &Descriptor, exec_env: &str) -> bool {
-    let envs = &descriptor.buildpack.exec_env;
-    let counts = descriptor.api.parse().is_ok_and(BuildpackApi::has_exec_env);
+fn is_for_env(api: &str, envs: &[String], exec_env: &str) -> bool {
+    let counts = api.parse().is_ok_and(BuildpackApi::has_exec_env);
     !counts || envs.is_empty() || envs.iter().any(|env| env == "*" || env == exec_env)
 }
 
-/// Why a buildpack cannot build for the target, if it cannot.
-fn unfit(descriptor: &Descriptor, target: &BuildTarget) -> Option<String> {
-    let targets = effective_targets(descriptor);
+/// Why what is for some targets is not for this one, if it is not. What names none is for all.
+fn unfit(targets: &[Target], target: &BuildTarget) -> Option<String> {
     if targets.is_empty() || targets.iter().any(|t| matches(t, target)) {
         return None;
     }
@@ -326,11 +419,13 @@ pub fn judge(
     }
     log.push((Level::Debug, "======== Results ========".into()));
     let mut passing = Vec::new();
+    let mut has_buildpack = false;
     for (element, run) in elements.iter().zip(runs) {
         let label = element.buildpack.label();
         match run.code {
             0 => {
                 log.push((Level::Debug, format!("pass: {label}")));
+                has_buildpack |= element.kind == Kind::Buildpack;
                 passing.push(Candidate { element: element.clone(), plan: run.plan.clone() });
                 continue;
             }
@@ -350,12 +445,17 @@ pub fn judge(
     if failed {
         return Trial::Failed;
     }
-    if passing.is_empty() {
+    if !has_buildpack {
         log.push((Level::Debug, "fail: no viable buildpacks in group".into()));
         return Trial::Failed;
     }
     match plan::resolve(&passing, log, complaints) {
-        Some((chosen, plan)) => Trial::Passed((Group { group: chosen, ..Group::default() }, plan)),
+        Some((chosen, plan)) => {
+            let of_kind =
+                |kind| chosen.iter().filter(|e| e.kind == kind).map(|e| e.buildpack.clone()).collect();
+            let (group, group_extensions) = (of_kind(Kind::Buildpack), of_kind(Kind::Extension));
+            Trial::Passed((Group { group, group_extensions }, plan))
+        }
         None => Trial::Failed,
     }
 }
@@ -379,13 +479,20 @@ mod tests {
     use strata_spec::order::OrderFile;
 
     fn catalog(entries: &[(&str, &str)]) -> Catalog {
-        entries
-            .iter()
-            .map(|(id, extra)| {
-                let text = format!("api = \"0.10\"\n[buildpack]\nid = \"{id}\"\nversion = \"1\"\n{extra}");
-                ((id.to_string(), "1".to_owned()), Ok(Descriptor::parse(&text).unwrap()))
-            })
-            .collect()
+        let buildpack = |(id, extra): &(&str, &str)| {
+            let text = format!("api = \"0.10\"\n[buildpack]\nid = \"{id}\"\nversion = \"1\"\n{extra}");
+            ((id.to_string(), "1".to_owned()), Ok(Descriptor::parse(&text).unwrap()))
+        };
+        Catalog { buildpacks: entries.iter().map(buildpack).collect(), ..Catalog::default() }
+    }
+
+    fn with_extensions(mut catalog: Catalog, entries: &[(&str, &str)]) -> Catalog {
+        let extension = |(id, extra): &(&str, &str)| {
+            let text = format!("api = \"0.12\"\n[extension]\nid = \"{id}\"\nversion = \"1\"\n{extra}");
+            ((id.to_string(), "1".to_owned()), Ok(extension::Descriptor::parse(&text).unwrap()))
+        };
+        catalog.extensions = entries.iter().map(extension).collect();
+        catalog
     }
 
     /// All groups that a walk tries when none passes, as `a b?` strings.
@@ -394,10 +501,13 @@ mod tests {
     }
 
     fn groups_at(order: &str, catalog: &Catalog, api: PlatformApi) -> Result<Vec<String>, String> {
-        let order = OrderFile::parse(order).unwrap().order;
+        let order = OrderFile::parse(order).unwrap();
         let mut seen = Vec::new();
         let mut attempt = |elements: &[Element]| -> Result<Trial<()>, std::convert::Infallible> {
-            let mark = |e: &Element| format!("{}{}", e.buildpack.id, if e.optional { "?" } else { "" });
+            let mark = |e: &Element| {
+                let kind = if e.kind == Kind::Extension { "+" } else { "" };
+                format!("{kind}{}{}", e.buildpack.id, if e.optional { "?" } else { "" })
+            };
             seen.push(elements.iter().map(mark).collect::<Vec<_>>().join(" "));
             Ok(Trial::Failed)
         };
@@ -419,6 +529,65 @@ mod tests {
     }
 
     #[test]
+    fn groups_of_extensions_stand_before_groups_of_buildpacks_and_may_be_left_out() {
+        let meta = "[[order]]\ngroup=[{id=\"a\"}]\n[[order]]\ngroup=[{id=\"b\"}]\n";
+        let catalog = catalog(&[("a", ""), ("b", ""), ("m", meta)]);
+        let other = "exec-env=[\"test\"]\n";
+        let catalog = with_extensions(catalog, &[("x", ""), ("y", ""), ("a", ""), ("env", other)]);
+        let extensions =
+            "[[order-extensions]]\ngroup=[{id=\"x\"},{id=\"y\"}]\n[[order-extensions]]\ngroup=[{id=\"y\"}]\n";
+        for (text, expected) in [
+            ("[[order]]\ngroup=[{id=\"a\"}]\n", &["+x? +y? a", "+y? a", "a"][..]),
+            (
+                "[[order]]\ngroup=[{id=\"m\"},{id=\"b\",optional=true}]\n",
+                &["+x? +y? a b?", "+x? +y? b", "+y? a b?", "+y? b", "a b?", "b"],
+            ),
+            ("", &[]),
+        ] {
+            assert_eq!(groups(&format!("{text}{extensions}"), &catalog).unwrap(), expected, "{text}");
+        }
+        let one = |id: &str| {
+            format!("[[order]]\ngroup=[{{id=\"a\"}}]\n[[order-extensions]]\ngroup=[{{id=\"{id}\"}}]\n")
+        };
+        assert_eq!(groups(&one("a"), &catalog).unwrap(), ["+a? a", "a"]);
+        assert_eq!(groups(&one("env"), &catalog).unwrap(), ["a", "a"]);
+        assert_eq!(groups_at(&one("env"), &catalog, PlatformApi::V0_14).unwrap(), ["+env? a", "a"]);
+        assert_eq!(
+            groups(&one("b"), &catalog).unwrap_err(),
+            "the order names extension 'b', which is not at hand"
+        );
+    }
+
+    #[test]
+    fn extensions_alone_are_no_group() {
+        let element = |kind, id: &str| Element {
+            kind,
+            buildpack: GroupElement { id: id.into(), version: "1".into(), ..GroupElement::default() },
+            optional: kind == Kind::Extension,
+            unfit: None,
+        };
+        let elements = [element(Kind::Extension, "a"), element(Kind::Buildpack, "a")];
+        let judged = |codes: [i32; 2], requires: &str| {
+            let provides = BuildPlan::parse("[[provides]]\nname = \"x\"\n").unwrap();
+            let plans = [provides, BuildPlan::parse(requires).unwrap()];
+            let run = |(code, plan)| DetectRun { code, plan, ..DetectRun::default() };
+            let runs: Vec<DetectRun> = codes.into_iter().zip(plans).map(run).collect();
+            match judge(&elements, &runs, &mut Vec::new(), &mut BTreeSet::new()) {
+                Trial::Passed((group, plan)) => Some((group.group_extensions.len(), group.group.len(), plan)),
+                Trial::Failed | Trial::Errored => None,
+            }
+        };
+        assert_eq!(judged([0, 100], ""), None);
+        let (extensions, buildpacks, plan) = judged([0, 0], "[[requires]]\nname = \"x\"\n").unwrap();
+        assert_eq!((extensions, buildpacks), (1, 1));
+        assert!(plan.entries[0].providers[0].extension);
+        // What nobody requires is left out.
+        assert_eq!(judged([0, 0], "").map(|(extensions, ..)| extensions), Some(0));
+        assert_eq!(judged([100, 0], "").map(|(extensions, ..)| extensions), Some(0));
+        assert_eq!(judged([1, 0], "").map(|(extensions, ..)| extensions), Some(0));
+    }
+
+    #[test]
     fn the_first_of_an_id_wins() {
         let catalog = catalog(&[("a", ""), ("b", "")]);
         let order = "[[order]]\n[[order.group]]\nid=\"a\"\n[[order.group]]\nid=\"b\"\n[[order.group]]\nid=\"a\"\noptional=true\n";
@@ -429,7 +598,8 @@ mod tests {
     fn a_buildpack_for_another_execution_environment_is_left_out() {
         let mut catalog = catalog(&[("a", ""), ("b", ""), ("old", "")]);
         for (id, api, env) in [("a", "0.12", "test"), ("b", "0.12", "*"), ("old", "0.11", "test")] {
-            let descriptor = catalog.get_mut(&(id.to_owned(), "1".to_owned())).unwrap().as_mut().unwrap();
+            let descriptor =
+                catalog.buildpacks.get_mut(&(id.to_owned(), "1".to_owned())).unwrap().as_mut().unwrap();
             descriptor.api = api.into();
             descriptor.buildpack.exec_env = vec![env.into()];
         }
@@ -485,15 +655,15 @@ mod tests {
             ("[[stacks]]\nid=\"io.buildpacks.stacks.bionic\"\n[[stacks]]\nid=\"*\"\n", true),
         ] {
             let catalog = catalog(&[("a", text)]);
-            let descriptor = catalog.values().next().unwrap().as_ref().unwrap();
-            assert_eq!(unfit(descriptor, &target).is_none(), fits, "{text}");
+            let descriptor = catalog.buildpacks.values().next().unwrap().as_ref().unwrap();
+            assert_eq!(unfit(&effective_targets(descriptor), &target).is_none(), fits, "{text}");
         }
     }
 
     #[test]
     fn a_broken_buildpack_matters_only_where_a_group_asks_for_it() {
         let mut catalog = catalog(&[("a", ""), ("b", "")]);
-        catalog.insert(("b".into(), "1".into()), Err("line 1".into()));
+        catalog.buildpacks.insert(("b".into(), "1".into()), Err("line 1".into()));
         let order = |id: &str| format!("[[order]]\n[[order.group]]\nid=\"{id}\"\n");
         assert_eq!(groups(&order("a"), &catalog).unwrap(), ["a"]);
         assert!(groups(&order("b"), &catalog).unwrap_err().contains("'b@1': line 1"));
@@ -523,7 +693,7 @@ mod tests {
                 ..Default::default()
             },
             optional,
-            unfit: None,
+            ..Element::default()
         };
         for (codes, expected) in [
             (&[(0, false)][..], "pass"),

@@ -1,9 +1,8 @@
 //! Resolving build plans: who provides what for whom (buildpack specification, "Phase #1: Detection").
 
-use crate::detect::{Element, Level, Line};
+use crate::detect::{Element, Kind, Level, Line};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
-use strata_spec::group::GroupElement;
 use strata_spec::plan::{BuildPlan, BuildpackPlan, Plan, PlanEntry, Provider, Require};
 
 /// The largest number of combinations of `[[or]]` alternatives that are tried.
@@ -18,10 +17,10 @@ pub struct Candidate {
     pub plan: BuildPlan,
 }
 
-/// One buildpack with one of its alternatives.
+/// One buildpack or extension with one of its alternatives.
 #[derive(Clone)]
 struct Choice<'a> {
-    buildpack: &'a GroupElement,
+    element: &'a Element,
     optional: bool,
     provides: Vec<&'a str>,
     requires: &'a [Require],
@@ -30,12 +29,12 @@ struct Choice<'a> {
 #[derive(Default)]
 struct Dependency<'a> {
     name: &'a str,
-    providers: Vec<&'a GroupElement>,
+    providers: Vec<&'a Element>,
     requires: Vec<&'a Require>,
     /// Buildpacks that require it before anybody provides it.
-    unmet: Vec<&'a GroupElement>,
+    unmet: Vec<&'a Element>,
     /// Buildpacks that provide it after the last one that requires it.
-    unused: Vec<&'a GroupElement>,
+    unused: Vec<&'a Element>,
 }
 
 /// Why a buildpack cannot take part in a plan.
@@ -67,7 +66,7 @@ pub fn resolve(
     candidates: &[Candidate],
     log: &mut Vec<Line>,
     complaints: &mut BTreeSet<Complaint>,
-) -> Option<(Vec<GroupElement>, Plan)> {
+) -> Option<(Vec<Element>, Plan)> {
     let alternatives: Vec<Vec<Choice<'_>>> = candidates.iter().map(choices).collect();
     let mut picked = vec![0; alternatives.len()];
     for number in 1..=MAX_TRIALS {
@@ -104,13 +103,13 @@ fn advance(picked: &mut [usize], alternatives: &[Vec<Choice<'_>>]) -> bool {
 fn choices(candidate: &Candidate) -> Vec<Choice<'_>> {
     let Candidate { element, plan } = candidate;
     let mut all = vec![Choice {
-        buildpack: &element.buildpack,
+        element,
         optional: false,
         provides: plan.provides.iter().map(|p| p.name.as_str()).collect(),
         requires: &plan.requires,
     }];
     all.extend(plan.or.iter().map(|or| Choice {
-        buildpack: &element.buildpack,
+        element,
         optional: false,
         provides: or.provides.iter().map(|p| p.name.as_str()).collect(),
         requires: &or.requires,
@@ -125,34 +124,34 @@ fn try_choices(
     mut trial: Vec<Choice<'_>>,
     log: &mut Vec<Line>,
     told: &mut BTreeSet<Complaint>,
-) -> Option<(Vec<GroupElement>, Plan)> {
+) -> Option<(Vec<Element>, Plan)> {
     loop {
         let dependencies = gather(&trial);
-        let mut dropped: Vec<String> = Vec::new();
+        let mut dropped: Vec<&Element> = Vec::new();
         for dependency in &dependencies {
             let complaints = dependency.unmet.iter().map(|b| (*b, "requires", Unsettled::Unmet));
             let unused = dependency.unused.iter().map(|b| (*b, "provides unused", Unsettled::Unused));
-            for (buildpack, verb, kind) in complaints.chain(unused) {
-                let optional = trial.iter().any(|c| c.buildpack.id == buildpack.id && c.optional);
+            for (element, verb, kind) in complaints.chain(unused) {
+                let optional = trial.iter().any(|c| std::ptr::eq(c.element, element) && c.optional);
                 let word = if optional { "skip" } else { "fail" };
-                log.push((Level::Debug, format!("{word}: {} {verb} {}", buildpack.label(), dependency.name)));
-                let (buildpack_label, name) = (buildpack.label(), dependency.name.to_owned());
-                told.insert(Complaint { buildpack: buildpack_label, kind, name, optional });
+                let buildpack = element.buildpack.label();
+                log.push((Level::Debug, format!("{word}: {buildpack} {verb} {}", dependency.name)));
+                told.insert(Complaint { buildpack, kind, name: dependency.name.to_owned(), optional });
                 if !optional {
                     return None;
                 }
-                dropped.push(buildpack.id.clone());
+                dropped.push(element);
             }
         }
         if dropped.is_empty() {
-            if trial.is_empty() {
+            if trial.iter().all(|choice| choice.element.kind == Kind::Extension) {
                 log.push((Level::Debug, "fail: no viable buildpacks in group".into()));
                 return None;
             }
-            let group = trial.iter().map(|choice| choice.buildpack.clone()).collect();
+            let group = trial.iter().map(|choice| choice.element.clone()).collect();
             return Some((group, Plan { entries: dependencies.iter().map(entry).collect() }));
         }
-        trial.retain(|choice| !dropped.contains(&choice.buildpack.id));
+        trial.retain(|choice| !dropped.iter().any(|gone| std::ptr::eq(*gone, choice.element)));
     }
 }
 
@@ -169,7 +168,7 @@ fn gather<'a>(trial: &[Choice<'a>]) -> Vec<Dependency<'a>> {
     for choice in trial {
         for name in &choice.provides {
             let i = at(&mut all, name);
-            all[i].unused.push(choice.buildpack);
+            all[i].unused.push(choice.element);
         }
         for require in choice.requires {
             let i = at(&mut all, &require.name);
@@ -177,7 +176,7 @@ fn gather<'a>(trial: &[Choice<'a>]) -> Vec<Dependency<'a>> {
             let fresh = std::mem::take(&mut dependency.unused);
             dependency.providers.extend(fresh);
             if dependency.providers.is_empty() {
-                dependency.unmet.push(choice.buildpack);
+                dependency.unmet.push(choice.element);
             } else {
                 dependency.requires.push(require);
             }
@@ -187,17 +186,22 @@ fn gather<'a>(trial: &[Choice<'a>]) -> Vec<Dependency<'a>> {
 }
 
 fn entry(dependency: &Dependency<'_>) -> PlanEntry {
-    let provider =
-        |b: &&GroupElement| Provider { id: b.id.clone(), version: b.version.clone(), extension: false };
+    let provider = |element: &&Element| Provider {
+        id: element.buildpack.id.clone(),
+        version: element.buildpack.version.clone(),
+        extension: element.kind == Kind::Extension,
+    };
     PlanEntry {
         providers: dependency.providers.iter().map(provider).collect(),
         requires: dependency.requires.iter().map(|r| (*r).clone()).collect(),
     }
 }
 
-/// What one buildpack is asked to provide.
-pub fn for_buildpack(plan: &Plan, id: &str) -> BuildpackPlan {
-    let mine = plan.entries.iter().filter(|entry| entry.providers.iter().any(|p| p.id == id && !p.extension));
+/// What one buildpack or extension is asked to provide.
+pub fn of(plan: &Plan, kind: Kind, id: &str) -> BuildpackPlan {
+    let is_extension = kind == Kind::Extension;
+    let is_mine = |p: &Provider| p.id == id && p.extension == is_extension;
+    let mine = plan.entries.iter().filter(|entry| entry.providers.iter().any(is_mine));
     BuildpackPlan { entries: mine.flat_map(|entry| entry.requires.iter().cloned()).collect() }
 }
 
@@ -219,13 +223,14 @@ pub fn after(plan: &Plan, given: &BuildpackPlan, unmet: &[String]) -> Result<Pla
 #[cfg(test)]
 mod tests {
     use super::*;
+    use strata_spec::group::GroupElement;
 
     fn candidate(id: &str, optional: bool, plan: &str) -> Candidate {
         Candidate {
             element: Element {
                 buildpack: GroupElement { id: id.into(), version: "1".into(), ..Default::default() },
                 optional,
-                unfit: None,
+                ..Element::default()
             },
             plan: BuildPlan::parse(plan).unwrap(),
         }
@@ -233,7 +238,7 @@ mod tests {
 
     fn ids(candidates: &[Candidate]) -> Option<Vec<String>> {
         resolve(candidates, &mut Vec::new(), &mut BTreeSet::new())
-            .map(|(group, _)| group.into_iter().map(|b| b.id).collect())
+            .map(|(group, _)| group.into_iter().map(|e| e.buildpack.id).collect())
     }
 
     const P: &str = "[[provides]]\nname=\"x\"\n";
@@ -288,11 +293,12 @@ mod tests {
             candidate("c", false, "[[requires]]\nname=\"x\"\n[[requires]]\nname=\"y\"\n"),
         ];
         let (_, plan) = resolve(&candidates, &mut Vec::new(), &mut BTreeSet::new()).unwrap();
-        let given = for_buildpack(&plan, "a");
+        let given = of(&plan, Kind::Buildpack, "a");
         assert_eq!(given.entries.len(), 2);
         assert!(after(&plan, &given, &[]).unwrap().entries.is_empty());
         let left = after(&plan, &given, &["x".into()]).unwrap();
-        assert_eq!(for_buildpack(&left, "b").entries[0].name, "x");
+        assert_eq!(of(&left, Kind::Buildpack, "b").entries[0].name, "x");
         assert_eq!(after(&plan, &given, &["z".into()]), Err("z".into()));
+        assert!(of(&plan, Kind::Extension, "a").entries.is_empty());
     }
 }

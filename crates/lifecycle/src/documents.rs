@@ -9,6 +9,7 @@ use strata_spec::DocError;
 use strata_spec::analyzed::Analyzed;
 use strata_spec::exit::Exit;
 use strata_spec::group::Group;
+use strata_spec::run::RunFile;
 
 /// Reads a document that must be there; `what` is `group`, `plan`, ….
 ///
@@ -62,7 +63,8 @@ pub(crate) fn analyzed(inputs: &Inputs, log: &Logger) -> Result<Analyzed, Failur
     }
 }
 
-/// Reads `group.toml`, and makes sure that the APIs of all buildpacks are understood.
+/// Reads `group.toml`, and makes sure that the APIs of all buildpacks are understood. Those of extensions are seen to
+/// by who runs them.
 ///
 /// # Errors
 /// When it is not there or not valid, or an API is not supported.
@@ -74,16 +76,29 @@ pub(crate) fn group(inputs: &Inputs) -> Result<Group, Failure> {
     Ok(group)
 }
 
-/// Refuses a group with image extensions, which need the extender.
+/// Reads `run.toml`; one that is not there names no run image.
 ///
 /// # Errors
-/// When there are any.
-pub(crate) fn refuse_extensions(group: &Group, action: &str, exit: Exit) -> Result<(), Failure> {
-    if group.group_extensions.is_empty() {
+/// When it is not valid.
+pub(crate) fn run(inputs: &Inputs, log: &Logger) -> Result<RunFile, Failure> {
+    let run = files::read_given(&inputs.run, RunFile::parse)
+        .map_err(|error| Failure::caused(Exit::Other, "failed to read run file", &error))?;
+    if run.is_none() {
+        log.detail(format!("No run metadata found at path {:?}", inputs.run));
+    }
+    Ok(run.unwrap_or_default())
+}
+
+/// Refuses a run image that is to be extended, which needs the extender.
+///
+/// # Errors
+/// When it is.
+pub(crate) fn refuse_extended(analyzed: &Analyzed, action: &str, exit: Exit) -> Result<(), Failure> {
+    if !analyzed.run_image.as_ref().is_some_and(|image| image.extend) {
         return Ok(());
     }
     let message = format!(
-        "failed to {action}: the group has image extensions, which this lifecycle does not support yet"
+        "failed to {action}: image extensions extend the run image, which this lifecycle does not support yet"
     );
     Err(Failure::new(exit, message))
 }

@@ -141,13 +141,14 @@ impl Observer for Logger {
             }
             Event::Message { level, text } => self.line(Threshold::of(level), "", &text),
             Event::Output { line, .. } => self.write(format!("{line}\n").as_bytes()),
-            Event::Detected { buildpacks, tried } => {
-                if buildpacks.len() != tried {
-                    self.detail(format!("{} of {tried} buildpacks participating", buildpacks.len()));
+            Event::Detected { buildpacks, extensions, tried } => {
+                let all = || extensions.iter().chain(&buildpacks);
+                if all().count() != tried {
+                    self.detail(format!("{} of {tried} buildpacks participating", all().count()));
                 }
-                let width = buildpacks.iter().map(|buildpack| buildpack.id.len()).max().unwrap_or(0);
-                for buildpack in &buildpacks {
-                    self.detail(format!("{:width$} {}", buildpack.id, buildpack.version));
+                let width = all().map(|module| module.id.len()).max().unwrap_or(0);
+                for module in all() {
+                    self.detail(format!("{:width$} {}", module.id, module.version));
                 }
             }
             Event::NothingDetected { has_error, .. } => {
@@ -155,6 +156,12 @@ impl Observer for Logger {
                 if !has_error {
                     self.error("Please check that you are running against the correct path.");
                 }
+            }
+            Event::ExtensionStarted { extension } => {
+                self.debug(format!("Running generate for extension {extension}"));
+            }
+            Event::ExtensionFinished { extension, .. } => {
+                self.debug(format!("Finished running generate for extension {extension}"));
             }
             Event::BuildpackStarted { buildpack } => {
                 self.debug(format!("Running build for buildpack {buildpack}"));

@@ -233,7 +233,15 @@ pub(crate) fn find_layer<'a>(stored: &'a StoredImage, diff_id: &Digest) -> Optio
     stored.image.layers().iter().find(|layer| layer.diff_id == *diff_id)
 }
 
-fn run_image(run_image: Named<'_>, api: PlatformApi, observer: &dyn Observer) -> Result<RunImage, Failure> {
+/// What `analyzed.toml` says of a run image. Of one that is not there, the reference is empty.
+///
+/// # Errors
+/// When it cannot be read, or does not say what system it is for.
+pub fn run_image(
+    run_image: Named<'_>,
+    api: PlatformApi,
+    observer: &dyn Observer,
+) -> Result<RunImage, Failure> {
     let what = format!("cannot read the run image {}", run_image.name);
     let stored = look(run_image, observer).map_err(|error| failed(&what, &error))?;
     let reference = stored.as_ref().map(|stored| run_image.store.identifier(stored)).unwrap_or_default();

@@ -7,14 +7,16 @@ use crate::failure::Failure;
 use crate::files::{self, FileError};
 use crate::found::{FoundLayer, find_layers, set_aside};
 use crate::ground::Ground;
+use crate::heard::Heard;
 use crate::origins::Given;
 use crate::origins::witness::{self, Witness};
-use crate::process::{self, Ended, Invocation, Lines, Run};
+use crate::process::Invocation;
 use crate::sbom;
 use crate::seal::{self, Pending, Sealing, Watch};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use strata_decide::build::merge_launch;
+use strata_decide::detect::Kind;
 use strata_decide::sbom::About;
 use strata_decide::seal::Choice;
 use strata_decide::{annotation, bom, plan};
@@ -174,7 +176,7 @@ impl Outcome {
         let label = buildpack.label();
         let api = buildpack_api(&label, &buildpack.api)?;
         let dir = around.layers_dir.join(escape_id(&buildpack.id));
-        let given = plan::for_buildpack(&self.plan, &buildpack.id);
+        let given = plan::of(&self.plan, Kind::Buildpack, &buildpack.id);
         let declared = run_buildpack(buildpack, api, around, &self.env, &given, &dir, observer)?;
         let left_over = ground.end_leftovers();
         if left_over > 0 {
@@ -315,9 +317,10 @@ fn run_buildpack(
         .map_err(|error| other("cannot read the given environment", &error))?;
     let own = Own {
         api,
-        buildpack_dir: &dir,
+        kind: Kind::Buildpack,
+        dir: &dir,
         target: around.target,
-        exec_env: &around.target.exec_env,
+        exec_env: Some(&around.target.exec_env),
         paths: vec![
             ("CNB_PLATFORM_DIR", around.platform_dir),
             ("CNB_BP_PLAN_PATH", &plan_path),
@@ -332,62 +335,9 @@ fn run_buildpack(
         env: environment::to_vec(&own_env),
         dir: around.app_dir.to_owned(),
     };
-    let mut lines = Lines::default();
-    let mut looked = Instant::now();
-    let mut tail = Tail::default();
-    let mut on_line = |line: String| {
-        tail.push(&line);
-        observer.event(Event::Output { buildpack: label.clone(), line });
-    };
-    let outcome = process::run(&invocation, &mut |bytes| {
-        if !observer.output(bytes) {
-            lines.feed(bytes, &mut on_line);
-            if let Some(line) = lines.so_far().filter(|_| looked.elapsed() > BETWEEN_LOOKS) {
-                looked = Instant::now();
-                observer.event(Event::OutputSoFar { buildpack: label.clone(), line });
-            }
-        }
-    });
-    lines.finish(&mut on_line);
-    match outcome {
-        Ok(Run { ended: Ended::Code(0), .. }) => Ok(descriptor.buildpack.sbom_formats),
-        Ok(run) => {
-            let how = match run.ended {
-                Ended::Code(_) => format!("ended with {}", run.ended),
-                Ended::Signal(_) => format!("was {}", run.ended),
-            };
-            let message = format!("failed to build: bin/build of buildpack {label} {how}");
-            let failure = Failure { causes: tail.causes(), ..Failure::new(Exit::BuildpackBuild, message) };
-            observer.failed(&label, &invocation);
-            Err(run.ended.hint().into_iter().fold(failure.hinted(), Failure::hint))
-        }
-        // Whoever cannot be started has failed, too.
-        Err(error) => {
-            let failure = Failure { exit: Exit::BuildpackBuild, ..other("cannot run bin/build", &error) };
-            Err(match process::not_started(&invocation.program, &error) {
-                Some((cause, hint)) => Failure { causes: vec![cause], ..failure }.hint(hint),
-                None => failure.hinted(),
-            })
-        }
-    }
-}
-
-/// How often a line that has not ended is looked at.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
-
-/// The last thing that a buildpack said: most often the reason why it failed.
-#[derive(Default)]
-struct Tail(Option<String>);
-
-impl Tail {
-    fn push(&mut self, line: &str) {
-        let line = process::without_colours(line);
-        if !line.trim().is_empty() {
-            self.0 = Some(line.trim().to_owned());
-        }
-    }
-
-    fn causes(self) -> Vec<String> {
-        self.0.map(|line| format!("its last words: {line}")).into_iter().collect()
-    }
+    let exit = Exit::BuildpackBuild;
+    let program =
+        Heard { kind: Kind::Buildpack, label: &label, name: "bin/build", invocation: &invocation, exit };
+    program.run(observer)?;
+    Ok(descriptor.buildpack.sbom_formats)
 }

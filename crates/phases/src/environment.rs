@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use strata_decide::build::{BUILD_FOLDERS, PASSED_ON};
-use strata_decide::detect::BuildTarget;
+use strata_decide::detect::{BuildTarget, Kind};
 use strata_launch::env::{DefaultAction, Env};
 use strata_spec::buildpack::escape_id;
 use strata_spec::{BuildpackApi, PlatformApi};
@@ -19,6 +19,8 @@ const MAX_VALUE: usize = 128 * 1024;
 pub struct Surroundings<'a> {
     /// `<buildpacks>/<escaped id>/<version>/`.
     pub buildpacks_dir: &'a Path,
+    /// `<extensions>/<escaped id>/<version>/`.
+    pub extensions_dir: &'a Path,
     /// The app.
     pub app_dir: &'a Path,
     /// `<platform>/env` holds the user's variables.
@@ -40,7 +42,16 @@ pub struct Surroundings<'a> {
 impl Surroundings<'_> {
     /// The folder of a buildpack.
     pub fn buildpack_dir(&self, id: &str, version: &str) -> PathBuf {
-        self.buildpacks_dir.join(escape_id(id)).join(version)
+        self.module_dir(Kind::Buildpack, id, version)
+    }
+
+    /// The folder of a buildpack or an extension.
+    pub fn module_dir(&self, kind: Kind, id: &str, version: &str) -> PathBuf {
+        let all = match kind {
+            Kind::Buildpack => self.buildpacks_dir,
+            Kind::Extension => self.extensions_dir,
+        };
+        all.join(escape_id(id)).join(version)
     }
 }
 
@@ -135,23 +146,29 @@ pub fn add_build_layer(env: &mut Env, layer: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// What one buildpack's program gets beyond the shared environment.
+/// What one buildpack's or extension's program gets beyond the shared environment.
 pub struct Own<'a> {
+    /// Whose.
+    pub kind: Kind,
     /// The buildpack's API.
     pub api: BuildpackApi,
     /// The buildpack's folder.
-    pub buildpack_dir: &'a Path,
+    pub dir: &'a Path,
     /// What the image is built for.
     pub target: &'a BuildTarget,
-    /// `production`, `test`, …
-    pub exec_env: &'a str,
+    /// `production`, `test`, …; none where it is not told.
+    pub exec_env: Option<&'a str>,
     /// Paths that newer APIs give as variables too.
     pub paths: Vec<(&'static str, &'a Path)>,
 }
 
 /// The variables of [`Own`], by the rules of the buildpack's API.
 pub fn add_own(env: &mut Env, own: &Own<'_>) {
-    env.set("CNB_BUILDPACK_DIR", own.buildpack_dir.as_os_str());
+    let dir = match own.kind {
+        Kind::Buildpack => "CNB_BUILDPACK_DIR",
+        Kind::Extension => "CNB_EXTENSION_DIR",
+    };
+    env.set(dir, own.dir.as_os_str());
     if own.api.has_path_variables() {
         for (name, path) in &own.paths {
             env.set(name, path.as_os_str());
@@ -168,8 +185,8 @@ pub fn add_own(env: &mut Env, own: &Own<'_>) {
             env.set("CNB_TARGET_DISTRO_VERSION", version);
         }
     }
-    if own.api.has_exec_env() {
-        env.set("CNB_EXEC_ENV", own.exec_env);
+    if let Some(exec_env) = own.exec_env.filter(|_| own.api.has_exec_env()) {
+        env.set("CNB_EXEC_ENV", exec_env);
     }
 }
 

@@ -46,6 +46,9 @@ pub enum Event {
     Detected {
         /// The buildpacks that take part, in order.
         buildpacks: Vec<GroupElement>,
+        /// The image extensions that do.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        extensions: Vec<GroupElement>,
         /// How many were tried in this group.
         tried: usize,
     },
@@ -63,6 +66,18 @@ pub enum Event {
         buildpack: String,
         /// One line, without its end.
         line: String,
+    },
+    /// An image extension's `bin/generate` began; what it says comes as [`Event::Output`].
+    ExtensionStarted {
+        /// `id@version`.
+        extension: String,
+    },
+    /// An image extension has generated what it has to.
+    ExtensionFinished {
+        /// `id@version`.
+        extension: String,
+        /// Wall-clock time in milliseconds.
+        millis: u64,
     },
     /// A buildpack's `bin/build` began.
     BuildpackStarted {

@@ -55,8 +55,8 @@ impl Kind {
 pub const SHARED_CONTEXT: &str = "context";
 /// The file with the arguments of an extension's Dockerfiles.
 pub const CONFIG: &str = "extend-config.toml";
-/// What is behind the name of a Dockerfile that has no effect, because a later one begins with another base.
-pub const IGNORED: &str = ".ignore";
+/// The extension of the name of a Dockerfile that has no effect, because a later one begins with another image.
+pub const IGNORED: &str = "ignore";
 /// Arguments that every Dockerfile is given, so that no extension can.
 pub const OWN_ARGS: [&str; 3] = ["build_id", "user_id", "group_id"];
 /// The argument that names the image to extend.

@@ -70,6 +70,13 @@ impl BuildPlan {
     }
 }
 
+impl BuildPlan {
+    /// Whether anything is required, in any alternative. Image extensions may not.
+    pub fn has_requires(&self) -> bool {
+        !self.requires.is_empty() || self.or.iter().any(|or| !or.requires.is_empty())
+    }
+}
+
 /// `plan.toml`: who provides what for whom.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {

@@ -1,7 +1,7 @@
 //! What runs inside the sandbox: detection and build, exactly where the buildpacks are. What happens goes to the
 //! program outside, one JSON event a line.
 
-use super::said::{APP, BUILD_CONFIG, BUILDPACKS, LAYERS, PLATFORM, Pipe, Said, Task};
+use super::said::{APP, BUILD_CONFIG, BUILDPACKS, EXTENSIONS, LAYERS, PLATFORM, Pipe, Said, Task};
 use super::shell;
 use super::theirs::Theirs;
 use crate::workplace::threads;
@@ -24,7 +24,7 @@ use strata_phases::{Event, Failure, Observer, build, detect, files};
 use strata_spec::PlatformApi;
 use strata_spec::exit::Exit;
 use strata_spec::group::GroupElement;
-use strata_spec::order::{Order, OrderElement, OrderGroup};
+use strata_spec::order::{OrderElement, OrderFile, OrderGroup};
 use strata_spec::sealed::Policy;
 
 /// Where programs are looked for in an image that does not say.
@@ -106,8 +106,8 @@ fn phases(task: &Task, observer: &Inside<'_>) -> Result<(), Failure> {
         version: version.clone(),
         optional: *optional,
     };
-    let order: Order =
-        task.order.iter().map(|group| OrderGroup { group: group.iter().map(element).collect() }).collect();
+    let groups = task.order.iter().map(|group| OrderGroup { group: group.iter().map(element).collect() });
+    let order = OrderFile { order: groups.collect(), ..OrderFile::default() };
     let target = BuildTarget {
         os: task.os.clone(),
         arch: task.arch.clone(),
@@ -121,6 +121,7 @@ fn phases(task: &Task, observer: &Inside<'_>) -> Result<(), Failure> {
     let variables = variables(task)?;
     let around = Surroundings {
         buildpacks_dir: Path::new(BUILDPACKS),
+        extensions_dir: Path::new(EXTENSIONS),
         app_dir: Path::new(APP),
         platform_dir: Path::new(PLATFORM),
         layers_dir: Path::new(LAYERS),
@@ -130,9 +131,9 @@ fn phases(task: &Task, observer: &Inside<'_>) -> Result<(), Failure> {
         build_config_dir: Path::new(BUILD_CONFIG),
         api: PlatformApi::NEWEST,
     };
-    let catalog = detect::catalog(around.buildpacks_dir)?;
+    let catalog = detect::catalog(around.buildpacks_dir, None)?;
     if let Some(described) = &task.theirs {
-        let theirs = Theirs::find(described, &order, &target, &variables, observer)?;
+        let theirs = Theirs::find(described, &order.order, &target, &variables, observer)?;
         if task.is_plan {
             observer.pipe.say(&Said::Explained(Box::new(theirs.explain(observer)?)));
             return Ok(());

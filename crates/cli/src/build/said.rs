@@ -18,6 +18,8 @@ pub(crate) const LAYERS: &str = "/layers";
 pub(crate) const PLATFORM: &str = "/platform";
 /// Buildpacks, inside.
 pub(crate) const BUILDPACKS: &str = "/cnb/buildpacks";
+/// Where extensions are inside.
+pub(crate) const EXTENSIONS: &str = "/cnb/extensions";
 /// What the operator sets for buildpacks, inside.
 pub(crate) const BUILD_CONFIG: &str = "/cnb/build-config";
 

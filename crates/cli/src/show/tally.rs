@@ -209,7 +209,7 @@ mod tests {
         for event in [
             Event::TransferStarted { from: Some("acme/builder".into()), to: "x".into(), blobs: 2, size: 0 },
             Event::TransferFinished { moved: 7, millis: 2500 },
-            Event::Detected { buildpacks, tried: 3 },
+            Event::Detected { buildpacks, extensions: Vec::new(), tried: 3 },
             phase("detect", 12),
             Event::Restored { id: "acme/node:deps".into(), size: 34_100_000 },
             phase("restore", 300),

@@ -18,6 +18,13 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let analyzed = analyze::analyze(context)?;
     log.phase("DETECTING");
     let detected = detect::detect(context, &analyzed)?;
+    if !detected.group.group_extensions.is_empty() {
+        let message =
+            "failed to detect: detected order contains extensions which is not supported by the creator";
+        return Err(Failure::new(Exit::Detect, message).hint(
+            "run the phases one by one, with the extender, or use an order without [[order-extensions]]",
+        ));
+    }
     if !inputs.skip_layers || api.restores_when_skipping() {
         log.phase("RESTORING");
         restore::restore(context, &detected.group, &analyzed, cache.as_deref())?;

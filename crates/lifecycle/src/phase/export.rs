@@ -27,7 +27,7 @@ use strata_spec::labels;
 use strata_spec::metadata::Metadata;
 use strata_spec::origins::records::Records;
 use strata_spec::project::ProjectMetadata;
-use strata_spec::run::{RunFile, RunImage, StackFile};
+use strata_spec::run::{RunImage, StackFile};
 use strata_store::cache::{Cache, VolumeCache};
 use strata_store::{Store, registry};
 
@@ -59,7 +59,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let images = context.images()?;
     let analyzed = documents::analyzed(inputs, log)?;
     let group = documents::group(inputs)?;
-    documents::refuse_extensions(&group, "export", Exit::Export)?;
+    documents::refuse_extended(&analyzed, "export", Exit::Export)?;
     let cache = images.cache(inputs)?;
     export(context, &group, &analyzed, cache.as_deref())
 }
@@ -355,11 +355,7 @@ fn run_image_for_export(
         }
         return Ok(stack.unwrap_or_default().run_image);
     }
-    let run = files::read_given(&inputs.run, RunFile::parse).map_err(|error| failed("run", &error))?;
-    if run.is_none() {
-        log.detail(format!("No run metadata found at path {:?}", inputs.run));
-    }
-    let images = run.unwrap_or_default().images;
+    let images = documents::run(inputs, log)?.images;
     let given = analyzed.run_image.as_ref().map(|image| image.image.as_str()).unwrap_or_default();
     let found = images.iter().find(|image| has_name(image, given));
     Ok(match (found, images.first()) {

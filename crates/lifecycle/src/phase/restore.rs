@@ -3,22 +3,20 @@
 use super::{Context, export, threads};
 use crate::documents;
 use strata_decide::origins::Require;
+use strata_phases::analyze::{self, Named};
 use strata_phases::export::Previous;
-use strata_phases::files;
 use strata_phases::origins::Required;
 use strata_phases::restore::{self, Restore};
 use strata_phases::{Failure, Observer};
-use strata_spec::analyzed::Analyzed;
+use strata_spec::analyzed::{Analyzed, RunImage};
 use strata_spec::exit::Exit;
 use strata_spec::group::Group;
-use strata_spec::run::RunFile;
 use strata_store::cache::Cache;
 
 pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let Context { inputs, log, .. } = context;
     let images = context.images()?;
     let group = documents::group(inputs)?;
-    documents::refuse_extensions(&group, "restore", Exit::Restore)?;
     if inputs.build_image.is_some() {
         log.debug("the build image is not needed: it is not extended".into());
     }
@@ -28,7 +26,9 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
                 Some(analyzed) => analyzed,
                 None => documents::analyzed(inputs, log)?,
             };
+            documents::refuse_extended(&analyzed, "restore", Exit::Restore)?;
             check_run_image(context, &analyzed)?;
+            let analyzed = look_up_run_image(context, &group, analyzed)?;
             documents::write(inputs, &inputs.analyzed, "analyzed", &analyzed.to_toml(), Exit::Other)?;
             analyzed
         }
@@ -68,6 +68,33 @@ pub(super) fn restore(
     restore::run(&input, context.log)
 }
 
+/// Of a run image that extensions have chosen, nothing but the name is known so far.
+fn look_up_run_image(context: &Context<'_>, group: &Group, analyzed: Analyzed) -> Result<Analyzed, Failure> {
+    let has_target = |image: &RunImage| image.target.as_ref().is_some_and(|target| !target.os.is_empty());
+    let chosen = analyzed.run_image.as_ref().filter(|image| !image.image.is_empty() && !has_target(image));
+    let Some(chosen) = chosen.filter(|_| context.api.has_extensions() && !group.group_extensions.is_empty())
+    else {
+        return Ok(analyzed);
+    };
+    let failed = |failure: Failure| {
+        let message = format!("failed to get run image {}", chosen.image);
+        Failure {
+            causes: [vec![failure.message], failure.causes].concat(),
+            exit: Exit::Other,
+            message,
+            ..failure
+        }
+    };
+    let (name, store) = context.images()?.output(&chosen.image, Exit::Other).map_err(failed)?;
+    let named = Named { name: &name, store: store.as_ref() };
+    let found = analyze::run_image(named, context.api, context.log).map_err(failed)?;
+    if found.reference.is_empty() {
+        return Err(failed(Failure::new(Exit::Other, "it is not there")));
+    }
+    let run_image = RunImage { reference: found.reference, target: found.target, ..chosen.clone() };
+    Ok(Analyzed { run_image: Some(run_image), ..analyzed })
+}
+
 /// Makes sure that the run image can still be had, before anybody builds for it. One that `run.toml` does not know is
 /// the platform's own affair.
 fn check_run_image(context: &Context<'_>, analyzed: &Analyzed) -> Result<(), Failure> {
@@ -77,9 +104,7 @@ fn check_run_image(context: &Context<'_>, analyzed: &Analyzed) -> Result<(), Fai
     if !api.checks_run_image() || name.is_empty() || !images.are_in_registries() {
         return Ok(());
     }
-    let run = files::read_given(&inputs.run, RunFile::parse)
-        .map_err(|error| Failure::caused(Exit::Other, "failed to read run file", &error))?
-        .unwrap_or_default();
+    let run = documents::run(inputs, context.log)?;
     if !run.images.iter().any(|image| export::has_name(image, name)) {
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! The creator. That it makes the image of the five phases is in `platform_api`.
 
-use crate::world::{Buildpack, PLATFORM, World};
+use crate::world::{Buildpack, Extension, PLATFORM, World, order_with};
 use strata_spec::{BuildpackApi, PlatformApi};
 
 const BUILDPACK: BuildpackApi = BuildpackApi::V0_12;
@@ -58,12 +58,15 @@ fn the_second_creation_takes_what_the_first_left() {
 fn a_group_with_extensions_is_refused() {
     for api in PLATFORM {
         let world = World::new(api);
-        world.only(&Buildpack::new("a", BUILDPACK));
-        world.until("builder");
-        let extension = "[[group-extensions]]\nid = \"e\"\nversion = \"1\"\napi = \"0.10\"\n";
-        world.write("layers/group.toml", world.read("layers/group.toml") + extension);
-        world.run("restorer", &[]).fails(42, &["failed to restore: the group has image extensions"]);
-        world.export(&["app"]).fails(62, &["failed to export: the group has image extensions"]);
+        world.add(&Buildpack::new("a", BuildpackApi::V0_12));
+        world.extend(&Extension::new("e", BuildpackApi::V0_12).detect("exit 100"));
+        world.write("order.toml", order_with(&[&["a"]], &[&["e"]]));
+        world.run("creator", &["-launcher", "launcher", "app"]).ok();
+        world.next_build();
+        world.extend(&Extension::new("e", BuildpackApi::V0_12).detect(""));
+        let words =
+            ["failed to detect: detected order contains extensions which is not supported by the creator"];
+        world.run("creator", &["-launcher", "launcher", "app"]).fails(22, &words);
     }
 }
 

@@ -15,6 +15,7 @@ mod buildpack_api;
 mod create;
 mod detect;
 mod export;
+mod extensions;
 mod hostile;
 #[path = "../../../store/tests/support/kill.rs"]
 mod kill;

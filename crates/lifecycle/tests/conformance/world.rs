@@ -118,6 +118,54 @@ impl Buildpack {
     }
 }
 
+/// An image extension of small shell scripts.
+pub(crate) struct Extension {
+    id: String,
+    api: String,
+    rest: String,
+    detect: Option<String>,
+    generate: Option<String>,
+    files: Vec<(String, String)>,
+}
+
+impl Extension {
+    /// One that takes part and does nothing, of version 1, without programs.
+    pub(crate) fn new(id: &str, api: impl ToString) -> Self {
+        let (id, api, rest) = (id.to_owned(), api.to_string(), String::new());
+        Self { id, api, rest, detect: None, generate: None, files: Vec::new() }
+    }
+
+    /// What `bin/detect` does; `$2` is the plan.
+    pub(crate) fn detect(mut self, script: &str) -> Self {
+        self.detect = Some(script.to_owned());
+        self
+    }
+
+    /// What `bin/generate` does, in a shell where `$O` is the folder for what it generates, `$P` the platform's, `$B` the plan.
+    pub(crate) fn generate(mut self, script: &str) -> Self {
+        self.generate = Some(script.to_owned());
+        self
+    }
+
+    /// A file in its folder.
+    pub(crate) fn file(mut self, path: &str, text: &str) -> Self {
+        self.files.push((path.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// More keys of `[extension]`, and further tables of `extension.toml`.
+    pub(crate) fn toml(mut self, text: &str) -> Self {
+        self.rest.push_str(text);
+        self.rest.push('\n');
+        self
+    }
+}
+
+/// `[[order]]` and `[[order-extensions]]` of groups as in [`order`].
+pub(crate) fn order_with(groups: &[&[&str]], extensions: &[&[&str]]) -> String {
+    order(groups) + &order(extensions).replace("[[order", "[[order-extensions")
+}
+
 /// `[[order]]` of groups whose elements are ids, `?` after optional ones, `@` before versions that are not 1.
 pub(crate) fn order(groups: &[&[&str]]) -> String {
     let mut text = String::new();
@@ -155,6 +203,7 @@ impl World {
             ("CNB_APP_DIR", "app"),
             ("CNB_PLATFORM_DIR", "platform"),
             ("CNB_BUILDPACKS_DIR", "buildpacks"),
+            ("CNB_EXTENSIONS_DIR", "extensions"),
             ("CNB_BUILD_CONFIG_DIR", "build-config"),
             ("CNB_CACHE_DIR", "cache"),
             ("CNB_LAYOUT_DIR", "images"),
@@ -262,6 +311,23 @@ impl World {
         }
         if let Some(script) = &buildpack.build {
             self.program(&format!("{dir}/bin/build"), &format!("L=$1 P=$2 B=$3\n{script}"));
+        }
+    }
+
+    /// Adds an image extension.
+    pub(crate) fn extend(&self, extension: &Extension) {
+        let Extension { id, api, rest, .. } = extension;
+        let dir = format!("extensions/{}/1", id.replace('/', "_"));
+        let descriptor = format!("api = \"{api}\"\n[extension]\nid = \"{id}\"\nversion = \"1\"\n{rest}");
+        self.write(&format!("{dir}/extension.toml"), descriptor);
+        if let Some(script) = &extension.detect {
+            self.program(&format!("{dir}/bin/detect"), script);
+        }
+        if let Some(script) = &extension.generate {
+            self.program(&format!("{dir}/bin/generate"), &format!("O=$1 P=$2 B=$3\n{script}"));
+        }
+        for (path, text) in &extension.files {
+            self.write(&format!("{dir}/{path}"), text);
         }
     }
 

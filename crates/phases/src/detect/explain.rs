@@ -4,10 +4,10 @@ use super::{Attempt, Surroundings, try_order};
 use crate::failure::Failure;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use strata_decide::detect::{Catalog, DetectRun, Element, Trial};
+use strata_decide::detect::{Catalog, DetectRun, Element, Kind, Trial};
 use strata_decide::plan::Complaint;
 use strata_spec::group::GroupElement;
-use strata_spec::order::Order;
+use strata_spec::order::OrderFile;
 use strata_spec::plan::{BuildPlan, Plan, Provide, Require};
 
 /// What came of an order.
@@ -18,6 +18,9 @@ pub struct Explained {
     pub tried: Vec<Tried>,
     /// The buildpacks that take part; none if no group passed.
     pub group: Vec<GroupElement>,
+    /// The image extensions that take part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<GroupElement>,
     /// Who provides what for whom.
     pub plan: Plan,
     /// Whether a buildpack erred, rather than not being meant for the app, where no group passed.
@@ -42,6 +45,9 @@ pub struct Tried {
 pub struct Told {
     /// The buildpack.
     pub buildpack: GroupElement,
+    /// Whether it is an image extension.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub extension: bool,
     /// Whether the group may pass without it.
     pub optional: bool,
     /// Exit status: 0 for yes, 100 for no; -1 when it could not be run, was killed, or wrote a plan that is wrong.
@@ -68,15 +74,19 @@ pub struct Alternative {
 ///
 /// # Errors
 /// As of [`super::run`], but not when no group passes.
-pub fn explain(order: &Order, catalog: &Catalog, around: &Surroundings<'_>) -> Result<Explained, Failure> {
+pub fn explain(
+    order: &OrderFile,
+    catalog: &Catalog,
+    around: &Surroundings<'_>,
+) -> Result<Explained, Failure> {
     let mut tried = Vec::new();
     let trial = try_order(order, catalog, around, None, &mut |attempt| tried.push(group(attempt)))?;
     let has_error = matches!(trial, Trial::Errored);
     let (group, plan) = match trial {
-        Trial::Passed((group, plan)) => (group.group, plan),
+        Trial::Passed(passed) => passed,
         Trial::Failed | Trial::Errored => Default::default(),
     };
-    Ok(Explained { tried, group, plan, has_error })
+    Ok(Explained { tried, group: group.group, extensions: group.group_extensions, plan, has_error })
 }
 
 fn group(attempt: Attempt<'_>) -> Tried {
@@ -91,6 +101,7 @@ fn group(attempt: Attempt<'_>) -> Tried {
 fn told(element: &Element, run: &DetectRun) -> Told {
     Told {
         buildpack: element.buildpack.clone(),
+        extension: element.kind == Kind::Extension,
         optional: element.optional,
         code: run.code,
         error: run.error.clone(),

@@ -26,7 +26,6 @@ use super::{Cache, CacheWriter, Check, Draft, METADATA, Patience, Reuse, Verifie
 use crate::StoreError;
 use crate::layout::lock::Lock;
 use crate::layout::{open_file, read_file};
-use crate::wire::Stop;
 
 /// Larger metadata are refused.
 const MAX_METADATA: u64 = 16 * 1024 * 1024;
@@ -36,7 +35,6 @@ const MAX_METADATA: u64 = 16 * 1024 * 1024;
 pub struct VolumeCache {
     pub(super) dir: PathBuf,
     patience: Patience,
-    stop: Stop,
 }
 
 impl VolumeCache {
@@ -51,19 +49,13 @@ impl VolumeCache {
         if !meta.is_dir() {
             return Err(StoreError::io("open the cache", &dir)(ErrorKind::NotADirectory.into()));
         }
-        Ok(Self { dir, patience: Patience::default(), stop: Stop::default() })
+        Ok(Self { dir, patience: Patience::default() })
     }
 
     /// The same, with another patience for what is written ahead.
     #[must_use]
     pub fn with_patience(self, patience: Patience) -> Self {
         Self { patience, ..self }
-    }
-
-    /// The same, where nobody waits any longer for another writer once somebody wants out.
-    #[must_use]
-    pub fn stopping(self, stop: Stop) -> Self {
-        Self { stop, ..self }
     }
 
     /// As [`open`](Self::open), for a directory that may have to be made.
@@ -83,7 +75,7 @@ impl VolumeCache {
     ///
     /// When something cannot be removed.
     pub fn clear(&self) -> Result<(), StoreError> {
-        let _lock = Lock::exclusive_unless(&self.dir, &self.stop)?;
+        let _lock = Lock::exclusive(&self.dir)?;
         self.empty()
     }
 
@@ -209,7 +201,7 @@ impl Cache for VolumeCache {
     }
 
     fn begin(&self) -> Result<Box<dyn CacheWriter + '_>, StoreError> {
-        let lock = Lock::exclusive_unless(&self.dir, &self.stop)?;
+        let lock = Lock::exclusive(&self.dir)?;
         self.recover()?;
         let staging = self.staging();
         fs::create_dir(&staging).map_err(StoreError::io("create", &staging))?;

@@ -30,6 +30,7 @@ fn detected() -> Event {
         |id: &str| GroupElement { id: id.into(), version: "1.2.3".into(), ..GroupElement::default() };
     Event::Detected {
         buildpacks: vec![element("acme/engine"), element("acme/deps"), element("acme/last")],
+        extensions: Vec::new(),
         tried: 5,
     }
 }
