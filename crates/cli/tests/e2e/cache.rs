@@ -3,7 +3,7 @@
 use crate::bench::{Bench, Buildpack, Done};
 use serde_json::Value;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Says what it finds; each kind of layer is made when it is not there, and known by its description.
 fn remembering(bench: &Bench) -> PathBuf {
@@ -193,10 +193,28 @@ fn caches_are_listed_measured_and_removed() {
     assert_eq!(fs::read_dir(bench.path("home/.cache/strata/apps")).unwrap().count(), 0);
 }
 
+/// Fails with what is missing where trees cannot stay.
+fn needs_room_for_trees(dir: &Path) {
+    const KINDS: [(&str, u64); 3] = [("ext4", 0xef53), ("XFS", 0x5846_5342), ("Btrfs", 0x9123_683e)];
+    const ROOM: u64 = 1 << 30;
+    let kind = u64::try_from(rustix::fs::statfs(dir).unwrap().f_type).unwrap();
+    let names = KINDS.map(|(name, _)| name).join(", ");
+    let is_good = KINDS.iter().any(|(_, good)| *good == kind);
+    assert!(
+        is_good,
+        "{} must be on one of {names}, and is on a file system of type {kind:#x}",
+        dir.display()
+    );
+    let found = rustix::fs::statvfs(dir).unwrap();
+    let free = found.f_bavail * found.f_frsize;
+    assert!(free >= ROOM, "1 GiB must be free in {}, and {} MiB are", dir.display(), free >> 20);
+}
+
 #[test]
 fn trees_of_cached_layers_are_there_again_unless_something_happened_to_them() {
     let bench = Bench::new();
     let cache = tempfile::Builder::new().prefix("e2e-trees-").tempdir_in("/var/tmp").unwrap();
+    needs_room_for_trees(cache.path());
     let buildpack = [bench.add(&Buildpack::new("e2e/trees").build(
         r#"
         file=$layers/deps/file

@@ -342,6 +342,29 @@ fn hg_commit(dir: &Path) -> String {
     hg(dir, &["log", "-r", ".", "-T", "{node}"])
 }
 
+/// Changes the app's files, and looks for what is said of it.
+fn changes_are_told(bench: &Bench, build: &dyn Fn() -> Done, version: &str, revision: &str, new: &str) {
+    let [url, ..] = labels(bench);
+    let mut seen = Vec::new();
+    for (what, files) in [("changed", 1), ("new", 2), ("gone", 2), ("as before", 2)] {
+        match what {
+            "changed" => drop(bench.write("app/marker", "changed")),
+            "new" => drop(bench.write(&format!("app/{new}"), "new")),
+            "gone" => std::fs::remove_file(bench.path("app/marker")).unwrap(),
+            _ => {}
+        }
+        let files = if files == 1 { "1 file that is" } else { "2 files that are" };
+        build().says(&format!("Source: {version}, and {files} not committed"));
+        seen.push(source(bench)["version"]["changes"].as_str().unwrap().to_owned());
+        assert_eq!(labels(bench), [url.clone(), some(&format!("{revision}-dirty")), None, None]);
+    }
+    assert_eq!(seen[2], seen[3]);
+    seen.pop();
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 3);
+}
+
 #[test]
 fn a_mercurial_repository_says_what_git_says() {
     let (bench, buildpack) = bench();
@@ -367,24 +390,7 @@ fn a_mercurial_repository_says_what_git_says() {
     hg(&app, &["tag", "--local", "v1.2"]);
     build();
     assert_eq!(labels(&bench), [url.clone(), some(&id), some("v1.2"), date]);
-    let mut seen = Vec::new();
-    for (what, files) in [("changed", 1), ("new", 2), ("gone", 2), ("as before", 2)] {
-        match what {
-            "changed" => drop(bench.write("app/marker", "changed")),
-            "new" => drop(bench.write("app/a new\nfile", "new")),
-            "gone" => std::fs::remove_file(bench.path("app/marker")).unwrap(),
-            _ => {}
-        }
-        let files = if files == 1 { "1 file that is" } else { "2 files that are" };
-        build().says(&format!("Source: commit {id}, and {files} not committed"));
-        seen.push(source(&bench)["version"]["changes"].as_str().unwrap().to_owned());
-        assert_eq!(labels(&bench), [url.clone(), some(&format!("{id}-dirty")), None, None]);
-    }
-    assert_eq!(seen[2], seen[3]);
-    seen.pop();
-    seen.sort();
-    seen.dedup();
-    assert_eq!(seen.len(), 3);
+    changes_are_told(&bench, &build, &format!("commit {id}"), &id, "a new\nfile");
 }
 
 #[test]
@@ -502,7 +508,6 @@ fn relocate(bench: &Bench, url: &str) {
 #[test]
 fn a_subversion_working_copy_says_what_git_says() {
     let (bench, buildpack) = bench();
-    let app = bench.path("app");
     svn_commit(&bench);
     relocate(&bench, &format!("https://me:{SECRET}@example.com/svn"));
     bench.write("app/ignored.o", "x");
@@ -521,24 +526,7 @@ fn a_subversion_working_copy_says_what_git_says() {
     assert_eq!((url, revision, version), (some("https://example.com/svn"), some("2"), None));
     assert!(created.is_some_and(|date| date.len() == 20 && date.starts_with("20")));
     assert!(!format!("{done:?}{}", bench.config()).contains(SECRET));
-    let mut seen = Vec::new();
-    for (what, files) in [("changed", 1), ("new", 2), ("gone", 2), ("as before", 2)] {
-        match what {
-            "changed" => drop(bench.write("app/marker", "changed")),
-            "new" => drop(bench.write("app/folder/a new\nfile", "new")),
-            "gone" => std::fs::remove_file(app.join("marker")).unwrap(),
-            _ => {}
-        }
-        let files = if files == 1 { "1 file that is" } else { "2 files that are" };
-        build().says(&format!("Source: revision 2, and {files} not committed"));
-        seen.push(source(&bench)["version"]["changes"].as_str().unwrap().to_owned());
-        assert_eq!(labels(&bench)[1..], [some("2-dirty"), None, None]);
-    }
-    assert_eq!(seen[2], seen[3]);
-    seen.pop();
-    seen.sort();
-    seen.dedup();
-    assert_eq!(seen.len(), 3);
+    changes_are_told(&bench, &build, "revision 2", "2", "folder/a new\nfile");
     let trace = Done::of(bench.strata(["trace", "web", "--layout-dir", "images"])).ok();
     trace.says(
         "source     svn 2, https://example.com/svn, in web/trunk, with files that are not committed (2)",
@@ -694,7 +682,7 @@ fn a_repository_changes_reads_and_waits_for_nothing_outside_of_it() {
             std::os::unix::fs::symlink(canary.parent().unwrap(), bench.path("app/link")).unwrap();
             let list = bench.path("app/.hg/dirstate");
             let canary = canary.to_str().unwrap();
-            let names = [canary, "../home/canary", "link/canary", "/dev/zero"];
+            let names = [canary, "../home/canary", "../private/canary", "link/canary", "/dev/zero"];
             tool("python3", &[&["-c", DIRSTATE, list.to_str().unwrap()], &names[..]].concat());
         }),
         ("an endless file", |bench, _| {
@@ -706,10 +694,15 @@ fn a_repository_changes_reads_and_waits_for_nothing_outside_of_it() {
             bench.write("app/.hgignore", &format!("syntax: regexp\ninclude:{}\n", canary.display()));
         }),
     ];
-    for (what, plant) in plants {
-        let (bench, buildpack) = bench();
+    let planted =
+        plants.iter().flat_map(|(what, plant)| ["home", "private"].map(|place| (what, plant, place)));
+    for (what, plant, place) in planted {
+        let bench = Bench::within_sight();
+        bench.write("app/marker", "the same everywhere");
+        let script = "[ ! -r \"$CANARY\" ] || echo the canary can be read";
+        let buildpack = bench.add(&Buildpack::new("e2e/reads").build(script));
         // No pattern: a program would complain of it, with the line.
-        let canary = bench.write("home/canary", &format!("({PRIVATE}\n"));
+        let canary = bench.write(&format!("{place}/canary"), &format!("({PRIVATE}\n"));
         plant(&bench, &canary);
         let app = bench.path("app").display().to_string();
         let hash =
@@ -717,8 +710,12 @@ fn a_repository_changes_reads_and_waits_for_nothing_outside_of_it() {
         let before = hash();
         let listed = list(&canary);
         let report = bench.path("report.json");
-        let more = ["--report", report.to_str().unwrap()];
+        let variable = format!("CANARY={}", canary.display());
+        let more = ["--report", report.to_str().unwrap(), "--env", &variable];
         let done = bench.build(&more, &[buildpack]).ok();
+        // Else nothing below would say anything: the sandbox has a /tmp of its own, and no home.
+        let can_read = done.stdout.contains("the canary can be read");
+        assert_eq!(can_read, place == "private", "{what}: {done:#?}");
         assert_eq!(std::fs::read_to_string(&canary).unwrap(), format!("({PRIVATE}\n"), "{what}");
         assert_eq!(hash(), before, "{what}: {done:#?}");
         assert_eq!(list(&canary), listed, "{what}");
