@@ -27,4 +27,4 @@ mod clock;
 mod fingerprint;
 
 pub use clock::{BadMoment, Clock, Moment};
-pub use fingerprint::{Fingerprint, fingerprint, is_plain, renew, survey};
+pub use fingerprint::{Fingerprint, fingerprint, renew, survey, survey_plain};

@@ -206,8 +206,7 @@ impl Filling<'_> {
         let sight = self.input.index.recall(source);
         // What has changed is not read twice; that it has must be certain where it would be compressed for nothing.
         let is_folder = self.is_folder;
-        let is_other =
-            sight.as_ref().is_some_and(|sight| sight.is_changed && (is_folder || sight.is_other(source)));
+        let is_other = sight.as_ref().is_some_and(|sight| sight.is_news(source, !is_folder));
         if let Some(old) = old.filter(|_| !is_other) {
             match self.input.index.know(source, sight.as_ref()) {
                 Ok(Known { diff_id, size }) if diff_id == old => {

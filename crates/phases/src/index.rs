@@ -92,10 +92,13 @@ pub struct Sight {
 }
 
 impl Sight {
-    /// Whether the tree was known and certainly makes something else by now.
-    pub fn is_other(&self, source: &Source) -> bool {
+    /// Whether the tree was known and is to be packed without asking first whether it makes the same again, as it most
+    /// probably does not. Where its names, modes and sizes are what they were, it was most probably written again with the same
+    /// bytes, and to read it costs little beside packing it. `is_sent` says that what is packed for nothing is sent as well, so
+    /// that it must certainly be something else.
+    pub fn is_news(&self, source: &Source, is_sent: bool) -> bool {
         let is_unlike = |old| strata_layer::skeleton(source).is_ok_and(|skeleton| skeleton.digest != old);
-        self.is_changed && self.skeleton.is_some_and(is_unlike)
+        self.is_changed && self.skeleton.map_or(!is_sent, is_unlike)
     }
 }
 
@@ -193,6 +196,15 @@ impl Index {
         Ok(known)
     }
 
+    /// What a tree makes, and how the file system told of it, if this very program has read it: nobody had to be believed.
+    pub(crate) fn read_here(&self, source: &Source) -> Option<(Digest, Fingerprint)> {
+        let Source::Dir { dir, .. } = source else { return None };
+        let tail = dir.strip_prefix(&self.layers_dir).ok()?.to_str()?;
+        let seen = self.seen().get(tail).filter(|seen| seen.is_read).cloned()?;
+        let known = seen.known.filter(|_| source.frame() == Some(seen.frame))?;
+        Some((known.diff_id, seen.fingerprint))
+    }
+
     /// Remembers what a tree made when it was read after it was [seen](Self::look), unless it changed meanwhile.
     pub fn record(&self, sight: Option<&Sight>, known: Known) {
         let (Some(clock), Some(sight)) = (&self.clock, sight) else { return };
@@ -223,7 +235,8 @@ impl Index {
         Some(fingerprint)
     }
 
-    /// Remembers that every byte of this layer of the cache was read and found right.
+    /// Remembers that every byte of this layer of the cache was read and found right: by this build, or by the one that left its
+    /// tree.
     pub fn verify(&self, diff_id: Digest) {
         self.verified().insert(diff_id);
     }
@@ -388,7 +401,7 @@ mod tests {
         // Another program has not seen it, and who looks sees the change.
         assert_eq!(Index::open(layers.path(), &Silent).recall(&source).unwrap().known, None);
         let sight = index.look(&source).unwrap();
-        assert_eq!((sight.known, sight.is_changed, sight.is_other(&source)), (None, true, false));
+        assert_eq!((sight.known, sight.is_changed, sight.is_news(&source, true)), (None, true, false));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //!
 //! The folder belongs to whoever builds, and no buildpack can reach it. Once a build is complete and no process of a
 //! buildpack is left, trees are moved there of which it is certain that they are what the cache has: those that were
-//! restored and in which nothing was written since, and others after they were read. Nothing counts that buildpacks can
+//! restored and in which nothing was written since, those that the program read for the image or the cache, and others after
+//! they were read. Nothing counts that buildpacks can
 //! write, as the [index](crate::index) in the layers directory does. The next build moves a tree into its place if the
 //! file system says what it said then ([unchanged](strata_layer::unchanged)), and gives all of it the time of now, as
 //! extracting does. Whatever is in the way of that, the layer is extracted; a tree that is moved is gone from here, so
@@ -16,16 +17,19 @@
 use crate::event::Observer;
 use crate::failure::chain;
 use crate::files::{self, FileError, Links};
+use crate::index::Index;
 use crate::stoppable::Stoppable;
 use crate::trees::Trees;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use strata_layer::unchanged::{Clock, Fingerprint, Moment, fingerprint, is_plain, renew, survey};
+use strata_layer::threads::try_each;
+use strata_layer::unchanged::{Clock, Fingerprint, Moment, fingerprint, renew, survey_plain};
 use strata_layer::{HashWriter, LayerError, Skeleton, Source, write_tar};
 use strata_oci::Digest;
 use strata_spec::buildpack::escape_id;
@@ -55,19 +59,29 @@ struct Record {
     size: u64,
 }
 
-/// A tree that was restored by this build.
-struct Restored {
-    diff_id: Digest,
-    fingerprint: Fingerprint,
-    skeleton: Skeleton,
-}
-
 /// Trees that stay from one build of an app to the next.
 pub struct Ready {
     dir: PathBuf,
     clock: Clock,
-    /// By path below the layers directory.
-    restored: Mutex<BTreeMap<PathBuf, Restored>>,
+    /// Trees that were restored by this build, by path below the layers directory.
+    restored: Mutex<BTreeMap<PathBuf, (Digest, Fingerprint)>>,
+}
+
+/// What builds leave each other.
+#[derive(Clone, Copy)]
+pub struct Leaving<'a> {
+    /// What the cache has.
+    pub cached: &'a CacheMetadata,
+    /// The layers directory.
+    pub trees: Trees<'a>,
+    /// Knows which trees this program has read; those are not read again.
+    pub index: &'a Index,
+    /// Where everything else goes that is in the folder of trees.
+    pub rest: &'a Path,
+    /// How many trees are looked at side by side.
+    pub threads: usize,
+    /// Set from outside when nobody wants to wait any more.
+    pub stop: &'a AtomicBool,
 }
 
 /// Why a tree is not moved.
@@ -148,27 +162,15 @@ impl Ready {
     }
 
     /// Remembers a tree as it was when it was restored.
-    pub(crate) fn restored(
-        &self,
-        tail: &Path,
-        diff_id: Digest,
-        fingerprint: Fingerprint,
-        skeleton: Skeleton,
-    ) {
-        self.lock().insert(tail.to_owned(), Restored { diff_id, fingerprint, skeleton });
+    pub(crate) fn restored(&self, tail: &Path, diff_id: Digest, fingerprint: Fingerprint) {
+        self.lock().insert(tail.to_owned(), (diff_id, fingerprint));
     }
 
     /// Moves the trees of cached layers here; what else is here goes to the folder `rest`, to be removed with that. To be
     /// called when the build is complete, and nobody needs the layers directory any more. A tree that cannot be moved is
-    /// extracted by the next build, and so are those that were not yet looked at when `stop` was set.
-    pub fn keep(
-        &self,
-        cached: &CacheMetadata,
-        trees: Trees<'_>,
-        rest: &Path,
-        stop: &AtomicBool,
-        observer: &dyn Observer,
-    ) {
+    /// extracted by the next build, and so are those that were not yet looked at when somebody stopped it.
+    pub fn keep(&self, leaving: &Leaving<'_>, observer: &dyn Observer) {
+        let Leaving { cached, rest, threads, stop, .. } = *leaving;
         if let Err(error) = self.clear(rest) {
             observer.debug(format!("{}: no trees stay: {}", self.dir.display(), chain(&error)));
             return;
@@ -179,40 +181,37 @@ impl Ready {
             observer.debug(format!("{}: the disk is too full for trees to stay", self.dir.display()));
             return;
         }
-        for buildpack in &cached.buildpacks {
-            for (name, entry) in buildpack.layers.iter().filter(|(name, _)| layer::is_name(name)) {
-                if stop.load(Ordering::Relaxed) {
-                    return;
-                }
-                let tail = Path::new(&escape_id(&buildpack.key)).join(name);
-                if let Err(error) = self.put(&tail, &entry.sha, trees, stop) {
-                    observer.debug(format!(
-                        "the tree of {} does not stay: {}",
-                        tail.display(),
-                        chain(&error)
-                    ));
-                }
+        let layers = cached.buildpacks.iter().flat_map(|buildpack| {
+            let folder = escape_id(&buildpack.key);
+            let named = buildpack.layers.iter().filter(|(name, _)| layer::is_name(name));
+            named.map(move |(name, entry)| (Path::new(&folder).join(name), &entry.sha))
+        });
+        let layers: Vec<(PathBuf, &String)> = layers.collect();
+        let put = |(tail, sha): &(PathBuf, &String)| -> Result<(), Infallible> {
+            if !stop.load(Ordering::Relaxed)
+                && let Err(error) = self.put(tail, sha, leaving)
+            {
+                observer.debug(format!("the tree of {} does not stay: {}", tail.display(), chain(&error)));
             }
-        }
+            Ok(())
+        };
+        let Ok(_) = try_each(&layers, threads, put);
     }
 
-    fn put(&self, tail: &Path, sha: &str, trees: Trees<'_>, stop: &AtomicBool) -> Result<(), ReadyError> {
+    fn put(&self, tail: &Path, sha: &str, leaving: &Leaving<'_>) -> Result<(), ReadyError> {
+        let Leaving { trees, index, stop, .. } = *leaving;
         // What this build has put into the cache has a digest for a name.
         let Ok(diff_id) = sha.parse::<Digest>() else { return Ok(()) };
         let from = files::below(trees.layers.real, tail)?;
+        let source = trees.source(tail).map_err(io::Error::other)?;
         // Archives may have what would be in the way of those who remove the tree one day.
-        if !is_plain(&from)? {
+        let Some((here, skeleton)) = survey_plain(&source, &self.clock)? else {
             return Err(ReadyError::Other("it is not as extraction makes it"));
-        }
-        let skeleton = match self.lock().remove(tail) {
-            Some(restored)
-                if restored.diff_id == diff_id
-                    && fingerprint(&from, &self.clock)? == restored.fingerprint =>
-            {
-                restored.skeleton
-            }
-            _ => self.read(&trees.source(tail).map_err(io::Error::other)?, &from, diff_id, stop)?,
         };
+        let known = [self.lock().remove(tail), index.read_here(&source)];
+        if !known.contains(&Some((diff_id, here))) {
+            self.read(&source, &from, (diff_id, here), stop)?;
+        }
         let (tree, record) = self.places(&diff_id);
         std::fs::rename(&from, &tree)?;
         // The folder itself has changed by that, and nothing else may at the same moment.
@@ -226,21 +225,20 @@ impl Ready {
         Ok(files::write(&record, &serde_json::to_string(&known)?)?)
     }
 
-    /// Makes sure that a tree is this layer as it would be extracted.
+    /// Makes sure that a tree that looks so is this layer as it would be extracted.
     fn read(
         &self,
         source: &Source,
         dir: &Path,
-        diff_id: Digest,
+        (diff_id, before): (Digest, Fingerprint),
         stop: &AtomicBool,
-    ) -> Result<Skeleton, ReadyError> {
-        let (before, skeleton) = survey(source, &self.clock)?;
+    ) -> Result<(), ReadyError> {
         self.clock.pass(before.newest)?.ok_or(ReadyError::Other("its times are in the future"))?;
         let mut hash = HashWriter::new(Stoppable::new(io::sink(), stop));
         write_tar(source, &mut hash)?;
         let (_, found, _) = hash.finish();
         let is_same = found == diff_id && fingerprint(dir, &self.clock)? == before;
-        if is_same { Ok(skeleton) } else { Err(ReadyError::Other("it is not what the cache has")) }
+        if is_same { Ok(()) } else { Err(ReadyError::Other("it is not what the cache has")) }
     }
 
     /// Moves all that is here into another folder.
@@ -259,7 +257,7 @@ impl Ready {
         (self.dir.join(&hex), self.dir.join(format!("{hex}.json")))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Restored>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, (Digest, Fingerprint)>> {
         self.restored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -269,6 +267,7 @@ mod tests {
     use super::*;
     use crate::event::Event;
     use crate::export::{Parents, Place};
+    use crate::index::Known;
     use std::fs;
     use std::time::SystemTime;
     use strata_layer::Owner;
@@ -315,11 +314,15 @@ mod tests {
             ready.expect("the tests need ext4, XFS or Btrfs for /var/tmp")
         }
 
-        fn keep(&self, ready: &Ready, diff_id: &Digest) {
-            self.keep_unless(false, ready, diff_id);
+        fn index(&self) -> Index {
+            Index::open(&self.path("layers"), &Silent)
         }
 
-        fn keep_unless(&self, is_stopped: bool, ready: &Ready, diff_id: &Digest) {
+        fn keep(&self, ready: &Ready, diff_id: &Digest) {
+            self.keep_unless(false, ready, &self.index(), diff_id);
+        }
+
+        fn keep_unless(&self, is_stopped: bool, ready: &Ready, index: &Index, diff_id: &Digest) {
             let entry = LayerEntry { sha: diff_id.to_string(), cache: true, ..LayerEntry::default() };
             let layers = [("x".to_owned(), entry)].into();
             let buildpack = BuildpackLayers { key: "a/b".into(), layers, ..BuildpackLayers::default() };
@@ -327,8 +330,12 @@ mod tests {
             let stat = rustix::fs::statvfs(self.base.path()).unwrap();
             let free = stat.f_bavail * stat.f_frsize;
             assert!(free >= MIN_FREE, "the tests need {MIN_FREE} bytes free in /var/tmp, which has {free}");
-            let stop = AtomicBool::new(is_stopped);
-            ready.keep(&cached, self.trees(), &self.path("rest"), &stop, &Silent);
+            self.leave(&cached, is_stopped, ready, index);
+        }
+
+        fn leave(&self, cached: &CacheMetadata, is_stopped: bool, ready: &Ready, index: &Index) {
+            let (trees, rest, stop) = (self.trees(), self.path("rest"), AtomicBool::new(is_stopped));
+            ready.keep(&Leaving { cached, trees, index, rest: &rest, threads: 2, stop: &stop }, &Silent);
         }
 
         /// What the next build finds.
@@ -419,7 +426,7 @@ mod tests {
         bench.keep(&bench.ready(), &Digest::of(b"other"));
         assert_eq!(bench.names("trees"), [""; 0]);
         // Who waits for the program to end does not wait for a tree.
-        bench.keep_unless(true, &bench.ready(), &bench.diff_id);
+        bench.keep_unless(true, &bench.ready(), &bench.index(), &bench.diff_id);
         assert_eq!(bench.names("trees"), [""; 0]);
         // As archives make none: who has the other name could write to it later.
         let file = bench.path("layers/a_b/x/bin/tool");
@@ -430,8 +437,7 @@ mod tests {
         bench.keep(&bench.ready(), &bench.diff_id);
         assert_eq!(bench.names("trees").len(), 2);
         // What is not of this build goes.
-        let stop = AtomicBool::new(false);
-        bench.ready().keep(&CacheMetadata::default(), bench.trees(), &bench.path("rest"), &stop, &Silent);
+        bench.leave(&CacheMetadata::default(), false, &bench.ready(), &bench.index());
         assert_eq!((bench.names("trees").len(), bench.names("rest").len()), (0, 2));
     }
 
@@ -443,8 +449,7 @@ mod tests {
             let found = fingerprint(&dir, &ready.clock).unwrap();
             ready.clock.pass(found.newest).unwrap().unwrap();
             // No tree makes this.
-            let skeleton = Skeleton { digest: Digest::of(b"s"), size: 7 };
-            ready.restored(Path::new(TAIL), Digest::of(b"restored"), found, skeleton);
+            ready.restored(Path::new(TAIL), Digest::of(b"restored"), found);
         };
         let ready = bench.ready();
         restored(&ready);
@@ -462,6 +467,35 @@ mod tests {
         permit(0o755);
         restored(&ready);
         bench.keep(&ready, &Digest::of(b"restored"));
+        assert_eq!(bench.names("trees").len(), 2);
+    }
+
+    #[test]
+    fn what_the_program_has_read_is_not_read_again() {
+        let bench = Bench::new();
+        let source = bench.trees().source(Path::new(TAIL)).unwrap();
+        // No tree makes this.
+        let known = Known { diff_id: Digest::of(b"read"), size: 7 };
+        let read = || {
+            let index = bench.index();
+            index.record(index.look(&source).as_ref(), known);
+            index
+        };
+        // What an index of before says is not believed.
+        read().save(&Silent);
+        bench.keep(&bench.ready(), &known.diff_id);
+        assert_eq!(bench.names("trees"), [""; 0]);
+        let index = bench.index();
+        assert_eq!(index.look(&source).unwrap().known, Some(known));
+        bench.keep_unless(false, &bench.ready(), &index, &known.diff_id);
+        assert_eq!(bench.names("trees"), [""; 0]);
+        fs::remove_dir_all(bench.path("layers/@strata")).unwrap();
+        // Nor what was read before somebody wrote to it.
+        let index = read();
+        fs::write(bench.path("layers/a_b/x/bin/tool"), "two").unwrap();
+        bench.keep_unless(false, &bench.ready(), &index, &known.diff_id);
+        assert_eq!(bench.names("trees"), [""; 0]);
+        bench.keep_unless(false, &bench.ready(), &read(), &known.diff_id);
         assert_eq!(bench.names("trees").len(), 2);
     }
 }

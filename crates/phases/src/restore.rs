@@ -254,6 +254,7 @@ fn contents(
                 && let Some(skeleton) = ready.take(&diff_id, input.trees.layers.real, &job.tail, observer)
             {
                 observer.event(Event::Restored { id: job.id.clone(), size: skeleton.size });
+                index.verify(diff_id);
                 remember(input, job, Restored { diff_id, skeleton }, index);
                 continue;
             }
@@ -291,7 +292,7 @@ fn remember(input: &Restore<'_>, job: &Job, restored: Restored, index: &Index) {
     let Restored { diff_id, skeleton } = restored;
     let fingerprint = index.restored(&source, diff_id, skeleton);
     if let Some((ready, fingerprint)) = input.ready.zip(fingerprint) {
-        ready.restored(&job.tail, diff_id, fingerprint, skeleton);
+        ready.restored(&job.tail, diff_id, fingerprint);
     }
 }
 

@@ -10,13 +10,13 @@ use crate::found::FoundLayer;
 use crate::ground::{Apart, Ground, GroundError};
 use crate::index::Index;
 pub use bytes::Sealing;
-use bytes::{Build, Job, Made};
+use bytes::{Build, Ending, Job, Made};
 pub(crate) use bytes::{Contents, contents_of};
 use left::{Sealed, Told, tell};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use strata_decide::seal::{Choice, outcome};
 use strata_layer::unchanged::Clock;
@@ -175,7 +175,10 @@ impl<'a> Watch<'a> {
         let dir = self.sealing.trees.layers.real.join(escape_id(&buildpack.id));
         let own = Sealed::of(self.choice, buildpack, &dir, layers, self.apart.is_some())
             .map_err(|error| failed(&format!("the layers of {}", buildpack.label()), &error))?;
-        for layer in layers {
+        // While this one runs, its layers may change; after the last one nothing changes what can be set apart.
+        let is_last = self.group.last().is_some_and(|last| last.id == buildpack.id);
+        let is_needed = !(own.is_apart && is_last);
+        for layer in layers.iter().filter(|_| is_needed) {
             let policy = self.choice.of_layer(&buildpack.id, layer.toml.sealed);
             let is_wanted = layer.toml.types.launch || layer.toml.types.cache;
             if policy == Policy::Off || !is_wanted || !layer.dir.is_dir() {
@@ -231,15 +234,15 @@ pub(crate) fn watch<'a, T>(
     }
     let apart = apart(choice, ground, observer);
     let index = Index::open(sealing.trees.layers.real, observer);
-    let stop = AtomicBool::new(false);
+    let ending = Ending::default();
     let (outcome, made) = std::thread::scope(|scope| {
         let ((jobs, taken), (begun, has_begun)) = (channel(), channel());
-        let (index, stop) = (&index, &stop);
+        let (index, ending) = (&index, &ending);
         let work = move || {
             // Nobody waits for it any more only when the build is over.
             begun.send(apart.map_or(Ok(()), Apart::see_below)).unwrap_or_default();
             drop(begun);
-            sealing.work(taken, index, stop)
+            sealing.work(taken, index, ending)
         };
         let worker = match std::thread::Builder::new().name("seal".to_owned()).spawn_scoped(scope, work) {
             Ok(worker) => worker,
@@ -252,7 +255,8 @@ pub(crate) fn watch<'a, T>(
             .and_then(|()| Watch::begin(group, choice, sealing, index, apart, app_dir, jobs))
             // With the watch goes the sender: nothing more is to be packed.
             .and_then(|mut watch| Ok((run(Some(&mut watch))?, (watch.of, watch.changes))));
-        stop.store(outcome.is_err(), Ordering::Relaxed);
+        ending.has_failed.store(outcome.is_err(), Ordering::Relaxed);
+        ending.is_awaited.store(true, Ordering::Relaxed);
         (outcome, worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     let (outcome, (of, changes)) = outcome?;

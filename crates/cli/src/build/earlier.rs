@@ -10,14 +10,13 @@ use crate::workplace::threads;
 use std::cell::OnceCell;
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use strata_decide::origins::Require;
 use strata_oci::Reference;
 use strata_phases::analyze::{self, Analyze, Named};
 use strata_phases::cache::{self, Keep};
 use strata_phases::export::{Previous, Trees};
 use strata_phases::origins::Required;
-use strata_phases::ready::Ready;
+use strata_phases::ready::{Leaving, Ready};
 use strata_phases::restore::{self, Restore};
 use strata_phases::{Failure, Observer};
 use strata_spec::PlatformApi;
@@ -230,18 +229,10 @@ impl Earlier<'_> {
         restore::run(&input, observer)
     }
 
-    /// Lets the trees of cached layers stay for the next build; all others that are there go to the folder `rest`. To be
-    /// called last: they are taken out of the layers directory.
-    pub(crate) fn leave(
-        &self,
-        cached: &CacheMetadata,
-        trees: Trees<'_>,
-        rest: &Path,
-        stop: &AtomicBool,
-        observer: &dyn Observer,
-    ) {
-        if let Some(ready) = self.ready(trees, observer) {
-            ready.keep(cached, trees, rest, stop, observer);
+    /// Lets the trees of cached layers stay for the next build. To be called last: they are taken out of the layers directory.
+    pub(crate) fn leave(&self, leaving: &Leaving<'_>, observer: &dyn Observer) {
+        if let Some(ready) = self.ready(leaving.trees, observer) {
+            ready.keep(leaving, observer);
         }
     }
 

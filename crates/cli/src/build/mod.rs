@@ -45,6 +45,7 @@ use strata_phases::export::{Export, Exported, Place};
 use strata_phases::fresh::Fresh;
 use strata_phases::index::Index;
 use strata_phases::origins::Origins;
+use strata_phases::ready::Leaving;
 use strata_phases::summary::Summary;
 use strata_phases::{Event, Failure, Observer, export, files, saving};
 use strata_spec::PlatformApi;
@@ -272,19 +273,25 @@ impl Built<'_> {
     fn publish(&self, surroundings: &Surroundings<'_>) -> Result<(), Failure> {
         let Self { show, interrupt, .. } = *self;
         let Inputs { work, base, earlier, .. } = *self.inputs;
-        let kept = self.complete(surroundings)?;
+        let index = Index::open(&work.layers, show);
+        let kept = self.complete(surroundings, &index)?;
         let rest = work.layers.with_file_name("rest");
-        show.part("trees", || {
-            kept.iter().for_each(|cached| {
-                earlier.leave(cached, work.trees(base.owner), &rest, interrupt.flag(), show)
-            });
-        });
+        let leave = |cached: &CacheMetadata| {
+            let (trees, stop) = (work.trees(base.owner), interrupt.flag());
+            let leaving = Leaving { cached, trees, index: &index, rest: &rest, threads: threads(), stop };
+            earlier.leave(&leaving, show);
+        };
+        show.part("trees", || kept.iter().for_each(leave));
         Ok(())
     }
 
     /// Makes the image, fills the cache, and then tells of both in the report. Nobody waits for the cache, unless the
     /// report has to go elsewhere with the image.
-    fn complete(&self, surroundings: &Surroundings<'_>) -> Result<Option<CacheMetadata>, Failure> {
+    fn complete(
+        &self,
+        surroundings: &Surroundings<'_>,
+        index: &Index,
+    ) -> Result<Option<CacheMetadata>, Failure> {
         let Inputs { args, kit, work, base, places, target, earlier } = *self.inputs;
         let show = self.show;
         let metadata = files::read(&work.layers.join("config/metadata.toml"), Metadata::parse)
@@ -292,7 +299,6 @@ impl Built<'_> {
             .ok_or_else(|| {
                 Failure::new(Exit::Export, "failed to export: the build left no config/metadata.toml")
             })?;
-        let index = Index::open(&work.layers, show);
         let packer = Packer::new(threads());
         let cache = earlier.open(show);
         let report = report::Build {
@@ -314,13 +320,13 @@ impl Built<'_> {
             show.part("origins", || is_wanted.then(|| report::gather(&report, show)).transpose())?;
         let origins = origins.as_ref();
         let fresh = cache.as_deref().map(Fresh::new);
-        let (exported, outputs) = self.export(&metadata, &index, (&packer, fresh.as_ref()), origins)?;
+        let (exported, outputs) = self.export(&metadata, index, (&packer, fresh.as_ref()), origins)?;
         let remember =
             origins.map(|origins| |metadata: &CacheMetadata| origins.records(Some(&exported.made), metadata));
         let keep = Keep {
             group: &metadata.buildpacks,
             trees: work.trees(base.owner),
-            index: &index,
+            index,
             api: PlatformApi::NEWEST,
             packer: &packer,
             fresh: fresh.as_ref().zip(outputs.first().map(|(_, store)| store.as_ref())),

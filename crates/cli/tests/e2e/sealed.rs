@@ -181,6 +181,26 @@ fn a_restored_layer_that_nobody_changed_is_not_read_to_be_sealed() {
     }
 }
 
+/// Nobody runs after the last buildpack who could change its layers, or read them while somebody else works.
+#[test]
+fn what_the_last_buildpack_makes_anew_is_read_once_and_written_once() {
+    const LAYER: u64 = 64 * 1024 * 1024;
+    let bench = Bench::new();
+    let all = [bench.add(&Buildpack::new("e2e/anew").build(
+        r#"
+        mkdir -p "$layers/big"; rm -f "$layers/big/"[0-9]*
+        for n in {1..16}; do head -c 4M /dev/zero >"$layers/big/$n"; echo "$n" >>"$layers/big/$n"; done
+        echo once more >>"$layers/big/times"
+        layer big cache
+        "#,
+    ))];
+    counted(&bench, &all, &[]);
+    let [read, written] = counted(&bench, &all, &[]);
+    // The buildpack has read and written as much itself.
+    assert!(read < 2 * LAYER + LAYER / 2, "{read}");
+    assert!(written < 2 * LAYER + LAYER / 2, "{written}");
+}
+
 /// How the sandbox finds out what buildpacks do to sealed layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {

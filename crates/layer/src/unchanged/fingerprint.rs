@@ -48,6 +48,34 @@ pub fn fingerprint(top: &Path, clock: &Clock) -> Result<Fingerprint, LayerError>
 ///
 /// As [`fingerprint`], or when it cannot be an archive.
 pub fn survey(source: &Source, clock: &Clock) -> Result<(Fingerprint, Skeleton), LayerError> {
+    look_over(source, clock, |_, _| Ok(()))
+}
+
+/// The same of a tree as extraction makes it; `None` of any other. Such a tree has folders, files and links only, which run as
+/// nobody else than whoever runs them, no file of it has another name anywhere, no entry has attributes besides those that an
+/// archive tells, and its owner may list and change every folder.
+///
+/// # Errors
+///
+/// As [`survey`].
+pub fn survey_plain(source: &Source, clock: &Clock) -> Result<Option<(Fingerprint, Skeleton)>, LayerError> {
+    let mut is_plain = true;
+    let found = look_over(source, clock, |path, stat| {
+        let is_alone = is_dir(stat) || stat.stx_nlink == 1;
+        let is_open = !is_dir(stat) || stat.stx_mode & 0o700 == 0o700;
+        is_plain = is_plain && is_extracted(stat) && is_alone && is_open && !has_attributes(path)?;
+        Ok(())
+    });
+    // What makes no archive is not plain.
+    if is_plain { found.map(Some) } else { Ok(None) }
+}
+
+/// As [`survey`]; shows each entry with its path.
+fn look_over(
+    source: &Source,
+    clock: &Clock,
+    mut show: impl FnMut(&Path, &Statx) -> io::Result<()>,
+) -> Result<(Fingerprint, Skeleton), LayerError> {
     let Source::Dir { dir, .. } = source else {
         return Err(LayerError::Read { source: io::ErrorKind::NotADirectory.into() });
     };
@@ -59,6 +87,7 @@ pub fn survey(source: &Source, clock: &Clock) -> Result<(Fingerprint, Skeleton),
             size: stat.stx_size,
             device: (stat.stx_rdev_major, stat.stx_rdev_minor),
         };
+        show(&dir.join(OsStr::from_bytes(path)), stat)?;
         bones.add(OsStr::from_bytes(path), &item).map_err(io::Error::other)
     };
     let fingerprint = scan(dir, clock, add).map_err(LayerError::io("look through", dir))?;
@@ -79,31 +108,6 @@ pub fn renew(top: &Path) -> Result<(), LayerError> {
         Step::Up => Ok(()),
     };
     walk(top, renew).map_err(LayerError::io("renew", top))
-}
-
-/// Whether a tree is one as extraction makes it: it has folders, files and links only, which run as nobody else than whoever
-/// runs them, no file has another name anywhere, no entry has attributes besides those that an archive tells, and its owner
-/// may list and change every folder.
-///
-/// # Errors
-///
-/// As [`fingerprint`].
-pub fn is_plain(top: &Path) -> Result<bool, LayerError> {
-    let mut is_plain = true;
-    let mut look_at = |path: &[u8], stat: &Statx| -> io::Result<()> {
-        let is_alone = is_dir(stat) || stat.stx_nlink == 1;
-        let is_open = !is_dir(stat) || stat.stx_mode & 0o700 == 0o700;
-        is_plain &=
-            is_extracted(stat) && is_alone && is_open && !has_attributes(&top.join(OsStr::from_bytes(path)))?;
-        Ok(())
-    };
-    let look_at = |step: Step<'_>| match step {
-        Step::Top(stat) => look_at(b"", stat),
-        Step::Entry { path, stat, .. } => look_at(path, stat),
-        Step::Up => Ok(()),
-    };
-    walk(top, look_at).map_err(LayerError::io("look through", top))?;
-    Ok(is_plain)
 }
 
 /// Whether extraction makes such an entry: no archive has sockets, devices and pipes are refused, and root gets neither
@@ -367,10 +371,14 @@ mod tests {
     #[test]
     fn a_tree_is_plain_if_an_archive_makes_the_same() {
         let plain = |change: &dyn Fn(&Path)| {
-            let (dir, _) = tree();
+            let (dir, clock) = tree();
             let top = dir.path().join("tree");
             change(&top);
-            is_plain(&top).unwrap()
+            let source =
+                Source::Dir { dir: top, as_path: "/tree".into(), owner: crate::Owner::ROOT, parents: vec![] };
+            let found = survey_plain(&source, &clock).unwrap();
+            assert!(found.is_none_or(|found| found == survey(&source, &clock).unwrap()));
+            found.is_some()
         };
         assert!(plain(&|_| {}));
         assert!(plain(

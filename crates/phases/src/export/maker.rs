@@ -163,12 +163,11 @@ impl<'a> Maker<'a> {
         Ok(Made { descriptor, diff_id: known.diff_id, uncompressed_size: known.size, is_reused: false })
     }
 
-    /// Whether a layer that the previous image may have is packed without asking first whether it does: one that has
-    /// changed is most probably new, and then it has been read once only. A registry is sent what is packed, so there it
-    /// must certainly be new.
+    /// Whether a layer that the previous image may have is packed without asking first whether it does: then it has been
+    /// read once only.
     fn is_worth_packing(&self, source: &Source, sight: Option<&Sight>) -> bool {
         let is_sent = matches!(self.output.medium(), Medium::Registry(_));
-        sight.is_some_and(|sight| sight.is_changed && (!is_sent || sight.is_other(source)))
+        sight.is_some_and(|sight| sight.is_news(source, is_sent))
     }
 
     /// The previous image's layer with these contents, if it is among the candidates and can be had.

@@ -23,7 +23,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use strata_layer::{Archive, LayerError, Owner, Packed, Packer, Source};
 use strata_oci::{BadCompression, Compression, Digest};
@@ -116,11 +116,25 @@ enum Bytes {
 /// A layer that is to be packed.
 pub(super) struct Job {
     policy: Policy,
+    /// Whether its tree stays what it is, so that those that export can pack it as well.
+    is_apart: bool,
     /// Below the layers directory.
     tail: PathBuf,
     source: Source,
     bytes: Bytes,
     compression: Compression,
+}
+
+/// A layer of which that many bytes are packed is packed to its end.
+const WELL_UNDER_WAY: usize = 16 << 20;
+
+/// When those that pack layers are to end.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    /// The build failed.
+    pub(super) has_failed: AtomicBool,
+    /// The buildpacks are done, so packing no longer costs nothing: somebody waits.
+    pub(super) is_awaited: AtomicBool,
 }
 
 /// A layer that was packed.
@@ -168,7 +182,7 @@ impl Sealing<'_> {
             _ => return Ok(None),
         };
         let compression = if layer.toml.types.launch { self.compression } else { Compression::None };
-        Ok(Some(Job { policy, tail, source, bytes, compression }))
+        Ok(Some(Job { policy, is_apart, tail, source, bytes, compression }))
     }
 
     /// Whether a layer whose tree is known can be had again without its tree. What is known of a tree comes from the cache,
@@ -191,27 +205,31 @@ impl Sealing<'_> {
         Ok(spool)
     }
 
-    /// Packs what comes, one layer after the other, until no more can come.
-    pub(super) fn work(&self, jobs: Receiver<Job>, index: &Index, stop: &AtomicBool) -> Vec<Made> {
+    /// Packs what comes, one layer after the other, until no more can come. Once somebody waits, what is not well under way
+    /// is left to those that export: they do not pack what an image has already, and what they pack is read once.
+    pub(super) fn work(&self, jobs: Receiver<Job>, index: &Index, ending: &Ending) -> Vec<Made> {
         // The threads that compress inherit it. Without it the buildpack gets a little less.
         rustix::process::nice(NICE).unwrap_or_default();
         let packer = Packer::new(self.threads);
         let make = |mut job: Job| {
-            let outcome = self.pack(&mut job, &packer, stop);
+            let outcome = self.pack(&mut job, &packer, ending);
+            if job.may_be_left() && outcome.is_err() && ending.is_awaited.load(Ordering::Relaxed) {
+                return None;
+            }
             if let (Ok((known, _)), Bytes::Tree(sight)) = (&outcome, &job.bytes) {
                 index.record(sight.as_ref(), *known);
             }
             let Job { policy, tail, source, compression, .. } = job;
-            Made { policy, tail, source, compression, outcome }
+            Some(Made { policy, tail, source, compression, outcome })
         };
-        jobs.into_iter().map(make).collect()
+        jobs.into_iter().filter_map(make).collect()
     }
 
     fn pack(
         &self,
         job: &mut Job,
         packer: &Packer,
-        stop: &AtomicBool,
+        ending: &Ending,
     ) -> Result<(Known, Option<(Packed, NamedTempFile)>), BytesError> {
         if let Bytes::Recorded(known) = job.bytes {
             return Ok((known, None));
@@ -219,7 +237,9 @@ impl Sealing<'_> {
         let folder = self.folder()?;
         std::fs::create_dir_all(&folder)?;
         let mut file = NamedTempFile::new_in(folder)?;
-        let mut out = Stoppable::new(file.as_file_mut(), stop);
+        let is_awaited = job.may_be_left().then_some(&ending.is_awaited);
+        let out = Stoppable::new(file.as_file_mut(), &ending.has_failed);
+        let mut out = Leavable { out, is_awaited, written: 0 };
         let packed = match &mut job.bytes {
             Bytes::Spool(spool) => packer.pack_with(|tar| pass_on(spool, tar), job.compression, &mut out)?,
             _ => packer.pack(&job.source, job.compression, &mut out)?,
@@ -273,6 +293,36 @@ impl Sealing<'_> {
             &record_path(self.trees.layers.real, &made.tail)?,
             &serde_json::to_string_pretty(&record)?,
         )?)
+    }
+}
+
+impl Job {
+    /// Whether those that export find the same in the tree.
+    fn may_be_left(&self) -> bool {
+        self.is_apart && matches!(self.bytes, Bytes::Tree(_))
+    }
+}
+
+/// A writer that fails where others can do the rest as well.
+struct Leavable<'a> {
+    out: Stoppable<'a, &'a mut File>,
+    is_awaited: Option<&'a AtomicBool>,
+    written: usize,
+}
+
+impl Write for Leavable<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let is_awaited = self.is_awaited.is_some_and(|is_awaited| is_awaited.load(Ordering::Relaxed));
+        if is_awaited && self.written < WELL_UNDER_WAY {
+            return Err(io::Error::other("it is left to those that export"));
+        }
+        let count = self.out.write(bytes)?;
+        self.written += count;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 
