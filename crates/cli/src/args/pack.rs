@@ -106,7 +106,10 @@ impl Build {
     pub(crate) fn notices(&self) -> Vec<String> {
         let of = &self.of_pack;
         let untrusted = "buildpacks never see the credentials of registries";
+        let report = &self.report;
+        let is_spare = report.report_extra.is_some() && !report.is_wanted();
         [
+            (is_spare, "--report-extra", "with --origins never there is no report"),
             (of.trust_builder, "--trust-builder", untrusted),
             (of.trust_extra_buildpacks, "--trust-extra-buildpacks", untrusted),
             (of.sparse, "--sparse", "layers of run images are there once, for all images"),

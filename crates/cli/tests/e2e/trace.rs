@@ -69,6 +69,9 @@ fn without_reports_nothing_is_gathered_for_them() {
     attach(&bench, "web", &lie);
     assert!(!format!("{:?}", build(&["--origins", "never", "--verbose"])).contains("refused"));
     assert!(cached().get("origins").is_none(), "{:#}", cached());
+    bench.write("extra.toml", "a = 1");
+    build(&["--origins", "never", "--report-extra", "extra.toml"])
+        .says("--report-extra changes nothing here");
 }
 
 fn build_id(number: usize) -> String {
