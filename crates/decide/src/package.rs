@@ -1,12 +1,14 @@
 //! What builders and buildpackages say of themselves (distribution specification, "Builder" and "Buildpackage"), as
 //! pack's users know it.
 
+use crate::detect::Kind;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use strata_spec::builder::{BuildVariable, Builder};
 use strata_spec::buildpack::{Descriptor, Target};
+use strata_spec::extension;
 use strata_spec::lifecycle::Lifecycle;
-use strata_spec::order::{Order, OrderElement, OrderGroup};
+use strata_spec::order::{Order, OrderElement, OrderFile, OrderGroup};
 use strata_spec::run::RunImage;
 use strata_spec::system::{System, SystemBuildpack, SystemBuildpacks};
 use toml_text::{array, string};
@@ -20,12 +22,21 @@ pub struct Module {
     pub diff_id: String,
 }
 
+/// An image extension and the layer that it is in.
+#[derive(Clone, Debug)]
+pub struct Extension {
+    /// Its descriptor.
+    pub descriptor: extension::Descriptor,
+    /// diffID of its layer.
+    pub diff_id: String,
+}
+
 /// What an order names and the builder does not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
-    /// No such buildpack.
-    #[error("the order names {0}, which is not among the buildpacks")]
-    Missing(String),
+    /// No such buildpack or extension.
+    #[error("the order names {1}, which is not among the {0}s")]
+    Missing(Kind, String),
     /// Several versions, of which none is named.
     #[error("the order names {0} without a version, and there are several")]
     Ambiguous(String),
@@ -36,15 +47,29 @@ pub enum OrderError {
 /// # Errors
 /// When one is not there, or its version is not clear.
 pub fn resolve(order: &Order, modules: &[Module]) -> Result<Order, OrderError> {
+    let known = modules.iter().map(|module| &module.descriptor.buildpack);
+    with_versions(order, Kind::Buildpack, &known.map(|info| (&*info.id, &*info.version)).collect::<Vec<_>>())
+}
+
+/// The order of image extensions with all versions; each extension in it is there.
+///
+/// # Errors
+/// When one is not there, or its version is not clear.
+pub fn resolve_extensions(order: &Order, extensions: &[Extension]) -> Result<Order, OrderError> {
+    let known = extensions.iter().map(|extension| &extension.descriptor.extension);
+    with_versions(order, Kind::Extension, &known.map(|info| (&*info.id, &*info.version)).collect::<Vec<_>>())
+}
+
+fn with_versions(order: &Order, kind: Kind, known: &[(&str, &str)]) -> Result<Order, OrderError> {
     let element = |element: &OrderElement| -> Result<OrderElement, OrderError> {
         let name = || format!("{}@{}", element.id, element.version).trim_end_matches('@').to_owned();
-        let mut found = modules.iter().map(|module| &module.descriptor.buildpack).filter(|info| {
-            info.id == element.id && (element.version.is_empty() || info.version == element.version)
+        let mut found = known.iter().filter(|(id, version)| {
+            *id == element.id && (element.version.is_empty() || *version == element.version)
         });
-        let first = found.next().ok_or_else(|| OrderError::Missing(name()))?;
+        let (_, version) = found.next().ok_or_else(|| OrderError::Missing(kind, name()))?;
         match found.next() {
             Some(_) => Err(OrderError::Ambiguous(name())),
-            None => Ok(OrderElement { version: first.version.clone(), ..element.clone() }),
+            None => Ok(OrderElement { version: (*version).to_owned(), ..element.clone() }),
         }
     };
     let group = |group: &OrderGroup| {
@@ -133,6 +158,26 @@ pub fn layers_label(modules: &[Module]) -> String {
     json!(all).to_string()
 }
 
+/// `io.buildpacks.extension.layers`.
+pub fn extension_layers_label(extensions: &[Extension]) -> String {
+    let mut all: BTreeMap<&str, BTreeMap<&str, Value>> = BTreeMap::new();
+    for Extension { descriptor, diff_id } in extensions {
+        let info = &descriptor.extension;
+        let mut value = json!({ "api": descriptor.api });
+        put(&mut value, "targets", descriptor.targets.iter().map(target).collect());
+        put(&mut value, "layerDiffID", json!(diff_id));
+        put(&mut value, "homepage", json!(info.homepage));
+        put(&mut value, "name", json!(info.name));
+        all.entry(&info.id).or_default().insert(&info.version, value);
+    }
+    json!(all).to_string()
+}
+
+/// `io.buildpacks.buildpackage.metadata` of the package of this image extension.
+pub fn extension_package_label(main: &extension::Descriptor) -> String {
+    extension_info(main).to_string()
+}
+
 /// `io.buildpacks.buildpackage.metadata` of the package of this buildpack.
 pub fn package_label(main: &Descriptor) -> String {
     let mut value = info(main);
@@ -147,15 +192,18 @@ pub fn package_label(main: &Descriptor) -> String {
 pub fn builder_label(
     builder: &Builder,
     modules: &[Module],
+    extensions: &[Extension],
     lifecycle: Option<&Lifecycle>,
     version: &str,
 ) -> String {
+    // What pack writes where there are none.
+    let all = |list: Vec<Value>| if list.is_empty() { Value::Null } else { list.into() };
     let images = builder.run.images.iter().map(|run| json!({ "image": run.image, "mirrors": run.mirrors }));
     let first = builder.run.images.first().cloned().unwrap_or_default();
     let mut value = json!({
         "description": builder.description,
         "buildpacks": modules.iter().map(|module| info(&module.descriptor)).collect::<Vec<_>>(),
-        "extensions": null,
+        "extensions": all(extensions.iter().map(|extension| extension_info(&extension.descriptor)).collect()),
         "stack": { "runImage": { "image": first.image, "mirrors": first.mirrors } },
     });
     if let Some(lifecycle) = lifecycle {
@@ -181,18 +229,20 @@ pub fn order_label(order: &Order) -> String {
 }
 
 /// `/cnb/order.toml`.
-pub fn order_toml(order: &Order) -> String {
+pub fn order_toml(file: &OrderFile) -> String {
     let mut text = String::new();
-    for group in order {
-        text.push_str("[[order]]\n");
-        for element in &group.group {
-            text.push_str(&format!(
-                "  [[order.group]]\n    id = {}\n    version = {}\n",
-                string(&element.id),
-                string(&element.version)
-            ));
-            if element.optional {
-                text.push_str("    optional = true\n");
+    for (table, order) in [("order", &file.order), ("order-extensions", &file.order_extensions)] {
+        for group in order {
+            text.push_str(&format!("[[{table}]]\n"));
+            for element in &group.group {
+                text.push_str(&format!(
+                    "  [[{table}.group]]\n    id = {}\n    version = {}\n",
+                    string(&element.id),
+                    string(&element.version)
+                ));
+                if element.optional {
+                    text.push_str("    optional = true\n");
+                }
             }
         }
     }
@@ -227,6 +277,16 @@ pub fn build_config(variables: &[BuildVariable]) -> Vec<(String, String)> {
 
 fn info(descriptor: &Descriptor) -> Value {
     let info = &descriptor.buildpack;
+    let mut value = json!({ "id": info.id });
+    put(&mut value, "name", json!(info.name));
+    put(&mut value, "version", json!(info.version));
+    put(&mut value, "homepage", json!(info.homepage));
+    put(&mut value, "exec-env", json!(info.exec_env));
+    value
+}
+
+fn extension_info(descriptor: &extension::Descriptor) -> Value {
+    let info = &descriptor.extension;
     let mut value = json!({ "id": info.id });
     put(&mut value, "name", json!(info.name));
     put(&mut value, "version", json!(info.version));
@@ -287,7 +347,6 @@ mod tests {
     use super::*;
     use strata_spec::builder::{BuilderMetadata, parse_order_label};
     use strata_spec::buildpackage::{Package, parse_modules};
-    use strata_spec::order::OrderFile;
     use strata_spec::run::{RunFile, StackFile};
 
     fn module(id: &str, version: &str, more: &str) -> Module {
@@ -312,16 +371,21 @@ mod tests {
         assert_eq!(resolve(&one("a", ""), &modules).unwrap(), one("a", "1"));
         assert_eq!(resolve(&one("b", "2"), &modules).unwrap(), one("b", "2"));
         assert_eq!(resolve(&one("b", ""), &modules), Err(OrderError::Ambiguous("b".into())));
-        assert_eq!(resolve(&one("a", "2"), &modules), Err(OrderError::Missing("a@2".into())));
+        assert_eq!(
+            resolve(&one("a", "2"), &modules),
+            Err(OrderError::Missing(Kind::Buildpack, "a@2".into()))
+        );
         let meta = module("m", "1", "order = [{ group = [{ id = \"x\", version = \"1\" }] }]");
-        assert_eq!(check_composites(&[meta]), Err(OrderError::Missing("x@1".into())));
+        assert_eq!(check_composites(&[meta]), Err(OrderError::Missing(Kind::Buildpack, "x@1".into())));
     }
 
     #[test]
     fn documents_are_read_as_they_were_meant() {
         let text = "[[order]]\ngroup = [{ id = \"a/b\", version = \"1\" }, { id = \"c\", version = \"2\", optional = true }]";
         let order = order(text);
-        assert_eq!(OrderFile::parse(&order_toml(&order)).unwrap().order, order);
+        let order_extensions = vec![OrderGroup { group: order[0].group[..1].to_vec() }];
+        let file = OrderFile { order: order.clone(), order_extensions };
+        assert_eq!(OrderFile::parse(&order_toml(&file)).unwrap(), file);
         assert_eq!(parse_order_label(&order_label(&order)).unwrap(), order);
         let image = RunImage { image: "a\"\\\u{7f}".into(), mirrors: vec!["m".into(), "n".into()] };
         assert_eq!(RunFile::parse(&run_toml(std::slice::from_ref(&image))).unwrap().images[0], image);
@@ -349,11 +413,38 @@ mod tests {
         let builder = Builder::parse(toml).unwrap();
         let lifecycle = "[lifecycle]\nversion = \"0.21.0\"\n[apis.buildpack]\nsupported = [\"0.7\", \"0.12\"]\n[apis.platform]\nsupported = [\"0.8\"]\n";
         let lifecycle = Lifecycle::parse(lifecycle).unwrap();
-        let label = builder_label(&builder, &[module], Some(&lifecycle), "1.0");
+        let label = builder_label(&builder, &[module], &[], Some(&lifecycle), "1.0");
         let value: Value = serde_json::from_str(&label).unwrap();
+        assert_eq!(value["extensions"], Value::Null);
         assert_eq!(value["lifecycle"]["api"], json!({ "buildpack": "0.7", "platform": "0.8" }));
         assert_eq!(value["buildpacks"], json!([{ "id": "a/b", "version": "1", "homepage": "h" }]));
         assert_eq!(BuilderMetadata::parse(&label).unwrap().run_images()[0].mirrors, ["m"]);
+    }
+
+    #[test]
+    fn labels_of_extensions_are_packs() {
+        let text =
+            "api = \"0.10\"\n[extension]\nid = \"a/b\"\nversion = \"1\"\nname = \"N\"\nhomepage = \"h\"\n";
+        let extension =
+            Extension { descriptor: extension::Descriptor::parse(text).unwrap(), diff_id: "sha256:1".into() };
+        let all = [extension];
+        let label = extension_layers_label(&all);
+        assert_eq!(
+            label,
+            r#"{"a/b":{"1":{"api":"0.10","layerDiffID":"sha256:1","homepage":"h","name":"N"}}}"#
+        );
+        assert_eq!(parse_modules(&label).unwrap()["a/b"]["1"].layer_diff_id, "sha256:1");
+        let label = extension_package_label(&all[0].descriptor);
+        assert_eq!(label, r#"{"id":"a/b","name":"N","version":"1","homepage":"h"}"#);
+        let builder = Builder::parse("[[order]]\n").unwrap();
+        let value: Value = serde_json::from_str(&builder_label(&builder, &[], &all, None, "1")).unwrap();
+        assert_eq!(value["extensions"][0]["id"], "a/b");
+        let one = |version: &str| {
+            order(&format!("[[order]]\ngroup = [{{ id = \"a/b\", version = \"{version}\" }}]"))
+        };
+        assert_eq!(resolve_extensions(&one(""), &all).unwrap(), one("1"));
+        let missing = resolve_extensions(&one("2"), &all).unwrap_err().to_string();
+        assert_eq!(missing, "the order names a/b@2, which is not among the extensions");
     }
 
     #[test]

@@ -39,19 +39,15 @@ pub struct Builder {
     /// What the builder is for; empty for the platform of its build image.
     #[serde(default)]
     pub targets: Vec<Target>,
-    /// Image extensions, which take no part.
+    /// Where the image extensions are.
     #[serde(default)]
-    extensions: Vec<Unread>,
+    pub extensions: Vec<BuildpackSource>,
     /// Their orders.
     #[serde(default, rename = "order-extensions")]
-    order_extensions: Vec<Unread>,
+    pub order_extensions: Order,
 }
 
-/// A table of which only matters that it is there.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-struct Unread {}
-
-/// One `[[buildpacks]]`.
+/// One `[[buildpacks]]` or `[[extensions]]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct BuildpackSource {
     /// Expected id; empty takes what the buildpack says.

@@ -25,7 +25,8 @@ impl Package {
     }
 }
 
-/// `io.buildpacks.buildpack.layers`: the buildpacks in an image by id and version.
+/// `io.buildpacks.buildpack.layers` or `io.buildpacks.extension.layers`: the buildpacks or image extensions in an image by
+/// id and version.
 pub type Modules = BTreeMap<String, BTreeMap<String, Module>>;
 
 /// A buildpack in an image.
@@ -51,6 +52,8 @@ pub fn parse_modules(text: &str) -> Result<Modules, DocError> {
 pub struct PackageToml {
     /// The buildpack.
     pub buildpack: Part,
+    /// The image extension, if it is a package of one.
+    pub extension: Option<Part>,
     /// What it is made of.
     pub dependencies: Vec<Part>,
 }

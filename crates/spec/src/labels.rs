@@ -35,6 +35,10 @@ pub const BUILDER_ORDER: &str = "io.buildpacks.buildpack.order";
 pub const BUILDER_SYSTEM: &str = "io.buildpacks.buildpack.system";
 /// Name of the label with the layers of the buildpacks in a builder or a buildpackage.
 pub const BUILDPACK_LAYERS: &str = "io.buildpacks.buildpack.layers";
+/// Name of the label with the layers of the image extensions in a builder or a package.
+pub const EXTENSION_LAYERS: &str = "io.buildpacks.extension.layers";
+/// Name of the label with the order of a builder's image extensions.
+pub const BUILDER_ORDER_EXTENSIONS: &str = "io.buildpacks.buildpack.order-extensions";
 /// Name of a buildpackage's label with its buildpack.
 pub const BUILDPACKAGE_METADATA: &str = "io.buildpacks.buildpackage.metadata";
 /// Name of the label with the distribution of a base.

@@ -12,7 +12,7 @@ use crate::show::{Drawn, Show, Stream, print, print_err};
 use crate::{Outcome, args, converted, hands, user};
 use std::path::Path;
 use std::time::Duration;
-use strata_decide::package::{self, Module, OrderError};
+use strata_decide::package::{self, Extension, Module, OrderError};
 use strata_layer::{Owner, Source as Tree};
 use strata_oci::Image;
 use strata_phases::{Failure, files};
@@ -21,6 +21,7 @@ use strata_spec::buildpackage::PackageToml;
 use strata_spec::exit::Exit;
 use strata_spec::labels;
 use strata_spec::lifecycle::Lifecycle;
+use strata_spec::order::OrderFile;
 use strata_store::{Unpacked, host_architecture};
 
 /// Runs `strata builder create`.
@@ -47,20 +48,17 @@ pub(crate) fn create(args: &args::BuilderCreate, places: &Places) -> Outcome {
     let show = Show::new(&ShowArgs::default(), Stream::Err, Drawn::Transfers, places);
     let downloads = Downloads::new(places.downloads(), args::PullPolicy::Always);
     let mut shelf = Shelf::new(&mut kit, &surroundings, &unpacked, &downloads, &show);
-    super::check(
-        &builder,
-        &args.config,
-        stored.image.config().os(),
-        stored.image.config().architecture(),
-        &show,
-    )?;
+    let config = stored.image.config();
+    super::check(&builder, &args.config, config.os(), config.architecture())?;
     super::put_listed(&mut shelf, &builder.buildpacks, &args.config, base_dir)?;
+    super::put_listed(&mut shelf.of_extensions(), &builder.extensions, &args.config, base_dir)?;
     let mut maker = Maker::new(stored.image.clone(), &args.to)?;
     maker.take_base(&*store)?;
     maker.add(&Tree::Generated(folders(owner)), "Builder: folders")?;
     let lifecycle = add_lifecycle(&mut maker, &builder, base_dir, &unpacked)?;
     let modules = maker.add_buildpacks(&kit)?;
-    describe(&mut maker, &builder, &modules, lifecycle.as_ref())
+    let extensions = maker.add_extensions(&kit)?;
+    describe(&mut maker, &builder, (&modules, &extensions), lifecycle.as_ref())
         .map_err(|error| refused(error.to_string()))??;
     maker.write(&to, &args.to, &surroundings)?;
     if lifecycle.is_none() {
@@ -122,10 +120,12 @@ fn add_lifecycle(
 fn describe(
     maker: &mut Maker,
     builder: &Builder,
-    modules: &[Module],
+    (modules, extensions): (&[Module], &[Extension]),
     lifecycle: Option<&Lifecycle>,
 ) -> Result<Result<(), Failure>, OrderError> {
     let order = package::resolve(&builder.order, modules)?;
+    let order_extensions = package::resolve_extensions(&builder.order_extensions, extensions)?;
+    let order = OrderFile { order, order_extensions };
     let system = package::resolve_system(&builder.system, modules)?;
     package::check_composites(modules)?;
     let file = |name: &str, text: String| entry(name, Owner::ROOT, Some(text));
@@ -142,12 +142,16 @@ fn describe(
     let has_system = system_toml.is_some();
     entries.extend(system_toml.map(|text| file("/cnb/system.toml", text)));
     let added = maker.add(&Tree::Generated(entries), "Builder: order and run images").map(drop);
-    let label = package::builder_label(builder, modules, lifecycle, env!("CARGO_PKG_VERSION"));
+    let label = package::builder_label(builder, modules, extensions, lifecycle, env!("CARGO_PKG_VERSION"));
     let config = maker.image.config_mut();
     config.set_working_dir("/layers");
     config.set_label(labels::BUILDER_METADATA, &label);
     config.set_label(labels::BUILDPACK_LAYERS, &package::layers_label(modules));
-    config.set_label(labels::BUILDER_ORDER, &package::order_label(&order));
+    config.set_label(labels::BUILDER_ORDER, &package::order_label(&order.order));
+    if !extensions.is_empty() {
+        config.set_label(labels::EXTENSION_LAYERS, &package::extension_layers_label(extensions));
+        config.set_label(labels::BUILDER_ORDER_EXTENSIONS, &package::order_label(&order.order_extensions));
+    }
     if has_system {
         config.set_label(labels::BUILDER_SYSTEM, &package::system_label(&system));
     }
@@ -174,7 +178,13 @@ pub(crate) fn package(args: &args::BuildpackPackage, places: &Places) -> Outcome
     let show = Show::new(&ShowArgs::default(), Stream::Err, Drawn::Transfers, places);
     let downloads = Downloads::new(places.downloads(), args::PullPolicy::Always);
     let mut shelf = Shelf::new(&mut kit, &surroundings, &unpacked, &downloads, &show);
-    let main = if listed.buildpack.uri.is_empty() { "." } else { &listed.buildpack.uri };
+    let is_extension =
+        listed.extension.is_some() || (listed == PackageToml::default() && is_extension(&args.path));
+    let uri = listed.extension.as_ref().map_or(&listed.buildpack.uri, |extension| &extension.uri);
+    let main = if uri.is_empty() { "." } else { uri };
+    if is_extension {
+        shelf = shelf.of_extensions();
+    }
     let main = add(&mut shelf, main, base)?.ok_or_else(|| refused("there is no builder here".to_owned()))?;
     for dependency in &listed.dependencies {
         let named = if dependency.uri.is_empty() { &dependency.image } else { &dependency.uri };
@@ -186,6 +196,15 @@ pub(crate) fn package(args: &args::BuildpackPackage, places: &Places) -> Outcome
         |platform| (platform.os, platform.architecture),
     );
     let mut maker = Maker::new(Image::empty(&os, &arch), &args.to)?;
+    if is_extension {
+        let extensions = maker.add_extensions(&kit)?;
+        let main = extensions.first().map(|extension| extension.descriptor.clone()).unwrap_or_default();
+        let config = maker.image.config_mut();
+        config.set_label(labels::BUILDPACKAGE_METADATA, &package::extension_package_label(&main));
+        config.set_label(labels::EXTENSION_LAYERS, &package::extension_layers_label(&extensions));
+        maker.write(&to, &args.to, &surroundings)?;
+        return Ok(0);
+    }
     let modules = maker.add_buildpacks(&kit)?;
     package::check_composites(&modules).map_err(|error| {
         refused(error.to_string()).hint("list it under [[dependencies]] in a package.toml")
@@ -200,6 +219,11 @@ pub(crate) fn package(args: &args::BuildpackPackage, places: &Places) -> Outcome
     config.set_label(labels::BUILDPACK_LAYERS, &package::layers_label(&modules));
     maker.write(&to, &args.to, &surroundings)?;
     Ok(0)
+}
+
+/// Whether a folder holds an image extension and no buildpack.
+fn is_extension(dir: &Path) -> bool {
+    dir.join("extension.toml").is_file() && !dir.join("buildpack.toml").is_file()
 }
 
 fn add(

@@ -7,13 +7,15 @@ use crate::{output, workplace};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use strata_decide::export::CREATED;
-use strata_decide::package::Module;
+use strata_decide::package::{Extension, Module};
 use strata_layer::{Compression, Content, GeneratedEntry, Owner, Parent, Source as Tree, pack};
 use strata_oci::{Descriptor, History, Image, Layer};
 use strata_phases::{Failure, files};
 use strata_sandbox::WorkDir;
+use strata_spec::DocError;
 use strata_spec::buildpack::Descriptor as BuildpackToml;
 use strata_spec::exit::Exit;
+use strata_spec::extension::Descriptor as ExtensionToml;
 use strata_store::source::{Source, Surroundings};
 use strata_store::{Layout, Store, StoreError, Transfer, copy_blobs};
 
@@ -62,22 +64,53 @@ impl Maker {
     pub(super) fn add_buildpacks(&mut self, kit: &Kit) -> Result<Vec<Module>, Failure> {
         let mut modules = Vec::new();
         for (place, dir) in &kit.buildpacks {
-            let descriptor = files::read(&dir.join("buildpack.toml"), BuildpackToml::parse)
-                .map_err(|error| Failure::caused(Exit::InvalidArguments, self.what.clone(), &error))?
-                .unwrap_or_default();
-            let name = |path: &Path| format!("/cnb/buildpacks/{}", path.display());
-            let above = place.parent().unwrap_or(place);
-            let source = Tree::Dir {
-                dir: dir.clone(),
-                as_path: name(place),
-                parents: vec![Parent { path: name(above), owner: Owner::ROOT, mode: 0o755 }],
-                owner: Owner::ROOT,
-            };
+            let descriptor = self.descriptor(&dir.join("buildpack.toml"), BuildpackToml::parse)?;
             let label = format!("{}@{}", descriptor.buildpack.id, descriptor.buildpack.version);
-            let diff_id = self.add(&source, &format!("Buildpack: {label}"))?;
+            let diff_id = self.add_module("/cnb/buildpacks", place, dir, &format!("Buildpack: {label}"))?;
             modules.push(Module { descriptor, diff_id });
         }
         Ok(modules)
+    }
+
+    /// Adds the image extensions of a kit, each a layer.
+    pub(super) fn add_extensions(&mut self, kit: &Kit) -> Result<Vec<Extension>, Failure> {
+        let mut extensions = Vec::new();
+        for (place, dir) in &kit.extensions {
+            let descriptor = self.descriptor(&dir.join("extension.toml"), ExtensionToml::parse)?;
+            let label = format!("{}@{}", descriptor.extension.id, descriptor.extension.version);
+            let diff_id = self.add_module("/cnb/extensions", place, dir, &format!("Extension: {label}"))?;
+            extensions.push(Extension { descriptor, diff_id });
+        }
+        Ok(extensions)
+    }
+
+    fn descriptor<D: Default>(
+        &self,
+        path: &Path,
+        parse: impl FnOnce(&str) -> Result<D, DocError>,
+    ) -> Result<D, Failure> {
+        let read = files::read(path, parse);
+        let read =
+            read.map_err(|error| Failure::caused(Exit::InvalidArguments, self.what.clone(), &error))?;
+        Ok(read.unwrap_or_default())
+    }
+
+    fn add_module(
+        &mut self,
+        below: &str,
+        place: &Path,
+        dir: &Path,
+        created_by: &str,
+    ) -> Result<String, Failure> {
+        let name = |path: &Path| format!("{below}/{}", path.display());
+        let above = place.parent().unwrap_or(place);
+        let source = Tree::Dir {
+            dir: dir.to_owned(),
+            as_path: name(place),
+            parents: vec![Parent { path: name(above), owner: Owner::ROOT, mode: 0o755 }],
+            owner: Owner::ROOT,
+        };
+        self.add(&source, created_by)
     }
 
     /// Writes the image where it is wanted, and says where that is.

@@ -45,6 +45,8 @@ pub(crate) struct Kit {
     pub(crate) order: Order,
     /// Folders of buildpacks by their path below `/cnb/buildpacks`, besides those of the build image.
     pub(crate) buildpacks: BTreeMap<PathBuf, PathBuf>,
+    /// The same of image extensions, below `/cnb/extensions`.
+    pub(crate) extensions: BTreeMap<PathBuf, PathBuf>,
     /// The run image that the builder names.
     pub(crate) run_image: Option<RunImage>,
     /// What its operator says of sealed layers.
@@ -172,7 +174,10 @@ fn from_folder(
                 .hint("--builder takes an image, or a folder with a builder.toml in it")
         })?;
     let base = path.parent().unwrap_or(Path::new("."));
-    check(&builder, &path, "linux", host_architecture(), show)?;
+    check(&builder, &path, "linux", host_architecture())?;
+    if builder.has_extensions() {
+        show.warn(format!("{} lists image extensions, which take no part", path.display()));
+    }
     let system = if folder.without_system { System::default() } else { builder.system };
     let mut kit = Kit {
         order: add_system(&builder.order, &system),
@@ -204,25 +209,16 @@ fn build_config(variables: &[BuildVariable], scratch: &Path) -> Result<Option<Pa
     made.map_err(failed).map(|()| Some(dir))
 }
 
-/// Refuses what a `builder.toml` is not for, and says what of it takes no part.
-fn check(
-    builder: &Builder,
-    path: &Path,
-    os: &str,
-    arch: &str,
-    observer: &dyn Observer,
-) -> Result<(), Failure> {
+/// Refuses what a `builder.toml` is not for.
+fn check(builder: &Builder, path: &Path, os: &str, arch: &str) -> Result<(), Failure> {
     package::check_targets(&builder.targets, os, arch).map_err(|targets| {
         let message = format!("{} is for {targets}, and not for {os}/{arch}", path.display());
         Failure::new(Exit::InvalidArguments, message)
     })?;
-    if builder.has_extensions() {
-        observer.warn(format!("{} lists image extensions, which take no part", path.display()));
-    }
     Ok(())
 }
 
-/// Takes in the buildpacks that a `builder.toml` lists.
+/// Takes in the buildpacks or extensions that a `builder.toml` lists.
 fn put_listed(
     shelf: &mut Shelf<'_>,
     listed: &[BuildpackSource],
@@ -238,8 +234,9 @@ fn put_listed(
         {
             if !expected.is_empty() && expected != is {
                 let message = format!(
-                    "{} says {what} '{expected}', and the buildpack at {} has '{is}'",
+                    "{} says {what} '{expected}', and the {} at {} has '{is}'",
                     path.display(),
+                    shelf.kind,
                     place::shown(named)
                 );
                 return Err(Failure::new(Exit::InvalidArguments, message));

@@ -1,4 +1,4 @@
-//! The buildpacks that come from outside the build image, each in a folder of its own.
+//! The buildpacks and image extensions that come from outside the build image, each in a folder of its own.
 
 use super::download::Downloads;
 use super::listed;
@@ -8,19 +8,24 @@ use crate::images::{self, Names, failure};
 use crate::show::Show;
 use crate::show::transfer::hold;
 use crate::workplace::threads;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use strata_decide::detect::Kind;
+use strata_phases::files::FileError;
 use strata_phases::{Failure, Observer as _, files};
 use strata_spec::buildpack::{Descriptor, escape_id};
 use strata_spec::buildpackage::{Modules, Package, parse_modules};
 use strata_spec::exit::Exit;
+use strata_spec::extension;
 use strata_spec::labels;
 use strata_spec::order::OrderElement;
 use strata_store::Unpacked;
 use strata_store::source::Surroundings;
 use strata_store::unpacked::Held;
 
-/// Puts buildpacks into a kit.
+/// Puts buildpacks into a kit, or image extensions.
 pub(super) struct Shelf<'a> {
+    pub(super) kind: Kind,
     pub(super) kit: &'a mut Kit,
     pub(super) surroundings: &'a Surroundings<'a>,
     pub(super) unpacked: &'a Unpacked,
@@ -36,18 +41,31 @@ impl<'a> Shelf<'a> {
         downloads: &'a Downloads,
         show: &'a Show,
     ) -> Self {
-        Self { kit, surroundings, unpacked, show, downloads }
+        Self { kind: Kind::Buildpack, kit, surroundings, unpacked, show, downloads }
+    }
+
+    /// The same for image extensions.
+    pub(super) fn of_extensions(self) -> Self {
+        Self { kind: Kind::Extension, ..self }
+    }
+
+    fn dirs(&mut self) -> &mut BTreeMap<PathBuf, PathBuf> {
+        match self.kind {
+            Kind::Buildpack => &mut self.kit.buildpacks,
+            Kind::Extension => &mut self.kit.extensions,
+        }
     }
 
     /// Where a buildpack is that a person names; paths are relative to `base`.
     pub(super) fn place(&self, text: &str, base: &Path) -> Result<Place, Failure> {
-        let modules = self.kit.build_image.as_ref().map(modules_of).transpose()?.unwrap_or_default();
-        let in_builder = |id: &str| {
-            modules.contains_key(id)
-                || self.kit.buildpacks.keys().any(|place| place.starts_with(escape_id(id)))
-        };
+        let (kit, kind) = (&self.kit, self.kind);
+        let modules = kit.build_image.as_ref().map(|image| modules_of(image, kind)).transpose()?;
+        let modules = modules.unwrap_or_default();
+        let dirs = if kind == Kind::Buildpack { &kit.buildpacks } else { &kit.extensions };
+        let in_builder =
+            |id: &str| modules.contains_key(id) || dirs.keys().any(|place| place.starts_with(escape_id(id)));
         Place::parse(text, base, &in_builder).map_err(|(problem, hint)| {
-            let message = format!("cannot use the buildpack '{}': {problem}", shown(text));
+            let message = format!("cannot use the {kind} '{}': {problem}", shown(text));
             Failure::new(Exit::InvalidArguments, message).hint(hint)
         })
     }
@@ -80,22 +98,28 @@ impl<'a> Shelf<'a> {
     }
 
     fn add_folder(&mut self, dir: &Path) -> Result<(String, String), Failure> {
-        let what = || format!("cannot use the buildpack {}", dir.display());
+        let kind = self.kind;
+        let what = || format!("cannot use the {kind} {}", dir.display());
         let dir =
             dir.canonicalize().map_err(|error| Failure::caused(Exit::InvalidArguments, what(), &error))?;
-        let descriptor = files::read(&dir.join("buildpack.toml"), Descriptor::parse)
+        let (id, version) = name_of(kind, &dir)
             .map_err(|error| Failure::caused(Exit::InvalidArguments, what(), &error))?
             .ok_or_else(|| {
-                Failure::new(Exit::InvalidArguments, format!("{}: it has no buildpack.toml", what()))
-                    .hint("a buildpack is a folder with buildpack.toml, bin/detect and bin/build")
+                Failure::new(Exit::InvalidArguments, format!("{}: it has no {kind}.toml", what())).hint(
+                    match kind {
+                        Kind::Buildpack => {
+                            "a buildpack is a folder with buildpack.toml, bin/detect and bin/build"
+                        }
+                        Kind::Extension => "an extension is a folder with extension.toml and bin/generate",
+                    },
+                )
             })?;
-        let (id, version) = (descriptor.buildpack.id, descriptor.buildpack.version);
         let place = place_of(&id, &version).ok_or_else(|| {
             let message = format!("{}: '{id}@{version}' cannot be a folder's name", what());
             Failure::new(Exit::InvalidArguments, message)
-                .hint("buildpack.id and buildpack.version are both required")
+                .hint(format!("{kind}.id and {kind}.version are both required"))
         })?;
-        if let Some(other) = self.kit.buildpacks.insert(place, dir.clone()).filter(|other| *other != dir) {
+        if let Some(other) = self.dirs().insert(place, dir.clone()).filter(|other| *other != dir) {
             let message = format!("{} and {} are both {id}@{version}", other.display(), dir.display());
             return Err(Failure::new(Exit::InvalidArguments, message));
         }
@@ -103,7 +127,7 @@ impl<'a> Shelf<'a> {
     }
 
     fn add_archive(&mut self, file: &Path, shown: &str) -> Result<(String, String), Failure> {
-        let what = format!("cannot use the buildpack {shown}");
+        let what = format!("cannot use the {} {shown}", self.kind);
         let held = self.unpacked.hold_file(file);
         let held = held.map_err(|error| failure(Exit::InvalidArguments, &what, &error))?;
         let dir = held.dirs().first().cloned().unwrap_or_default();
@@ -126,7 +150,7 @@ impl<'a> Shelf<'a> {
 
     /// `shown` is what people call it.
     fn add_package(&mut self, name: &str, shown: &str) -> Result<(String, String), Failure> {
-        let what = format!("cannot use the buildpack '{shown}'");
+        let what = format!("cannot use the {} '{shown}'", self.kind);
         let refused = |problem: &str| Failure::new(Exit::InvalidArguments, format!("{what}: {problem}"));
         let (store, stored) = images::open(name, self.surroundings, None, Names::Anywhere)
             .map_err(|failure| Failure { message: what.clone(), ..deeper(failure) })?;
@@ -136,7 +160,7 @@ impl<'a> Shelf<'a> {
         })?;
         let broken = |error| Failure::caused(Exit::InvalidArguments, what.clone(), &error);
         let main = Package::parse(label).map_err(broken)?;
-        let modules = config.label(labels::BUILDPACK_LAYERS).unwrap_or("null");
+        let modules = config.label(layers_label(self.kind)).unwrap_or("null");
         let modules = parse_modules(modules).map_err(broken)?;
         let held = hold(self.show, shown, self.unpacked, &*store, &stored.image, threads())
             .map_err(|error| failure(Exit::InvalidArguments, &what, &error))?;
@@ -144,10 +168,10 @@ impl<'a> Shelf<'a> {
         {
             let place = place_of(id, version)
                 .ok_or_else(|| refused(&format!("'{id}@{version}' cannot be a folder's name")))?;
-            let dir = find(&held, &place)
+            let dir = find(&held, self.kind, &place)
                 .ok_or_else(|| refused(&format!("its label names {id}@{version}, which is not in it")))?;
             // Packages that are made of the same ones bring the same ones along.
-            self.kit.buildpacks.entry(place).or_insert(dir);
+            self.dirs().entry(place).or_insert(dir);
         }
         self.kit.held.push(held);
         match modules.get(&main.id).is_some_and(|versions| versions.contains_key(&main.version)) {
@@ -172,11 +196,11 @@ fn place_of(id: &str, version: &str) -> Option<PathBuf> {
 }
 
 /// The folder of a buildpack in the layers of a package; no link leads to it.
-fn find(held: &Held, place: &Path) -> Option<PathBuf> {
+fn find(held: &Held, kind: Kind, place: &Path) -> Option<PathBuf> {
     let is_dir = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
     held.dirs().iter().find_map(|layer| {
         let mut dir = layer.clone();
-        for part in Path::new("cnb/buildpacks").join(place).components() {
+        for part in Path::new("cnb").join(format!("{kind}s")).join(place).components() {
             dir.push(part);
             if !is_dir(&dir) {
                 return None;
@@ -186,12 +210,29 @@ fn find(held: &Held, place: &Path) -> Option<PathBuf> {
     })
 }
 
-/// The buildpacks of a build image, as its label has them.
-fn modules_of(image: &BuildImage) -> Result<Modules, Failure> {
-    let label = image.config.label(labels::BUILDPACK_LAYERS).unwrap_or("null");
-    parse_modules(label).map_err(|error| {
-        let message =
-            format!("cannot use the builder {}: its label {}", image.name, labels::BUILDPACK_LAYERS);
+/// Id and version of what is in a folder; none if there is no descriptor in it.
+fn name_of(kind: Kind, dir: &Path) -> Result<Option<(String, String)>, FileError> {
+    let path = dir.join(format!("{kind}.toml"));
+    Ok(match kind {
+        Kind::Buildpack => files::read(&path, Descriptor::parse)?
+            .map(|descriptor| (descriptor.buildpack.id, descriptor.buildpack.version)),
+        Kind::Extension => files::read(&path, extension::Descriptor::parse)?
+            .map(|descriptor| (descriptor.extension.id, descriptor.extension.version)),
+    })
+}
+
+fn layers_label(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Buildpack => labels::BUILDPACK_LAYERS,
+        Kind::Extension => labels::EXTENSION_LAYERS,
+    }
+}
+
+/// The buildpacks or extensions of a build image, as its label has them.
+fn modules_of(image: &BuildImage, kind: Kind) -> Result<Modules, Failure> {
+    let name = layers_label(kind);
+    parse_modules(image.config.label(name).unwrap_or("null")).map_err(|error| {
+        let message = format!("cannot use the builder {}: its label {name}", image.name);
         Failure::caused(Exit::InvalidArguments, message, &error)
     })
 }

@@ -4,7 +4,7 @@ use crate::bench::{Bench, Buildpack, Done, is_root, tool};
 use crate::docker::Docker;
 use crate::kill::{Killer, ends_well};
 use crate::registry::Registry;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -684,13 +684,11 @@ fn a_builder_toml_has_system_buildpacks_targets_and_variables() {
     text.push_str(
         "[[order]]\n[[order.group]]\nid = \"e2e/own\"\n[build]\nimage = \"oci:base\"\n[[build.env]]\nname = \"GIVEN\"\nvalue = \"all\"\n\
          [run]\n[[run.images]]\nimage = \"oci:run\"\n[system]\n[system.pre]\nbuildpacks = [{ id = \"e2e/pre\", version = \"1.0.0\" }]\n\
-         [system.post]\nbuildpacks = [{ id = \"e2e/post\" }]\n[[targets]]\nos = \"linux\"\n[[extensions]]\nuri = \"x\"\n\
-         [[order-extensions]]\n[[order-extensions.group]]\nid = \"x\"\n",
+         [system.post]\nbuildpacks = [{ id = \"e2e/post\" }]\n[[targets]]\nos = \"linux\"\n",
     );
     bench.write("builder.toml", &text);
     let create = |to: &str| Done::of(bench.strata(["builder", "create", to, "--layout-dir", "images"]));
-    let done = create("oci:made").ok();
-    assert!(done.stderr.contains("builder.toml lists image extensions, which take no part"), "{done:#?}");
+    create("oci:made").ok();
     let all = ["e2e/pre with all", "e2e/own with all", "e2e/post with all"];
     for builder in ["oci:made", "builder.toml"] {
         let done = bench.build(&["--builder", builder], &[]).ok();
@@ -766,6 +764,76 @@ impl Web {
             }
         });
         Self { host, asked, sent }
+    }
+}
+
+fn labels(bench: &Bench, image: &str) -> Value {
+    let config = tool("skopeo", &["inspect", "--config", &format!("oci:{}", bench.path(image).display())]);
+    serde_json::from_str::<Value>(&config).unwrap()["config"]["Labels"].take()
+}
+
+/// An image extension in a folder, which chooses a run image.
+fn extension(bench: &Bench, id: &str, run_image: &str) -> PathBuf {
+    let dir = format!("extensions/{}", id.replace('/', "_"));
+    bench.write(
+        &format!("{dir}/extension.toml"),
+        &format!("api = \"0.10\"\n[extension]\nid = \"{id}\"\nversion = \"1.0.0\"\nname = \"N\"\n"),
+    );
+    bench.write(&format!("{dir}/generate/run.Dockerfile"), &format!("FROM {run_image}\n"));
+    bench.path(&dir)
+}
+
+#[test]
+fn builders_and_packages_have_image_extensions() {
+    let bench = Bench::new();
+    base(&bench);
+    let (first, second) = (extension(&bench, "e2e/ext", "other"), extension(&bench, "e2e/packed", "other"));
+    bench.write("package/package.toml", &format!("[extension]\nuri = \"{}\"\n", second.display()));
+    for (folder, target) in [(second.to_str().unwrap(), "oci:by-folder"), ("package", "oci:packed")] {
+        Done::of(bench.strata(["buildpack", "package", target, "--path", folder, "--layout-dir", "images"]))
+            .ok();
+    }
+    let package = labels(&bench, "packed");
+    assert_eq!(package, labels(&bench, "by-folder"));
+    assert_eq!(
+        package["io.buildpacks.buildpackage.metadata"],
+        r#"{"id":"e2e/packed","name":"N","version":"1.0.0"}"#
+    );
+    assert!(package.get("io.buildpacks.buildpack.layers").is_none(), "{package}");
+    let buildpack = bench.add(&Buildpack::new("e2e/own"));
+    let text = format!(
+        "[[buildpacks]]\nuri = \"{}\"\n[[extensions]]\nid = \"e2e/ext\"\nuri = \"{}\"\n\
+         [[extensions]]\nuri = \"oci:packed\"\n[[order]]\n[[order.group]]\nid = \"e2e/own\"\n\
+         [[order-extensions]]\n[[order-extensions.group]]\nid = \"e2e/ext\"\n\
+         [[order-extensions.group]]\nid = \"e2e/packed\"\n[build]\nimage = \"oci:base\"\n",
+        buildpack.display(),
+        first.display()
+    );
+    bench.write("builder.toml", &text);
+    let create = |to: &str| Done::of(bench.strata(["builder", "create", to, "--layout-dir", "images"]));
+    create("oci:made").ok();
+    let made = labels(&bench, "made");
+    let label = |name: &str| serde_json::from_str::<Value>(made[name].as_str().unwrap()).unwrap();
+    let order = json!([{ "group": [{ "id": "e2e/ext", "version": "1.0.0" }, { "id": "e2e/packed", "version": "1.0.0" }] }]);
+    assert_eq!(label("io.buildpacks.buildpack.order-extensions"), order);
+    let layers = label("io.buildpacks.extension.layers");
+    assert_eq!(layers["e2e/packed"]["1.0.0"]["api"], "0.10");
+    assert_eq!(
+        layers["e2e/packed"],
+        serde_json::from_str::<Value>(package["io.buildpacks.extension.layers"].as_str().unwrap()).unwrap()["e2e/packed"]
+    );
+    assert_eq!(label("io.buildpacks.builder.metadata")["extensions"].as_array().unwrap().len(), 2);
+    for (change, message) in [
+        (
+            text.replacen("id = \"e2e/packed\"", "id = \"e2e/none\"", 1),
+            "the order names e2e/none, which is not among the extensions",
+        ),
+        (text.replace(first.to_str().unwrap(), buildpack.to_str().unwrap()), "it has no extension.toml"),
+        (text.replace("id = \"e2e/ext\"\nuri", "id = \"e2e/x\"\nuri"), "and the extension at "),
+    ] {
+        bench.write("builder.toml", &change);
+        let done = create("oci:refused");
+        assert!(done.code != 0 && done.stderr.contains(message), "{message}: {done:#?}");
     }
 }
 
