@@ -25,7 +25,7 @@ impl Sheet {
 
     /// A field whose name looks like this.
     pub(crate) fn styled(self, style: Style, name: &str, value: &str) {
-        // A longer name makes the first line longer, as it did before there was a width.
+        // A longer name has its value begin later.
         let first = NAMES.max(name.len() + 3);
         for (index, line) in hanging(&shown(value), self.width, (first, NAMES)).iter().enumerate() {
             if index == 0 {
