@@ -16,7 +16,7 @@ use strata_spec::exit::Exit;
 const MAPPED: &str = "layers-of-";
 
 /// What the environment says.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Places {
     /// `$XDG_DATA_HOME/strata`.
     pub(crate) data: PathBuf,
@@ -64,6 +64,11 @@ impl Places {
     /// The user's home, when there is one.
     pub(crate) fn home(&self) -> Option<&Path> {
         self.home.as_deref()
+    }
+
+    /// The same, later.
+    pub(crate) fn later(&self) -> Self {
+        Self { now: SystemTime::now(), ..self.clone() }
     }
 
     /// The embedded image store.

@@ -121,8 +121,8 @@ pub(crate) struct Build {
     /// When a bin/build fails, start a shell in its place: the same files, environment, folder and user
     #[arg(long, conflicts_with_all = ["json", "quiet"])]
     pub(crate) debug_shell: bool,
-    /// Build again whenever a file of the app changes, until Ctrl-C
-    #[arg(long, conflicts_with_all = ["json", "debug_shell", "dry_run"])]
+    /// Build again whenever a file of the app changes, or a buildpack or file that is named here, until Ctrl-C
+    #[arg(long, conflicts_with_all = ["debug_shell", "dry_run"])]
     pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) limits: LimitArgs,

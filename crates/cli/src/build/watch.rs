@@ -1,4 +1,6 @@
-//! `strata build --watch`: builds again whenever a file of the app changes.
+//! `strata build --watch`: builds again whenever a file of the app changes, or what the command line names beside it.
+
+mod followed;
 
 use super::once;
 use crate::app::{self, App, Wanted};
@@ -9,8 +11,10 @@ use crate::show::text::shown;
 use crate::show::view::count;
 use crate::show::{self, Drawn, GOOD, duration};
 use crate::{Outcome, args};
+use followed::Followed;
 use notify::event::{ModifyKind, RenameMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -27,9 +31,10 @@ const LONGEST: Duration = Duration::from_secs(3);
 /// How often one looks whether somebody wants out.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What the system says of the app's folder.
+/// What the system says of the app's folder, and of what else is followed.
 struct Watched {
     app: PathBuf,
+    followed: Followed,
     /// What builds write.
     own: Vec<PathBuf>,
     changes: Receiver<notify::Result<notify::Event>>,
@@ -56,15 +61,28 @@ pub(super) fn run(args: &args::Build, places: &Places, interrupt: &Interrupt) ->
         }
         show::failure(&failure, places.home());
     }
-    show::print(&format!("Watching {}; Ctrl-C ends it", shown(&watched.app.display().to_string())));
+    let (app, also) = (watched.app.display().to_string(), watched.followed.names());
+    show::print(&match args.show.json {
+        true => json!({ "event": "watching", "app": app, "also": also }).to_string(),
+        false => watching(&app, also.len()),
+    });
     while let Some(changed) = watched.wait(args, places, interrupt)? {
+        if args.show.json {
+            let paths: Vec<_> = changed.iter().map(|path| path.display().to_string()).collect();
+            show::print(&json!({ "event": "rebuild", "paths": paths }).to_string());
+        }
+        let places = &places.later();
         let again =
             Output::of(args, places).and_then(|output| once(args, places, output, interrupt, Drawn::Again));
         match again {
+            // Who reads events has read a summary.
+            Ok(_) if args.show.json => {}
             Ok(summary) => show::print(&told(&changed, &summary)),
             Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
             Err(failure) => {
-                show::print(&format!("{}: not built", what(&changed)));
+                if !args.show.json {
+                    show::print(&format!("{}: not built", what(&changed)));
+                }
                 show::failure(&failure, places.home());
             }
         }
@@ -91,7 +109,10 @@ impl Watched {
         let (sender, changes) = channel();
         let mut watcher = notify::recommended_watcher(sender).map_err(failed)?;
         watcher.watch(app, RecursiveMode::Recursive).map_err(failed)?;
-        Ok(Self { app: app.to_owned(), own: own(app, output, args, places), changes, _watcher: watcher })
+        let followed = Followed::of(args, places);
+        followed.watch(&mut watcher, app).map_err(failed)?;
+        let own = own(app, output, args, places);
+        Ok(Self { app: app.to_owned(), followed, own, changes, _watcher: watcher })
     }
 
     /// Waits for changes, and then until there are no more of them; `None` when somebody wants out.
@@ -135,7 +156,7 @@ impl Watched {
         Ok(None)
     }
 
-    /// The path below the app, if a build would see what happened to it.
+    /// The path, below the app without it, if a build would see what happened to it.
     fn changed(
         &self,
         path: &Path,
@@ -151,7 +172,11 @@ impl Watched {
             EventKind::Modify(_) => !is_dir && path.symlink_metadata().is_ok(),
             EventKind::Access(_) | EventKind::Any | EventKind::Other => false,
         };
-        let tail = path.strip_prefix(&self.app).ok()?;
+        let is_followed = is_change && self.followed.has(path);
+        let Ok(tail) = path.strip_prefix(&self.app) else { return is_followed.then(|| path.to_owned()) };
+        if is_followed {
+            return Some(tail.to_owned());
+        }
         // Builds make the folders, too, that what they write is in.
         let is_of = |own: &PathBuf| {
             path.starts_with(own) || is_draft_of(path, own) || (is_dir && own.starts_with(path))
@@ -258,6 +283,12 @@ struct Deaf;
 
 impl Observer for Deaf {
     fn event(&self, _: Event) {}
+}
+
+/// What is followed.
+fn watching(app: &str, others: usize) -> String {
+    let also = if others == 0 { String::new() } else { format!(" and {}", count(others, "other path")) };
+    format!("Watching {}{also}; Ctrl-C ends it", shown(app))
 }
 
 /// What changed, in a few words.

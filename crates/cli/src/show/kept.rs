@@ -30,8 +30,7 @@ impl Log {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let time = strata_decide::export::created(&seconds.to_string()).unwrap_or_default();
-        let path = dir.join(file_name(&time, name, std::process::id()));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let (path, file) = create_new(dir, &file_name(&time, name, std::process::id()))?;
         let mut log = Self { path, file, room: LONGEST };
         let version = env!("CARGO_PKG_VERSION");
         log.line(Duration::ZERO, &format!("strata {version} builds {name} on {time}"))?;
@@ -75,6 +74,20 @@ impl Log {
     /// Removes it.
     pub(crate) fn remove(self) -> io::Result<()> {
         fs::remove_file(self.path)
+    }
+}
+
+/// A new file; one process can build twice in a second.
+fn create_new(dir: &Path, name: &str) -> io::Result<(PathBuf, File)> {
+    let stem = name.strip_suffix(".log").unwrap_or(name);
+    let mut number = 1;
+    loop {
+        let name = if number == 1 { name.to_owned() } else { format!("{stem}-{number}.log") };
+        let path = dir.join(name);
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            opened => return Ok((path, opened?)),
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use crate::bench::{Bench, Buildpack, Running, tool};
 use rustix::process::Signal;
-use std::path::PathBuf;
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 /// A buildpack that fails if the app says so, and keeps what the app says.
 fn saying(bench: &Bench) -> PathBuf {
@@ -42,6 +44,57 @@ fn a_build_follows_the_apps_files_until_it_is_interrupted() {
     watch.wait_for_line("word changed: built");
     std::fs::remove_dir_all(bench.path("app/src")).unwrap();
     watch.wait_for_line(" changed: built");
+    watch.signal(Signal::INT);
+    assert_eq!(watch.end(), 0);
+    bench.is_clean_soon();
+}
+
+/// Puts a new file in the place of one, at once: one change, however slow this machine is.
+fn replace(bench: &Bench, path: &Path, text: &str) {
+    let new = bench.write("new", text);
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::rename(new, path).unwrap();
+}
+
+#[test]
+fn a_build_follows_what_the_command_line_names_and_tells_programs() {
+    let bench = Bench::new();
+    let buildpack =
+        bench.add(&Buildpack::new("e2e/says").build("layer said launch; echo \"$WORD\" >$layers/said/word"));
+    let env = bench.write("settings/app.env", "WORD=one\n");
+    bench.write("elsewhere/project.toml", "[_]\nschema-version = \"0.2\"\n");
+    let args =
+        ["-t", "web", "--watch", "--json", "--env-file", "settings/app.env", "-d", "elsewhere/project.toml"];
+    let mut watch = Running::start(bench.build_command(&args, std::slice::from_ref(&buildpack)));
+    let mut line = |text: &str| -> Value { serde_json::from_str(&watch.line_with(text)).unwrap() };
+    let watching = line("\"watching\"");
+    assert_eq!(watching["also"].as_array().unwrap().len(), 3, "{watching}");
+    let mut digests = vec![bench.inspect()["digest"].clone()];
+    let real = |path: &Path| path.canonicalize().unwrap().display().to_string();
+    for (path, text) in [
+        (bench.path("app/word"), "new"),
+        (env, "WORD=two\n"),
+        (buildpack.join("bin/build"), "#!/bin/bash\nexit 0\n"),
+        (bench.path("elsewhere/project.toml"), "[_]\nschema-version = \"0.2\"\nid = \"com.example\"\n"),
+    ] {
+        // Beside what is followed, nothing is.
+        bench.write("settings/other.env", text);
+        replace(&bench, &path, text);
+        let rebuild = line("\"rebuild\"");
+        let name = if path.starts_with(bench.path("app")) { "word".to_owned() } else { real(&path) };
+        assert_eq!(rebuild["paths"], json!([name]));
+        line("\"event\":\"summary\"");
+        digests.push(bench.inspect()["digest"].clone());
+    }
+    assert_ne!(digests[0], digests[1]);
+    assert_ne!(digests[1], digests[2]);
+    replace(&bench, &buildpack.join("bin/build"), "#!/bin/bash\nexit 1\n");
+    let failed = line("\"event\":\"failed\"");
+    assert_eq!(failed["exit"], "buildpack-build");
+    // Each build has a log of its own.
+    assert!(Path::new(failed["log"].as_str().unwrap()).is_file(), "{failed}");
+    let logs = std::fs::read_dir(bench.path("home/.local/state/strata/logs")).unwrap().count();
+    assert_eq!(logs, 6);
     watch.signal(Signal::INT);
     assert_eq!(watch.end(), 0);
     bench.is_clean_soon();
