@@ -15,6 +15,7 @@ use crate::error::LayerError;
 use crate::listing::{is_opaque, is_same_file};
 use crate::read::MAX_LAYER;
 use crate::source::{item_meta, owner_of, walk, write_item};
+use crate::survey::{Seen, Survey};
 use crate::tar_writer::{Owner, TarWriter};
 
 /// What a layer has in place of an entry that is gone.
@@ -112,6 +113,54 @@ impl Delta {
         Ok(delta)
     }
 
+    /// In what a tree is not as it was. Of a file that was touched nobody knows whether it changed.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be in a layer, see [`Self::of_overlay`].
+    pub fn between(before: &Survey, now: &Survey) -> Result<Self, LayerError> {
+        let mut delta = Self::default();
+        let mut plain: BTreeMap<PathBuf, Fate> = BTreeMap::new();
+        for (path, seen) in &now.entries {
+            let old = before.entries.get(path);
+            if old.is_some_and(|old| old.is_same(seen)) {
+                plain.insert(path.clone(), Fate::There);
+                continue;
+            }
+            check_name(path)?;
+            if seen.is_socket() {
+                continue;
+            }
+            if seen.is_file() {
+                delta.size = delta.size.saturating_add(seen.size);
+            }
+            delta.check_size()?;
+            delta.fates.insert(path.clone(), Fate::There);
+        }
+        let mut last: Option<&Path> = None;
+        for path in before.entries.keys().filter(|path| !now.entries.contains_key(*path)) {
+            // What was in a folder that is gone is gone with it.
+            if last.is_some_and(|last| path.starts_with(last)) {
+                continue;
+            }
+            last = Some(path);
+            // In what is no folder any more there is nothing to be deleted.
+            let parent = path.parent().and_then(|parent| now.entries.get(parent));
+            if path.parent() == Some(Path::new("")) || parent.is_some_and(Seen::is_dir) {
+                delta.fates.insert(path.clone(), Fate::Gone);
+            }
+        }
+        delta.with_parents(&plain);
+        Ok(delta)
+    }
+
+    fn check_size(&self) -> Result<(), LayerError> {
+        if self.size > MAX_LAYER {
+            return Err(LayerError::TooLarge { limit: MAX_LAYER, unit: "bytes" });
+        }
+        Ok(())
+    }
+
     fn add(&mut self, path: PathBuf, fate: Fate, meta: &Metadata) -> Result<(), LayerError> {
         if meta.file_type().is_socket() {
             return Ok(());
@@ -119,9 +168,7 @@ impl Delta {
         if meta.is_file() {
             self.size = self.size.saturating_add(meta.len());
         }
-        if self.size > MAX_LAYER {
-            return Err(LayerError::TooLarge { limit: MAX_LAYER, unit: "bytes" });
-        }
+        self.check_size()?;
         self.fates.insert(path, fate);
         Ok(())
     }

@@ -23,6 +23,7 @@ mod read;
 mod slices;
 mod source;
 mod spare;
+mod survey;
 mod tar_writer;
 pub mod threads;
 pub mod unchanged;
@@ -45,6 +46,7 @@ pub use slices::slices;
 pub use source::{Content, GeneratedEntry, Parent, Skeleton, SliceItem, Source, skeleton, write_tar};
 pub use spare::Spare;
 pub use strata_oci::Compression;
+pub use survey::Survey;
 pub use tar_writer::{MTIME, Owner, TarWriter};
 pub use unpack::{
     Entry, EntryKind, Member, MemberLimits, Ownership, Times, Trust, UnpackOptions, UnpackStats, Walked,
