@@ -129,6 +129,11 @@ impl Places {
         self.cache.join("run-images")
     }
 
+    /// Layers of image extensions.
+    pub(crate) fn extensions(&self) -> PathBuf {
+        self.cache.join("extensions")
+    }
+
     /// Caches of builds, one folder for each app.
     pub(crate) fn caches(&self) -> PathBuf {
         self.cache.join("apps")

@@ -19,7 +19,7 @@ use strata_spec::exit::Exit;
 use strata_spec::phase::Phase;
 
 /// Where the extender of an extended image works.
-const KANIKO_DIR: &str = "/kaniko";
+pub(crate) const KANIKO_DIR: &str = "/kaniko";
 /// The largest `/etc/passwd` that is read, in bytes.
 const MAX_PASSWD: usize = 4 * 1024 * 1024;
 
@@ -69,6 +69,31 @@ pub(crate) fn apply(phase: Phase, inputs: &Inputs) -> Result<Option<User>, Failu
     }
     let action = format!("set environment for user {uid}");
     user_of(uid).map(Some).map_err(|error| fail(action, error))
+}
+
+/// Gives the layers directory to the user of the build, and becomes that user: from the extender, which is root, to the
+/// builder, which must not be.
+///
+/// # Errors
+/// When the user is root, or a step is not permitted.
+pub(crate) fn become_builder(inputs: &Inputs) -> Result<User, Failure> {
+    let Inputs { uid, gid, .. } = *inputs;
+    let fail = |action: String, error: io::Error| {
+        Failure::caused(Exit::Other, format!("failed to {action}"), &error)
+    };
+    ensure_owner(uid, gid, &[&inputs.layers_dir]).map_err(|error| fail("chown volumes".into(), error))?;
+    wait_for_one_thread()
+        .and_then(|()| run_as(uid, gid))
+        .map_err(|error| fail(format!("exec as user {uid}:{gid}"), error))?;
+    if is_root() {
+        let message = "failed to build: refusing to run as root";
+        return Err(Failure::new(Exit::Other, message)
+            .hint("CNB_USER_ID and CNB_GROUP_ID, or -uid and -gid, say who the user of the build is"));
+    }
+    keep_to_oneself().map_err(|error| {
+        Failure::caused(Exit::Other, "failed to hide credentials from buildpacks", &error)
+    })?;
+    user_of(uid).map_err(|error| fail(format!("set environment for user {uid}"), error))
 }
 
 /// The directories that must belong to the user of the build.

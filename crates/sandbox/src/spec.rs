@@ -139,8 +139,9 @@ impl Overlay {
     }
 }
 
+/// A path that is a directory, not a link to one.
 fn by_number(file: &OwnedFd) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+    PathBuf::from(format!("/proc/self/fd/{}/.", file.as_raw_fd()))
 }
 
 /// The open files of a sandbox.

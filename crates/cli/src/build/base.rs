@@ -89,6 +89,22 @@ impl Base {
         Self::find(args, kit, finder)?.fetched(layout, finder)
     }
 
+    /// The run image that image extensions have chosen, fetched.
+    pub(super) fn chosen(
+        name: &str,
+        kit: &Kit,
+        finder: &Finder<'_>,
+        layout: &Layout,
+    ) -> Result<Self, Failure> {
+        let mut base = finder.open(name)?;
+        if let Some(build_image) = &kit.build_image {
+            fits(&build_image.config, base.stored.image.config())
+                .map_err(|problem| Failure::new(Exit::InvalidArguments, problem))?;
+            base.owner = build_image.owner;
+        }
+        base.fetched(layout, finder)
+    }
+
     fn fetched(self, layout: &Layout, finder: &Finder<'_>) -> Result<Self, Failure> {
         if !matches!(self.store.medium(), Medium::Registry(_)) {
             return Ok(self);

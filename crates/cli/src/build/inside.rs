@@ -1,7 +1,7 @@
 //! What runs inside the sandbox: detection and build, exactly where the buildpacks are. What happens goes to the
 //! program outside, one JSON event a line.
 
-use super::said::{APP, BUILD_CONFIG, BUILDPACKS, EXTENSIONS, LAYERS, PLATFORM, Pipe, Said, Task};
+use super::said::{APP, BUILD_CONFIG, BUILDPACKS, EXTENSIONS, LAYERS, PLATFORM, Pipe, Said, Scope, Task};
 use super::shell;
 use super::theirs::Theirs;
 use crate::workplace::threads;
@@ -14,17 +14,19 @@ use strata_decide::detect::{BuildTarget, home_of, os_release};
 use strata_decide::seal::Choice;
 use strata_layer::Owner;
 use strata_oci::{BadCompression, Compression};
-use strata_phases::detect::Surroundings;
+use strata_phases::detect::{Detected, Surroundings};
 use strata_phases::export::{Parents, Place, Trees};
+use strata_phases::files::FileError;
 use strata_phases::ground::{Apart, Ground, GroundError, Written};
 use strata_phases::origins::Given;
 use strata_phases::process::Invocation;
 use strata_phases::seal::{self, Sealing};
-use strata_phases::{Event, Failure, Observer, build, detect, files};
+use strata_phases::{Event, Failure, Observer, build, detect, files, generate};
 use strata_spec::PlatformApi;
 use strata_spec::exit::Exit;
-use strata_spec::group::GroupElement;
+use strata_spec::group::{Group, GroupElement};
 use strata_spec::order::{OrderElement, OrderFile, OrderGroup};
+use strata_spec::plan::Plan;
 use strata_spec::sealed::Policy;
 
 /// Where programs are looked for in an image that does not say.
@@ -106,8 +108,10 @@ fn phases(task: &Task, observer: &Inside<'_>) -> Result<(), Failure> {
         version: version.clone(),
         optional: *optional,
     };
-    let groups = task.order.iter().map(|group| OrderGroup { group: group.iter().map(element).collect() });
-    let order = OrderFile { order: groups.collect(), ..OrderFile::default() };
+    let groups = |all: &[Vec<_>]| {
+        all.iter().map(|group| OrderGroup { group: group.iter().map(element).collect() }).collect()
+    };
+    let order = OrderFile { order: groups(&task.order), order_extensions: groups(&task.order_extensions) };
     let target = BuildTarget {
         os: task.os.clone(),
         arch: task.arch.clone(),
@@ -131,7 +135,8 @@ fn phases(task: &Task, observer: &Inside<'_>) -> Result<(), Failure> {
         build_config_dir: Path::new(BUILD_CONFIG),
         api: PlatformApi::NEWEST,
     };
-    let catalog = detect::catalog(around.buildpacks_dir, None)?;
+    let extensions_dir = (!order.order_extensions.is_empty()).then_some(around.extensions_dir);
+    let catalog = detect::catalog(around.buildpacks_dir, extensions_dir)?;
     if let Some(described) = &task.theirs {
         let theirs = Theirs::find(described, &order.order, &target, &variables, observer)?;
         if task.is_plan {
@@ -147,15 +152,75 @@ fn phases(task: &Task, observer: &Inside<'_>) -> Result<(), Failure> {
         observer.pipe.say(&Said::Explained(Box::new(explained)));
         return Ok(());
     }
+    if task.scope == Scope::Build {
+        return built(task, &detected_before()?, &around, observer);
+    }
     let detected = detect::run(&order, &catalog, &around, observer)?;
+    end_leftovers("bin/detect", observer);
+    write_detected(&detected)?;
+    if task.scope == Scope::Detection {
+        return generated(task, &detected, &around, observer);
+    }
+    built(task, &detected, &around, observer)
+}
+
+fn end_leftovers(of: &str, observer: &dyn Observer) {
     let left_over = strata_sandbox::kill_leftovers();
     if left_over > 0 {
-        observer.warn(format!("bin/detect left {left_over} process(es) running; they were ended"));
+        observer.warn(format!("{of} left {left_over} process(es) running; they were ended"));
     }
+}
+
+fn write_detected(detected: &Detected) -> Result<(), Failure> {
     let layers = Path::new(LAYERS);
     files::write(&layers.join("group.toml"), &detected.group.to_toml())
         .and_then(|()| files::write(&layers.join("plan.toml"), &detected.plan.to_toml()))
-        .map_err(|error| Failure::caused(Exit::Other, "failed to write the outcome of detection", &error))?;
+        .map_err(|error| Failure::caused(Exit::Other, "failed to write the outcome of detection", &error))
+}
+
+/// What an earlier sandbox of this build detected.
+fn detected_before() -> Result<Detected, Failure> {
+    let failed = |error: FileError| {
+        Failure::caused(Exit::Build, "failed to build: cannot read the outcome of detection", &error)
+    };
+    let layers = Path::new(LAYERS);
+    let group = files::read(&layers.join("group.toml"), Group::parse).map_err(failed)?;
+    let plan = files::read(&layers.join("plan.toml"), Plan::parse).map_err(failed)?;
+    Ok(Detected { group: group.unwrap_or_default(), plan: plan.unwrap_or_default() })
+}
+
+/// Lets image extensions generate what the program outside then applies.
+fn generated(
+    task: &Task,
+    detected: &Detected,
+    around: &Surroundings<'_>,
+    observer: &Inside<'_>,
+) -> Result<(), Failure> {
+    if detected.group.group_extensions.is_empty() {
+        return Ok(());
+    }
+    let input = generate::Input {
+        group: &detected.group,
+        plan: &detected.plan,
+        around,
+        generated_dir: &Path::new(LAYERS).join("generated"),
+        run_image: Some(&task.run_image),
+        is_known: &|name| task.known_run_images.iter().any(|known| known == name),
+    };
+    let made = generate::run(&input, observer)?;
+    end_leftovers("bin/generate", observer);
+    write_detected(&Detected { group: detected.group.clone(), plan: made.plan })?;
+    observer.pipe.say(&Said::Generated(made.new_run_image));
+    Ok(())
+}
+
+fn built(
+    task: &Task,
+    detected: &Detected,
+    around: &Surroundings<'_>,
+    observer: &Inside<'_>,
+) -> Result<(), Failure> {
+    let layers = Path::new(LAYERS);
     wait_for_layers(&detected.group.group, observer.pipe)?;
     let operator = match &task.operator {
         Some(operator) => operator.clone(),
@@ -179,7 +244,7 @@ fn phases(task: &Task, observer: &Inside<'_>) -> Result<(), Failure> {
     };
     let given = task.is_reported.then(|| Given::here(Vec::new()));
     let ground = Sandboxed::begin();
-    let built = build::run(&detected, &around, &choice, &sealing, given.as_ref(), &ground, observer)?;
+    let built = build::run(detected, around, &choice, &sealing, given.as_ref(), &ground, observer)?;
     built.finish(observer).map(drop)
 }
 

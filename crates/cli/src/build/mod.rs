@@ -3,6 +3,7 @@
 mod base;
 mod beside;
 mod earlier;
+mod extend;
 pub(crate) mod hidden;
 pub(crate) mod inside;
 mod launcher;
@@ -18,6 +19,8 @@ mod watch;
 
 use base::Base;
 use earlier::Finder;
+pub(crate) use extend::{Steps, run_here as run_steps};
+use said::Scope;
 pub(crate) use said::{BUILDPACKS, Task};
 use sandboxed::{Inputs, Work, in_sandbox, sandbox_failure};
 use target::Target;
@@ -194,13 +197,25 @@ fn build(
     };
     let source = show.part("source", || source::find(&search))?;
 
-    let inputs =
-        Inputs { args, kit: &kit, work: &work, base: &base, places, target: &target, earlier: &earlier };
-    show.part("sandbox", || {
-        in_sandbox(&inputs, show, interrupt).map_err(|failure| shell::recommended(args, failure))
-    })?;
+    let inputs = Inputs {
+        args,
+        kit: &kit,
+        work: &work,
+        base: &base,
+        places,
+        target: &target,
+        earlier: &earlier,
+        scope: Scope::Whole,
+        extended: None,
+    };
+    let recommended = |failure| shell::recommended(args, failure);
+    let extended = extend::prepare(&inputs, &run_images, interrupt).map_err(recommended)?;
+    let inputs = extended.as_ref().map_or(inputs, |prepared| prepared.inputs(inputs));
+    show.part("sandbox", || in_sandbox(&inputs, show, interrupt)).map_err(recommended)?;
 
-    let built = Built { inputs: &inputs, source: &source, created: &created, show, interrupt, written };
+    let extended = extended.as_ref().and_then(|prepared| prepared.run.as_ref());
+    let built =
+        Built { inputs: &inputs, extended, source: &source, created: &created, show, interrupt, written };
     built.publish(&surroundings)?;
     show.part("tidy up", || workplace::close(work_dir, |text| show.warn(text)));
     let summary = show.summary(next(args, &target));
@@ -260,6 +275,8 @@ fn quoted(word: &str) -> String {
 /// A build whose buildpacks are done.
 struct Built<'a> {
     inputs: &'a Inputs<'a>,
+    /// What extensions have made of the run image.
+    extended: Option<&'a extend::Extended>,
     source: &'a source::Found,
     created: &'a str,
     show: &'a Show,
@@ -292,7 +309,7 @@ impl Built<'_> {
         surroundings: &Surroundings<'_>,
         index: &Index,
     ) -> Result<Option<CacheMetadata>, Failure> {
-        let Inputs { args, kit, work, base, places, target, earlier } = *self.inputs;
+        let Inputs { args, kit, work, base, places, target, earlier, .. } = *self.inputs;
         let show = self.show;
         let metadata = files::read(&work.layers.join("config/metadata.toml"), Metadata::parse)
             .map_err(|error| Failure::caused(Exit::Export, "failed to export", &error))?
@@ -421,6 +438,7 @@ impl Built<'_> {
             metadata,
             base: &base.stored,
             base_store: &*base.store,
+            extended: self.extended.map(extend::Extended::for_export),
             run_image: base.run_image.clone(),
             launcher: launcher::BYTES,
             launcher_info: launcher::info(),

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::sync::Mutex;
 use strata_phases::detect::Explained;
 use strata_phases::{Event, Observer};
+use strata_spec::analyzed::RunImage;
 use strata_spec::group::GroupElement;
 use strata_spec::labels::LifecycleMetadata;
 use strata_spec::sealed::{Policy, SealedLayers};
@@ -30,6 +31,14 @@ pub(crate) struct Task {
     pub(crate) is_plan: bool,
     /// Groups of `id`, `version`, `optional`.
     pub(crate) order: Vec<Vec<(String, String, bool)>>,
+    /// The same of image extensions.
+    pub(crate) order_extensions: Vec<Vec<(String, String, bool)>>,
+    /// How far it goes.
+    pub(crate) scope: Scope,
+    /// The run image that extensions may exchange.
+    pub(crate) run_image: RunImage,
+    /// Run images that the builder names.
+    pub(crate) known_run_images: Vec<String>,
     pub(crate) os: String,
     pub(crate) arch: String,
     pub(crate) variant: String,
@@ -56,6 +65,17 @@ pub(crate) struct Task {
     pub(crate) is_image: bool,
 }
 
+/// What a sandbox is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Scope {
+    /// Detection and build.
+    Whole,
+    /// Detection and what image extensions generate.
+    Detection,
+    /// The build, of what detection has left in the layers directory.
+    Build,
+}
+
 /// What process 1 tells the program outside.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Said {
@@ -71,6 +91,10 @@ pub(crate) enum Said {
     Shell(Failed),
     /// The shell ended.
     ShellEnded,
+    /// Image extensions have generated, and may have chosen another run image.
+    Generated(Option<String>),
+    /// Something was written to an image; its archive follows on standard output.
+    Written,
 }
 
 /// What is known of a builder image's lifecycle.
@@ -90,14 +114,14 @@ pub(crate) struct Failed {
 }
 
 /// Where process 1 is heard.
-pub(super) struct Pipe(Mutex<File>);
+pub(crate) struct Pipe(Mutex<File>);
 
 impl Pipe {
-    pub(super) fn new(events: File) -> Self {
+    pub(crate) fn new(events: File) -> Self {
         Self(Mutex::new(events))
     }
 
-    pub(super) fn say(&self, said: &Said) {
+    pub(crate) fn say(&self, said: &Said) {
         let Ok(mut line) = serde_json::to_vec(said) else { return };
         line.push(b'\n');
         let mut pipe = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

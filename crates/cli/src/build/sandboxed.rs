@@ -2,9 +2,10 @@
 
 use super::base::{Base, SCRATCH_USER};
 use super::earlier::Earlier;
+use super::extend::BuildGround;
 use super::hidden::hidden;
 use super::room::Room;
-use super::said::{self, Said, Task};
+use super::said::{self, Said, Scope, Task};
 use super::shell;
 use super::target::Target;
 use super::theirs;
@@ -31,7 +32,9 @@ use strata_phases::detect::Explained;
 use strata_phases::export::{Parents, Place, Trees};
 use strata_phases::{Event, Failure, Observer};
 use strata_sandbox::{Group, Io, Job, Mount, Network, Rights, Root, Sandbox, SandboxError, Spec};
+use strata_spec::analyzed::RunImage;
 use strata_spec::exit::Exit;
+use strata_spec::order::{Order, OrderGroup};
 
 /// The folders of one build.
 pub(crate) struct Work {
@@ -67,6 +70,21 @@ impl Work {
         Ok(work)
     }
 
+    /// Where layers of image extensions are made.
+    pub(super) fn extended(&self) -> PathBuf {
+        self.base.with_file_name("extended")
+    }
+
+    /// A new folder for a sandbox.
+    pub(super) fn new_scratch(&self) -> Result<PathBuf, Failure> {
+        let parent = self.scratch.parent().unwrap_or(&self.scratch);
+        tempfile::Builder::new().prefix("scratch-").tempdir_in(parent).map(tempfile::TempDir::keep).map_err(
+            |error| {
+                Failure::caused(Exit::Other, format!("cannot make a folder in {}", parent.display()), &error)
+            },
+        )
+    }
+
     /// Makes the places of volumes below the platform directory, which is read-only inside.
     pub(crate) fn make_places(&self, volumes: &[Volume]) -> Result<(), Failure> {
         for volume in volumes {
@@ -93,6 +111,7 @@ impl Work {
 }
 
 /// What a sandbox is made of.
+#[derive(Clone, Copy)]
 pub(crate) struct Inputs<'a> {
     pub(crate) args: &'a args::Build,
     pub(crate) kit: &'a Kit,
@@ -101,6 +120,19 @@ pub(crate) struct Inputs<'a> {
     pub(crate) places: &'a Places,
     pub(crate) target: &'a Target,
     pub(crate) earlier: &'a Earlier<'a>,
+    /// How far it goes.
+    pub(crate) scope: Scope,
+    /// The image that buildpacks run in, if it is extended.
+    pub(crate) extended: Option<&'a BuildGround>,
+}
+
+/// What came of a sandbox.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// What detection found, where that was asked for.
+    pub(crate) explained: Option<Explained>,
+    /// The run image that extensions have chosen.
+    pub(crate) run_image: Option<String>,
 }
 
 /// Runs detection and build in a sandbox, and shows what happens. In between, what earlier builds left is brought in.
@@ -108,7 +140,7 @@ pub(crate) fn in_sandbox(
     inputs: &Inputs<'_>,
     show: &Show,
     interrupt: &Interrupt,
-) -> Result<Option<Explained>, Failure> {
+) -> Result<Outcome, Failure> {
     let Inputs { args, work, base, target, earlier, .. } = *inputs;
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)
         .map_err(|error| Failure::caused(Exit::Other, "cannot make a pipe", &std::io::Error::from(error)))?;
@@ -120,7 +152,7 @@ pub(crate) fn in_sandbox(
     let events = listen(reader.into())?;
     let mut child = Sandbox::spawn(&spec, io).map_err(|error| sandbox_failure(&error))?;
     let (mut answer, mut room) = (child.take_stdin(), Room::new(&work.layers, args.limits.keep_free));
-    let (mut failure, mut explained) = (None, None);
+    let (mut failure, mut outcome) = (None, Outcome::default());
     // What was said while a shell had the terminal.
     let mut meanwhile = Vec::new().into_iter();
     let mut erred = Vec::new();
@@ -137,7 +169,8 @@ pub(crate) fn in_sandbox(
                     }
                     show.event(event);
                 }
-                Ok(Said::Explained(found)) => explained = Some(*found),
+                Ok(Said::Explained(found)) => outcome.explained = Some(*found),
+                Ok(Said::Generated(run_image)) => outcome.run_image = run_image,
                 Ok(Said::Waiting(group)) => {
                     earlier.restore(&group, work.trees(base.owner), show)?;
                     // One that died meanwhile is found out below.
@@ -147,7 +180,7 @@ pub(crate) fn in_sandbox(
                     let Some(keys) = answer.take() else { continue };
                     meanwhile = shell::attend(&failed, keys, &events, show, interrupt).into_iter();
                 }
-                Ok(Said::ShellEnded) => {}
+                Ok(Said::ShellEnded | Said::Written) => {}
                 Err(error) => {
                     return Err(Failure::caused(Exit::Other, "the sandbox said something unknown", &error));
                 }
@@ -171,7 +204,7 @@ pub(crate) fn in_sandbox(
         }
         None if exit.is_success() => {
             met.into_iter().for_each(|met| show.warn(met));
-            Ok(explained)
+            Ok(outcome)
         }
         None if !met.is_empty() => {
             let message = format!("the sandbox ended with code {}", exit.code);
@@ -209,7 +242,7 @@ fn own_paths(kit: &Kit, said: Said) -> Said {
 }
 
 /// What the sandbox says, line by line. Before there is a sandbox: without a thread there is to be none.
-fn listen(pipe: File) -> Result<Receiver<String>, Failure> {
+pub(super) fn listen(pipe: File) -> Result<Receiver<String>, Failure> {
     // Bounded: whoever reads slowly slows the buildpacks down instead of filling the memory.
     let (sender, events) = sync_channel(1024);
     // Detached on purpose: it ends when the last holder of the pipe does.
@@ -237,11 +270,13 @@ fn stdout(target: &Target) -> Result<Stdio, Failure> {
 
 /// What the phases are given of the environment: the build image's own, and the proxies of this machine; without an
 /// image, this machine's.
-fn variables(kit: &Kit, places: &Places) -> Vec<(String, String)> {
+fn variables(inputs: &Inputs<'_>) -> Vec<(String, String)> {
+    let Inputs { kit, places, extended, .. } = *inputs;
     let passed_on = PASSED_ON.iter().filter(|name| **name != "HOSTNAME");
     let of_host = |name: &&str| Some(((*name).to_owned(), places.variable(name)?.to_owned()));
     let Some(image) = &kit.build_image else { return passed_on.filter_map(of_host).collect() };
-    let own = image.config.env().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let config = extended.map_or(&image.config, |extended| &extended.config);
+    let own = config.env().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let proxies = passed_on.filter(|name| name.to_ascii_lowercase().ends_with("_proxy")).filter_map(of_host);
     own.chain(proxies).collect()
 }
@@ -280,22 +315,39 @@ fn distro(config: &ImageConfig) -> Option<(String, String)> {
         .then(|| (name.unwrap_or_default().to_owned(), version.unwrap_or_default().to_owned()))
 }
 
+/// An order as id, version and whether it is optional.
+fn groups(order: &Order) -> Vec<Vec<(String, String, bool)>> {
+    let group = |group: &OrderGroup| {
+        group.group.iter().map(|e| (e.id.clone(), e.version.clone(), e.optional)).collect()
+    };
+    order.iter().map(group).collect()
+}
+
 fn spec(inputs: &Inputs<'_>) -> Result<Spec, Failure> {
-    let Inputs { args, kit, work, base, places, target, earlier } = *inputs;
+    let Inputs { args, kit, work, base, places, target, earlier, scope, extended } = *inputs;
     let config = base.stored.image.config();
     let task = Task {
         is_plan: args.dry_run,
-        order: kit
-            .order
+        order: groups(&kit.order),
+        order_extensions: groups(&kit.order_extensions),
+        scope,
+        run_image: RunImage {
+            reference: base.run_image.reference.clone(),
+            image: base.run_image.image.clone(),
+            ..RunImage::default()
+        },
+        known_run_images: kit
+            .run_image
             .iter()
-            .map(|g| g.group.iter().map(|e| (e.id.clone(), e.version.clone(), e.optional)).collect())
+            .flat_map(|known| [&known.image].into_iter().chain(&known.mirrors))
+            .cloned()
             .collect(),
         os: config.os().to_owned(),
         arch: config.architecture().to_owned(),
         variant: config.variant().unwrap_or_default().to_owned(),
         distro: distro(config),
         exec_env: args.exec_env.clone(),
-        variables: variables(kit, places),
+        variables: variables(inputs),
         is_image: kit.build_image.is_some(),
         is_reported: args.report.is_wanted(),
         compression: args.compression.map(|compression| compression.to_string()),
@@ -310,9 +362,12 @@ fn spec(inputs: &Inputs<'_>) -> Result<Spec, Failure> {
         .map_err(|error| Failure::caused(Exit::Other, "cannot describe the task", &error))?;
     // The scratch base has a user of its own; root in the image would be powerless inside all the same.
     let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != 0).unwrap_or(SCRATCH_USER);
-    let scratch = work.scratch.clone();
+    let scratch = work.new_scratch()?;
     let root = match &kit.build_image {
-        Some(image) => Root::Layers { lowers: image.layers.dirs().to_vec(), scratch },
+        Some(image) => {
+            let lowers = extended.map_or(image.layers.dirs(), BuildGround::dirs).to_vec();
+            Root::Layers { lowers, scratch }
+        }
         None => Root::Host {
             hide: hidden(places, [Some(target.images.as_path()), earlier.folder()].into_iter().flatten()),
             scratch,

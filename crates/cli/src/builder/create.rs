@@ -248,10 +248,16 @@ pub(crate) fn prune(args: &args::BuilderPrune, places: &Places) -> Outcome {
     let io =
         |error: std::io::Error| Failure::caused(Exit::Other, "cannot remove files of earlier builds", &error);
     let downloads = download::sweep(&places.downloads(), unused_for, places.now).map_err(io)?;
+    let extended = download::sweep(&places.extensions(), unused_for, places.now).map_err(io)?;
     let images = converted::sweep(&places.daemon_images(), unused_for, places.now).map_err(io)?;
     let run_images = converted::sweep(&places.run_images(), unused_for, places.now).map_err(io)?;
     print(&format!("Removed {layers} unpacked layers"));
-    let others = [(downloads, "downloaded files"), (images, "images of daemons"), (run_images, "run images")];
+    let others = [
+        (downloads, "downloaded files"),
+        (images, "images of daemons"),
+        (run_images, "run images"),
+        (extended, "layers of image extensions"),
+    ];
     for (count, what) in others {
         if count > 0 {
             print(&format!("Removed {count} {what}"));

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::thread::available_parallelism;
 use strata_decide::detect::add_system;
 use strata_layer::Owner;
-use strata_oci::{Digest, ImageConfig};
+use strata_oci::{Digest, Image, ImageConfig};
 use strata_phases::{Failure, Observer};
 use strata_sandbox::Ids;
 use strata_spec::DocError;
@@ -39,6 +39,8 @@ pub(crate) struct BuildImage {
     pub(crate) digest: Digest,
     pub(crate) layers: Held,
     pub(crate) config: ImageConfig,
+    /// As it is in its store.
+    pub(crate) image: Image,
     /// Who builds, and owns what is built.
     pub(crate) owner: Owner,
     /// Who else there is, where this machine lets the caller have others.
@@ -81,6 +83,7 @@ impl BuildImage {
             digest: stored.manifest_digest,
             layers,
             config,
+            image: stored.image,
             owner,
             ids: ids.ok(),
         })
@@ -88,20 +91,20 @@ impl BuildImage {
 }
 
 /// What a builder image holds besides the files that buildpacks run in.
-pub(super) fn kit(image: BuildImage, without_system: bool, observer: &dyn Observer) -> Result<Kit, Failure> {
+pub(super) fn kit(image: BuildImage, without_system: bool) -> Result<Kit, Failure> {
     let documents = Documents { image: &image };
     let order_file: Option<OrderFile> = documents.file("cnb/order.toml", OrderFile::parse)?;
-    if order_file.as_ref().is_some_and(|file| !file.order_extensions.is_empty()) {
-        observer.warn(format!("the builder {} has image extensions, which take no part here", image.name));
-    }
-    let order = match order_file {
-        Some(file) => file.order,
-        None => documents.label(labels::BUILDER_ORDER, parse_order_label)?.unwrap_or_default(),
+    let (order, order_extensions) = match order_file {
+        Some(file) => (file.order, file.order_extensions),
+        None => {
+            let order = documents.label(labels::BUILDER_ORDER, parse_order_label)?;
+            (order.unwrap_or_default(), Order::default())
+        }
     };
     let system = documents.file("cnb/system.toml", SystemToml::parse)?.unwrap_or_default();
     let order: Order = if without_system { order } else { add_system(&order, &system.system) };
     let run_image = documents.run_images()?.into_iter().next();
-    Ok(Kit { order, run_image, build_image: Some(image), ..Kit::default() })
+    Ok(Kit { order, order_extensions, run_image, build_image: Some(image), ..Kit::default() })
 }
 
 /// The documents of a builder image. Those in files are what a lifecycle in it would read; labels stand in for them.

@@ -43,6 +43,8 @@ use shelf::Shelf;
 #[derive(Debug, Default)]
 pub(crate) struct Kit {
     pub(crate) order: Order,
+    /// The order of the build image's extensions.
+    pub(crate) order_extensions: Order,
     /// Folders of buildpacks by their path below `/cnb/buildpacks`, besides those of the build image.
     pub(crate) buildpacks: BTreeMap<PathBuf, PathBuf>,
     /// The same of image extensions, below `/cnb/extensions`.
@@ -97,7 +99,7 @@ pub(crate) fn load(
                 .map_err(|failure| wanted.of_builder(failure))?
         }
         Some(builder) => open(builder)
-            .and_then(|image| image::kit(image, args.disable_system_buildpacks, show))
+            .and_then(|image| image::kit(image, args.disable_system_buildpacks))
             .map_err(|failure| wanted.of_builder(failure))?,
     };
     wanted.check_place(kit.build_image.is_some())?;

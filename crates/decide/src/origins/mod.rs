@@ -72,6 +72,21 @@ pub struct Made {
     pub layers: Vec<Blob>,
     /// How many of these are the run image's.
     pub inherited: usize,
+    /// Those that are on top of them, made by image extensions.
+    pub extended: Vec<Extra>,
+}
+
+/// A layer of an image extension.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extra {
+    /// The extension's id.
+    pub id: String,
+    /// Its version; empty when it is not known.
+    pub version: String,
+    /// What it is called.
+    pub name: String,
+    /// Whether an earlier build made it.
+    pub is_reused: bool,
 }
 
 /// What earlier builds left.
@@ -156,8 +171,10 @@ pub fn layers(facts: &Facts<'_>) -> (Vec<Layer>, Vec<EarlierBuild>) {
     }
     let mut layers: Vec<Layer> =
         facts.made.layers.iter().take(facts.made.inherited).enumerate().map(inherited).collect();
+    let extended = facts.made.layers.iter().skip(facts.made.inherited).zip(&facts.made.extended);
+    layers.extend(extended.map(|(blob, extra)| of_extension(blob, extra, facts.build)));
     // Contents may be there twice: each place in the image is taken once.
-    for blob in facts.made.layers.iter().skip(facts.made.inherited) {
+    for blob in facts.made.layers.iter().skip(facts.made.inherited + facts.made.extended.len()) {
         let found = placed.iter().position(|layer| layer.diff_id == blob.diff_id);
         layers.extend(found.map(|found| placed.remove(found)));
     }
@@ -227,13 +244,40 @@ fn inherited((place, blob): (usize, &Blob)) -> Layer {
     }
 }
 
+/// A layer of an image extension.
+fn of_extension(blob: &Blob, extra: &Extra, build: &EarlierBuild) -> Layer {
+    let origin = if extra.is_reused {
+        let text = "an earlier build made it, with the same Dockerfile upon the same layers".to_owned();
+        unknown_for(&Unknown { cause: Cause::NoRecord, text })
+    } else {
+        Origin { from: Evidence::ThisBuild, build: build.id.clone(), ..Origin::default() }
+    };
+    Layer {
+        kind: Kind::Extension,
+        buildpack: extra.id.clone(),
+        buildpack_version: extra.version.clone(),
+        name: extra.name.clone(),
+        on_export: if extra.is_reused { OnExport::Reused } else { OnExport::Added },
+        digest: blob.digest.clone(),
+        diff_id: blob.diff_id.clone(),
+        size: Some(blob.size),
+        launch: true,
+        origin,
+        ..Layer::default()
+    }
+}
+
 fn entry<'a>(label: &'a LifecycleMetadata, buildpack: &str, name: &str) -> Option<&'a LayerEntry> {
     label.buildpacks.iter().find(|known| known.key == buildpack)?.layers.get(name)
 }
 
 impl<'a> Facts<'a> {
     fn blob(&self, diff_id: &str) -> Option<&'a Blob> {
-        self.made.layers.iter().skip(self.made.inherited).find(|blob| blob.diff_id == diff_id)
+        self.made
+            .layers
+            .iter()
+            .skip(self.made.inherited + self.made.extended.len())
+            .find(|blob| blob.diff_id == diff_id)
     }
 
     /// The layer as it is in the image.

@@ -45,7 +45,8 @@ fn layer(past: &Past, has_contents: bool) -> Layer {
     let group = [GroupElement { id: "b".into(), version: "1".into(), ..GroupElement::default() }];
     let label = LifecycleMetadata { buildpacks: buildpacks(A), ..LifecycleMetadata::default() };
     let blob = |diff_id: &str| Blob { digest: diff_id.into(), diff_id: diff_id.into(), size: 1 };
-    let made = Made { digest: A.into(), label, layers: vec![blob(B), blob(A)], inherited: 1 };
+    let made =
+        Made { digest: A.into(), label, layers: vec![blob(B), blob(A)], inherited: 1, ..Made::default() };
     let facts = Facts { build: &build("9"), group: &group, left: &left, made: &made, cache: &cache(A), past };
     let (layers, builds) = layers(&facts);
     assert_eq!(layers[0].kind, Kind::RunImage);

@@ -35,10 +35,10 @@ pub fn ago(builds: u64) -> String {
 pub fn made_by(row: &Row) -> String {
     match row.kind {
         Some(Kind::RunImage) => "run image".into(),
-        Some(Kind::Buildpack) if !row.buildpack_version.is_empty() => {
+        Some(Kind::Buildpack | Kind::Extension) if !row.buildpack_version.is_empty() => {
             format!("{}@{}", row.buildpack, row.buildpack_version)
         }
-        Some(Kind::Buildpack) => row.buildpack.clone(),
+        Some(Kind::Buildpack | Kind::Extension) => row.buildpack.clone(),
         Some(Kind::App) => "the app".into(),
         Some(_) => row.build.as_ref().map_or("lifecycle", |build| &build.program).to_owned(),
         None => "unknown".into(),

@@ -239,6 +239,7 @@ fn export_image(
         metadata: &metadata,
         base: &base,
         base_store: base_store.as_ref(),
+        extended: None,
         run_image: labels::RunImage {
             top_layer: base.image.layers().last().map(|layer| layer.diff_id.to_string()).unwrap_or_default(),
             reference: base_store.identifier(&base),

@@ -13,9 +13,9 @@ use strata_store::{Copied, Store, StoreError};
 
 /// An image that grows layer by layer.
 pub(super) struct Assembly<'a> {
-    export: &'a Export<'a>,
-    output: &'a dyn Store,
-    observer: &'a dyn Observer,
+    pub(super) export: &'a Export<'a>,
+    pub(super) output: &'a dyn Store,
+    pub(super) observer: &'a dyn Observer,
     pub(super) image: Image,
 }
 
@@ -91,15 +91,19 @@ impl<'a> Assembly<'a> {
         let created_by = Some(one.created_by.clone()).filter(|_| self.export.api.has_targets());
         let history =
             History { created: Some(self.export.created.to_owned()), created_by, ..History::default() };
-        // Both families compress alike: the type follows the image that the layer is in now.
+        let descriptor = self.in_family(descriptor);
+        self.image.append(Layer { descriptor, diff_id, history: Some(history) });
+    }
+
+    /// Both families compress alike: the type follows the image that the layer is in now.
+    pub(super) fn in_family(&self, descriptor: Descriptor) -> Descriptor {
         let family = self.image.family();
         let media_type = match &*descriptor.media_type {
             OCI_LAYER_GZIP | DOCKER_LAYER_GZIP => family.layer_gzip().to_owned(),
             OCI_LAYER_ZSTD | DOCKER_LAYER_ZSTD => family.layer_zstd().to_owned(),
             other => other.to_owned(),
         };
-        let descriptor = Descriptor { media_type, ..descriptor };
-        self.image.append(Layer { descriptor, diff_id, history: Some(history) });
+        Descriptor { media_type, ..descriptor }
     }
 }
 

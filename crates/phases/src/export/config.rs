@@ -53,7 +53,7 @@ pub(super) fn configure(
     config.set_env("CNB_APP_DIR", export.app.seen);
     config.set_env("CNB_PLATFORM_API", &export.api.to_string());
     config.set_env("CNB_DEPRECATION_MODE", "quiet");
-    let path = decide::path(export.base.image.config().env_var("PATH"));
+    let path = decide::path(config.env_var("PATH"));
     config.set_env("PATH", &path);
     config.set_working_dir(export.app.seen);
     config.set_entrypoint([decide::entrypoint(process)]);

@@ -3,6 +3,7 @@
 mod assembly;
 mod bom;
 mod config;
+mod extended;
 mod maker;
 mod own_sboms;
 mod wanted;
@@ -16,6 +17,7 @@ use crate::saving::{self, Output, Saving};
 use crate::seal;
 pub use crate::trees::{Parents, Place, Trees};
 use assembly::Assembly;
+pub use extended::{Extended, Extra};
 pub use own_sboms::OwnSboms;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -49,6 +51,8 @@ pub struct Export<'a> {
     pub base: &'a StoredImage,
     /// Where the run image's layers are.
     pub base_store: &'a dyn Store,
+    /// What extensions have made of the run image.
+    pub extended: Option<Extended<'a>>,
     /// How labels name the run image.
     pub run_image: RunImage,
     /// The program that goes into the image.
@@ -134,10 +138,13 @@ pub fn run(export: &Export<'_>, outputs: &[Output], observer: &dyn Observer) -> 
             .hint("ask for one that there is, or for none: then the buildpacks choose")
     })?;
     let mut assembly = Assembly::new(export, first.as_ref(), observer)?;
-    let lifecycle = layers(export, &mut assembly)?;
     let inherited = export.base.image.layers().len();
+    let extended = export.extended.filter(|_| export.api.has_targets());
+    extended.map_or(Ok(()), |extended| assembly.add_extended(&extended))?;
+    let extended = extended.map(|extended| extended.told(inherited)).unwrap_or_default();
+    let lifecycle = layers(export, &mut assembly)?;
     let layers = origins::blobs(&assembly.image);
-    let mut made = Made { layers, label: lifecycle.clone(), inherited, ..Made::default() };
+    let mut made = Made { layers, label: lifecycle.clone(), inherited, extended, ..Made::default() };
     export.origins.map_or(Ok(()), |origins| origins.check(&made))?;
     let image = config::configure(assembly.image, export, &lifecycle, process.as_deref(), observer)?;
     let image = config::annotate(image, export, observer)?;

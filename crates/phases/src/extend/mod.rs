@@ -5,8 +5,15 @@
 //! was written becomes a layer by [`strata_layer::Delta`].
 
 mod copy;
+mod generated;
+mod here;
+mod kept;
 mod programs;
 mod users;
+
+pub use generated::{Found, dockerfiles};
+pub use here::{Extended, Here};
+pub use kept::{Kept, Key};
 
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
@@ -15,7 +22,9 @@ use std::io;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use strata_decide::extend::{Action, Step};
+use strata_decide::extend::{Action, Problem, Step};
+use strata_layer::{Owner, Source, diff_id};
+use strata_oci::Digest;
 use strata_spec::exit::Exit;
 use strata_spec::extend::Kind;
 
@@ -119,6 +128,37 @@ impl Ground<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Why Dockerfiles cannot be applied.
+pub fn refused(kind: Kind, problem: Problem) -> Failure {
+    let what = format!("failed to extend {} image", kind.as_str());
+    let failure = Failure::caused(Exit::Extend, what, &problem);
+    problem.hint.into_iter().fold(failure, Failure::hint)
+}
+
+/// The checksum of the contents, names and modes in a context.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn context_digest(dir: &Path) -> Result<Digest, Failure> {
+    let (dir, as_path) = (dir.to_owned(), "context".to_owned());
+    let source = Source::Dir { dir, as_path, parents: Vec::new(), owner: Owner::ROOT };
+    let failed =
+        |error| Failure::caused(Exit::Extend, "failed to extend an image: cannot read the context", &error);
+    diff_id(&source).map(|(digest, _)| digest).map_err(failed)
+}
+
+/// What a build is called, at random.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn build_id() -> Result<String, Failure> {
+    let path = "/proc/sys/kernel/random/uuid";
+    let text = fs::read_to_string(path).map(|text| text.trim().to_owned());
+    text.map_err(|error| {
+        Failure::caused(Exit::Extend, format!("failed to extend an image: cannot read {path}"), &error)
+    })
 }
 
 /// Makes a directory and those above it that are missing, all of one owner.

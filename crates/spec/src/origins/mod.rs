@@ -239,6 +239,8 @@ pub enum Kind {
     ProcessTypes,
     /// A layer of the run image.
     RunImage,
+    /// An image extension made it, on top of the run image.
+    Extension,
 }
 
 /// What export did with a layer.

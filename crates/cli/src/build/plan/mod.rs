@@ -4,6 +4,7 @@ mod show;
 
 use super::base::{self, Base};
 use super::earlier::Earlier;
+use super::said::Scope;
 use super::sandboxed::{Inputs, Work, in_sandbox, sandbox_failure};
 use super::target::Target;
 use crate::app::{self, Copy, Wanted};
@@ -104,9 +105,18 @@ fn find(args: &args::Build, places: &Places, show: &Show, interrupt: &Interrupt)
     let earlier = Earlier::nothing(&surroundings);
     Copy { skip: target.own.clone(), selection: &wanted.selection, interrupt, observer: show }
         .run(&app_dir, &work.app)?;
-    let inputs =
-        Inputs { args, kit: &kit, work: &work, base: &base, places, target: &target, earlier: &earlier };
-    let explained = in_sandbox(&inputs, show, interrupt)?;
+    let inputs = Inputs {
+        args,
+        kit: &kit,
+        work: &work,
+        base: &base,
+        places,
+        target: &target,
+        earlier: &earlier,
+        scope: Scope::Whole,
+        extended: None,
+    };
+    let explained = in_sandbox(&inputs, show, interrupt)?.explained;
     let explained =
         explained.ok_or_else(|| Failure::new(Exit::Other, "the sandbox did not say what it found"))?;
     let found = Found { builder: builder(&kit, &wanted), ..found(&base, explained) };
