@@ -528,6 +528,101 @@ fn as_user(bench: &Bench, has_ranges: bool) -> Command {
     command
 }
 
+/// Tries what leads out of a sandbox, and says what of it went well.
+const ESCAPE: &str = r#"import ctypes, os, signal, subprocess, sys
+pid, word, home = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+libc = ctypes.CDLL(None, use_errno=True)
+def is_it(name):
+    try: return word in open(f'/proc/{name}/cmdline').read()
+    except OSError: return False
+others = [name for name in os.listdir('/proc') if name.isdigit() and int(name) != os.getpid() and is_it(name)]
+if others and 'sleep' in open(f'/proc/{others[0]}/cmdline').read(): print('SEES the process outside')
+for name, target in [('1', 1), ('outside', pid)]:
+    if target == pid and not is_it(pid) and os.path.exists(f'/proc/{pid}'): continue
+    if libc.ptrace(16, target, 0, 0) == 0: print('TRACES', name)
+    try: open(f'/proc/{target}/mem', 'rb').read(1); print('READS the memory of', name)
+    except OSError: pass
+    for fd in range(10):
+        try: os.readlink(f'/proc/{target}/fd/{fd}'); print('READS the files of', name)
+        except OSError: pass
+    if target == pid:
+        try: os.kill(target, signal.SIGKILL); print('KILLS', name)
+        except ProcessLookupError: pass
+for what in (os.setuid, os.setgid):
+    try: what(0); print('BECOMES root')
+    except OSError: pass
+def well(*words):
+    try: return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
+    except OSError: return False
+if well('mount', '-t', 'tmpfs', 'none', '/mnt'): print('MOUNTS')
+if well('su', '-c', 'true'): print('BECOMES root by su')
+own = '/layers/e2e_evil/own'
+subprocess.run(['cp', '/usr/bin/id', own], check=True)
+os.chmod(own, 0o6755)
+if subprocess.run([own, '-u'], capture_output=True).stdout.strip() == b'0': print('BECOMES root by its own file')
+if 'nosuid' not in open('/proc/self/mountinfo').readline(): print('set-uid programs have an EFFECT')
+for path in ['/usr', '/etc', '/', home]:
+    try: open(f'{path}/{word}', 'w').close()
+    except OSError: pass
+for path in [f'{home}/.ssh/id', f'/proc/1/root{home}/.ssh/id', f'/proc/1/cwd{home}/.ssh/id']:
+    try: open(path).read(); print('READS', path)
+    except OSError: pass
+subprocess.Popen(['bash', '-c', f'exec -a {word} sleep 1000'], start_new_session=True, stdout=subprocess.DEVNULL)
+print('tried all')
+"#;
+
+#[test]
+fn nothing_outside_is_traced_killed_written_or_left_behind() {
+    for is_user in [false, true] {
+        let bench = Bench::new();
+        for dir in ["builder", "run"] {
+            fs::create_dir_all(bench.path(dir)).unwrap();
+        }
+        bench.write("home/.ssh/id", "the key");
+        let evil = Buildpack::new("e2e/evil");
+        let script = "python3 \"$CNB_BUILDPACK_DIR/escape.py\" $VICTIM MARKER $HOME_OUTSIDE";
+        let evil = bench.add(&evil.build(script));
+        fs::write(evil.join("escape.py"), ESCAPE).unwrap();
+        let mut victim = Command::new("bash");
+        victim.args(["-c", &format!("exec -a {} sleep 1000", bench.marker())]);
+        let mut victim = victim.spawn().unwrap();
+        let asked = bench.build_command(
+            &[
+                "-t",
+                "web",
+                "--env",
+                &format!("VICTIM={}", victim.id()),
+                "--env",
+                &format!("HOME_OUTSIDE={}", bench.path("home").display()),
+            ],
+            std::slice::from_ref(&evil),
+        );
+        let done = if is_user {
+            fs::create_dir(bench.path("home/images")).unwrap();
+            let mut command = as_user(&bench, true);
+            chown(bench.path("home/images"), Some(4242), Some(4242)).unwrap();
+            command
+                .args(asked.get_args().map(|arg| if arg == "images" { "home/images".as_ref() } else { arg }));
+            Done::of(command)
+        } else {
+            Done::of(asked)
+        };
+        let is_alive = victim.try_wait().unwrap().is_none();
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        let done = done.ok();
+        assert!(is_alive, "{done:#?}");
+        done.says("tried all");
+        for word in ["SEES", "TRACES", "READS", "KILLS", "BECOMES", "MOUNTS", "EFFECT", "the key"] {
+            assert!(!done.stdout.contains(word), "{word}: {done:#?}");
+        }
+        for dir in ["/usr", "/etc", "/", bench.path("home").to_str().unwrap()] {
+            assert!(!Path::new(dir).join(bench.marker()).exists(), "{dir}");
+        }
+        bench.is_clean_soon();
+    }
+}
+
 #[test]
 fn files_of_a_builder_belong_to_whom_it_says() {
     let script = r#"echo "is $(id -u):$(id -g), groups $(id -G), called $(id -un)"
