@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use strata_layer::{Compression, Content, GeneratedEntry, Owner, Source};
+use strata_layer::{Compression, Content, GeneratedEntry, Owner, Parent, Source};
 use strata_oci::{Descriptor, Digest, Image, Layer};
 use strata_store::{Layout, Store, host_architecture, scratch};
 
@@ -47,7 +47,7 @@ impl Builder {
         builder
     }
 
-    fn add(&mut self, source: &Source) {
+    pub(crate) fn add(&mut self, source: &Source) {
         let mut sink = self.layout.begin_blob().unwrap();
         let packed = strata_layer::pack(source, Compression::Gzip, 1, &mut sink).unwrap();
         sink.commit(&packed.digest, packed.size).unwrap();
@@ -85,9 +85,11 @@ fn text(name: &str, contents: &str) -> Source {
     }])
 }
 
-fn tree(dir: &Path, as_path: &str) -> Source {
-    let (dir, as_path) = (dir.to_owned(), as_path.to_owned());
-    Source::Dir { dir, as_path, parents: Vec::new(), owner: Owner::ROOT }
+pub(crate) fn tree(dir: &Path, as_path: &str) -> Source {
+    let above = Path::new(as_path).parent().filter(|above| above.starts_with("/cnb"));
+    let parent = |path: &Path| Parent { path: path.display().to_string(), owner: Owner::ROOT, mode: 0o755 };
+    let (parents, as_path) = (above.map(parent).into_iter().collect(), as_path.to_owned());
+    Source::Dir { dir: dir.to_owned(), as_path, parents, owner: Owner::ROOT }
 }
 
 fn order(buildpacks: &[PathBuf]) -> String {
@@ -106,6 +108,11 @@ fn shell() -> &'static Path {
     SHELL
         .get_or_init(|| {
             let dir = tempfile::tempdir().unwrap();
+            // It becomes the root folder; Docker closes folders to all but root that no layer has.
+            fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+            for name in ["cnb/buildpacks", "etc"] {
+                fs::create_dir_all(dir.path().join(name)).unwrap();
+            }
             let mut files = BTreeSet::new();
             for name in PROGRAMS {
                 let program = tool("which", &[name]).trim().to_owned();

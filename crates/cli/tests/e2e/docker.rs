@@ -50,6 +50,9 @@ impl Drop for Docker {
         // It may have ended already. Told kindly, it also ends its containers and its own helpers.
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap_or_default();
         drop(self.daemon.wait());
+        // It leaves the network of the machine mounted, if a container had that.
+        let mounted = self.host.trim_start_matches("unix://").replace("/sock", "/exec/netns/default");
+        rustix::mount::unmount(mounted, rustix::mount::UnmountFlags::DETACH).unwrap_or_default();
     }
 }
 

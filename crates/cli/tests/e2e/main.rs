@@ -25,10 +25,13 @@ mod limits;
 mod live;
 mod names;
 mod output;
+mod phases;
 mod plan;
 mod project;
 mod rebase;
 mod registry;
+#[path = "../../../lifecycle/tests/containers/release.rs"]
+mod release;
 mod run;
 mod sbom;
 mod sealed;

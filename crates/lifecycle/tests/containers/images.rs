@@ -1,11 +1,11 @@
 //! Builder and run images, made of nothing but busybox and the programs of a release.
 
+use crate::release::release;
 use crate::site::{Done, Site, write};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
 /// What phases are run in.
 pub(crate) const BUILDER: &str = "builder:latest";
@@ -99,26 +99,6 @@ fn installed_busybox() -> PathBuf {
     let places = ["/usr/bin/busybox", "/bin/busybox"].map(PathBuf::from);
     let found = places.into_iter().find(|path| path.exists());
     found.expect("this test needs /usr/bin/busybox, of the package busybox-static")
-}
-
-/// The tarball of a release, made once: programs of the tests' own profile are not static.
-fn release() -> &'static Path {
-    static RELEASE: OnceLock<PathBuf> = OnceLock::new();
-    RELEASE.get_or_init(|| {
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join("release");
-        let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-        if output.exists() {
-            fs::remove_dir_all(&output).unwrap();
-        }
-        let mut command = Command::new(workspace.join("scripts/release"));
-        // The folder above the one that tests may write to is cargo's.
-        command.env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap());
-        Done::of(command.args(["--quick", "--arch", arch]).arg(&output)).ok();
-        let is_tarball = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tgz");
-        let found = fs::read_dir(output).unwrap().map(|entry| entry.unwrap().path()).find(is_tarball);
-        found.expect("a release has a tarball")
-    })
 }
 
 const ORDER: &str = r#"

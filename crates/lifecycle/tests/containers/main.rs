@@ -11,4 +11,5 @@ mod images;
 mod lifetime;
 mod platforms;
 mod registry;
+mod release;
 mod site;
