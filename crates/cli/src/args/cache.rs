@@ -8,7 +8,7 @@ use strata_decide::prune;
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:\n  \
     strata cache du                          what the layers of each cache take up\n  \
-    strata cache prune                       those that no build has used for 30 days\n  \
+    strata cache prune                       those unused for 30 days\n  \
     strata cache prune web --dry-run         what would be removed of one app\n\n\
 Only the caches that builds make by themselves are looked at, not those named by --cache or --cache-image.")]
 pub(crate) struct Cache {

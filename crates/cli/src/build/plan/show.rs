@@ -16,9 +16,11 @@ const GROUPS: usize = 10;
 /// Prints it.
 pub(super) fn print(found: &Found, verbose: bool, width: usize) {
     let image = |named: &Named| {
-        let digest =
-            if named.digest.is_empty() { String::new() } else { format!("  {DIM}{}{DIM:#}", named.digest) };
-        format!("{}{digest}", shown(&named.name))
+        let name = shown(&named.name);
+        // A digest in two lines is none: its start is, where there is no room for more.
+        let is_narrow = 11 + name.chars().count() + 2 + named.digest.len() > width;
+        let digest = if is_narrow { named.digest.get(..19).unwrap_or_default() } else { &named.digest };
+        if digest.is_empty() { name.into_owned() } else { format!("{name}  {DIM}{digest}{DIM:#}") }
     };
     if let Some(builder) = &found.builder {
         line(&format!("builder    {}", image(builder)));
