@@ -28,7 +28,7 @@ use strata_spec::order::{OrderElement, OrderFile};
 use strata_spec::plan::{BuildPlan, Plan};
 use strata_spec::{BuildpackApi, api::ApiError};
 
-pub use explain::{Explained, Told, Tried, explain};
+pub use explain::{Draft, Drafted, Explained, Told, Tried, explain};
 
 /// The most that is kept of what one `bin/detect` says, in bytes.
 const MAX_OUTPUT: usize = 1 << 20;

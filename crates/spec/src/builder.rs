@@ -119,11 +119,6 @@ impl Builder {
         }
         Ok(builder)
     }
-
-    /// Whether it lists image extensions.
-    pub fn has_extensions(&self) -> bool {
-        !self.extensions.is_empty() || !self.order_extensions.is_empty()
-    }
 }
 
 /// `io.buildpacks.builder.metadata`, as far as a build needs it.

@@ -21,7 +21,7 @@ use base::Base;
 use earlier::Finder;
 pub(crate) use extend::{Steps, run_here as run_steps};
 use said::Scope;
-pub(crate) use said::{BUILDPACKS, Task};
+pub(crate) use said::{BUILDPACKS, EXTENSIONS, Task};
 use sandboxed::{Inputs, Work, in_sandbox, sandbox_failure};
 use target::Target;
 

@@ -295,9 +295,13 @@ fn mounts(inputs: &Inputs<'_>) -> Vec<Mount> {
         mount(&work.platform, said::PLATFORM, false),
     ];
     mounts.extend(kit.build_config.as_ref().map(|dir| mount(dir, said::BUILD_CONFIG, false)));
-    for (place, dir) in &kit.buildpacks {
-        let target = Path::new(said::BUILDPACKS).join(place);
-        mounts.push(Mount { source: dir.clone(), target, writable: false });
+    for (below, modules) in [(said::BUILDPACKS, &kit.buildpacks), (said::EXTENSIONS, &kit.extensions)] {
+        let module = |(place, dir): (&PathBuf, &PathBuf)| Mount {
+            source: dir.clone(),
+            target: Path::new(below).join(place),
+            writable: false,
+        };
+        mounts.extend(modules.iter().map(module));
     }
     mounts.extend(args.volume.iter().map(|volume| Mount {
         source: places.current.join(&volume.from),

@@ -11,7 +11,7 @@ mod shelf;
 
 use crate::app::{Named, Wanted};
 use crate::args;
-use crate::build::BUILDPACKS;
+use crate::build::{BUILDPACKS, EXTENSIONS};
 use crate::places::Places;
 use crate::seen::Seen;
 use crate::show::Show;
@@ -43,7 +43,7 @@ use shelf::Shelf;
 #[derive(Debug, Default)]
 pub(crate) struct Kit {
     pub(crate) order: Order,
-    /// The order of the build image's extensions.
+    /// The order of the builder's extensions.
     pub(crate) order_extensions: Order,
     /// Folders of buildpacks by their path below `/cnb/buildpacks`, besides those of the build image.
     pub(crate) buildpacks: BTreeMap<PathBuf, PathBuf>,
@@ -64,8 +64,11 @@ pub(crate) struct Kit {
 impl Kit {
     /// The same text with the paths of buildpacks' programs that people know, rather than those in the sandbox.
     pub(crate) fn own_paths(&self, text: String) -> String {
-        self.buildpacks.iter().fold(text, |text, (place, dir)| {
-            let inside = Path::new(BUILDPACKS).join(place).join("bin").display().to_string() + "/";
+        let of = |below: &'static str| move |(place, dir)| (Path::new(below).join(place), dir);
+        let all =
+            self.buildpacks.iter().map(of(BUILDPACKS)).chain(self.extensions.iter().map(of(EXTENSIONS)));
+        all.fold(text, |text, (inside, dir): (PathBuf, &PathBuf)| {
+            let inside = inside.join("bin").display().to_string() + "/";
             text.replace(&inside, &(dir.join("bin").display().to_string() + "/"))
         })
     }
@@ -177,9 +180,6 @@ fn from_folder(
         })?;
     let base = path.parent().unwrap_or(Path::new("."));
     check(&builder, &path, "linux", host_architecture())?;
-    if builder.has_extensions() {
-        show.warn(format!("{} lists image extensions, which take no part", path.display()));
-    }
     let system = if folder.without_system { System::default() } else { builder.system };
     let mut kit = Kit {
         order: add_system(&builder.order, &system),
@@ -194,6 +194,13 @@ fn from_folder(
     };
     let mut shelf = Shelf::new(&mut kit, surroundings, unpacked, downloads, show);
     put_listed(&mut shelf, &builder.buildpacks, &path, base)?;
+    if shelf.kit.build_image.is_some() {
+        put_listed(&mut shelf.of_extensions(), &builder.extensions, &path, base)?;
+        kit.order_extensions = builder.order_extensions;
+    } else if !builder.order_extensions.is_empty() {
+        let path = path.display();
+        show.warn(format!("{path} lists image extensions, which take no part without an image to build in"));
+    }
     Ok(kit)
 }
 

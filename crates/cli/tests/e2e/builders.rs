@@ -869,9 +869,13 @@ impl Web {
     }
 }
 
-fn labels(bench: &Bench, image: &str) -> Value {
+fn config_of(bench: &Bench, image: &str) -> Value {
     let config = tool("skopeo", &["inspect", "--config", &format!("oci:{}", bench.path(image).display())]);
-    serde_json::from_str::<Value>(&config).unwrap()["config"]["Labels"].take()
+    serde_json::from_str(&config).unwrap()
+}
+
+fn labels(bench: &Bench, image: &str) -> Value {
+    config_of(bench, image)["config"]["Labels"].take()
 }
 
 /// An image extension in a folder, which chooses a run image.
@@ -889,7 +893,12 @@ fn extension(bench: &Bench, id: &str, run_image: &str) -> PathBuf {
 fn builders_and_packages_have_image_extensions() {
     let bench = Bench::new();
     base(&bench);
-    let (first, second) = (extension(&bench, "e2e/ext", "other"), extension(&bench, "e2e/packed", "other"));
+    run_image(&bench);
+    let chosen =
+        strata_store::scratch::base(host_architecture(), 1001, 1235, "1980-01-01T00:00:01Z").unwrap();
+    chosen.put_in(&Layout::open_or_create(bench.path("chosen")).unwrap(), &[]).unwrap();
+    let first = extension(&bench, "e2e/ext", "never-used.example.com/image");
+    let second = extension(&bench, "e2e/packed", "oci:chosen");
     bench.write("package/package.toml", &format!("[extension]\nuri = \"{}\"\n", second.display()));
     for (folder, target) in [(second.to_str().unwrap(), "oci:by-folder"), ("package", "oci:packed")] {
         Done::of(bench.strata(["buildpack", "package", target, "--path", folder, "--layout-dir", "images"]))
@@ -925,6 +934,30 @@ fn builders_and_packages_have_image_extensions() {
         serde_json::from_str::<Value>(package["io.buildpacks.extension.layers"].as_str().unwrap()).unwrap()["e2e/packed"]
     );
     assert_eq!(label("io.buildpacks.builder.metadata")["extensions"].as_array().unwrap().len(), 2);
+    for builder in ["oci:made", "builder.toml"] {
+        let base = ["--builder", builder, "--run-image", "oci:run"];
+        let planned = Done::of(bench.strata([&["plan", "app", "--json"], &base[..]].concat())).ok();
+        let plan: Value = serde_json::from_str(&planned.stdout).unwrap();
+        assert_eq!(plan["extensions"][1]["id"], "e2e/packed", "{plan}");
+        assert_eq!(plan["generated"]["runImage"], "oci:chosen", "{plan}");
+        let dockerfile =
+            json!({ "extension": "e2e/packed@1.0.0", "kind": "run", "text": "FROM oci:chosen\n" });
+        assert_eq!(plan["generated"]["dockerfiles"], json!([dockerfile]), "{plan}");
+        let shown = Done::of(bench.strata([&["plan", "app"], &base[..]].concat())).ok();
+        for text in
+            ["pass  e2e/ext@1.0.0 (extension)", "  the run image is oci:chosen\n", "     | FROM oci:chosen\n"]
+        {
+            assert!(shown.stdout.contains(text), "{text}: {shown:#?}");
+        }
+        bench.build(&base, &[]).ok();
+        let lowest = |config: Value| config["rootfs"]["diff_ids"][0].clone();
+        assert_eq!(lowest(bench.config()), lowest(config_of(&bench, "chosen")));
+    }
+    // Without an image to build in there is nothing that they belong to.
+    bench.write("builder.toml", &text.replace("image = \"oci:base\"\n", ""));
+    let done = bench.build(&["--builder", "builder.toml", "--run-image", "scratch"], &[]).ok();
+    done.says("take no part without an image to build in");
+    bench.write("builder.toml", &text);
     for (change, message) in [
         (
             text.replacen("id = \"e2e/packed\"", "id = \"e2e/none\"", 1),

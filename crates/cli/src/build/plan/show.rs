@@ -5,7 +5,7 @@ use crate::show::text::{Cell, Column, Table, shown};
 use crate::show::{DIM, ERROR, GOOD, HEADING, print as line};
 use anstyle::Style;
 use strata_decide::plan::{Complaint, Unsettled};
-use strata_phases::detect::{Told, Tried};
+use strata_phases::detect::{Draft, Drafted, Told, Tried};
 use strata_spec::plan::{PlanEntry, Require};
 
 /// Lines of a buildpack's output that are shown unless all are asked for: the last ones.
@@ -45,9 +45,13 @@ pub(super) fn print(found: &Found, verbose: bool, width: usize) {
         return;
     }
     line(&format!("\n{HEADING}Takes part{HEADING:#}"));
+    for element in &found.explained.extensions {
+        line(&format!("  {} (extension)", shown(&element.label())));
+    }
     for element in &found.explained.group {
         line(&format!("  {}", shown(&element.label())));
     }
+    found.explained.generated.iter().for_each(generated);
     if !found.explained.plan.entries.is_empty() {
         line(&format!("\n{HEADING}Plan{HEADING:#}"));
         let columns = ["what", "provided by", "required with"].map(|title| (title, Column::Text(8)));
@@ -56,6 +60,22 @@ pub(super) fn print(found: &Found, verbose: bool, width: usize) {
         table.lines(width).iter().for_each(|text| line(&format!("  {text}")));
     }
     line(&format!("\n{DIM}Which processes the image has is known when it is built.{DIM:#}"));
+}
+
+/// Prints what extensions would do to the images.
+fn generated(generated: &Drafted) {
+    line(&format!("\n{HEADING}Generated{HEADING:#}"));
+    if let Some(image) = &generated.run_image {
+        line(&format!("  the run image is {}", shown(image)));
+    }
+    for Draft { extension, kind, text } in &generated.dockerfiles {
+        line(&format!("  {} by {}", kind.dockerfile(), shown(extension)));
+        text.trim_end().lines().for_each(|text| line(&format!("     | {}", shown(text))));
+    }
+    if generated.dockerfiles.is_empty() {
+        line("  nothing");
+    }
+    generated.warnings.iter().for_each(|warning| line(&format!("  {}", shown(warning))));
 }
 
 /// Prints who takes part, and nothing else.
@@ -99,7 +119,12 @@ fn row(told: &Told) -> Vec<Cell> {
         -1 => ("err", ERROR, "error".to_owned()),
         code => ("err", ERROR, format!("error ({code})")),
     };
-    let label = told.buildpack.label() + if told.optional { " (optional)" } else { "" };
+    let what = match (told.extension, told.optional) {
+        (true, _) => " (extension)",
+        (false, true) => " (optional)",
+        (false, false) => "",
+    };
+    let label = told.buildpack.label() + what;
     let alternatives = |text: &dyn Fn(usize) -> String| -> String {
         let all: Vec<String> = (0..told.plans.len()).map(text).collect();
         let all: Vec<String> =
