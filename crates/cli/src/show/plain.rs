@@ -37,10 +37,11 @@ pub(crate) fn lines(event: &Event, detail: Detail, columns: usize) -> Vec<Said> 
         Event::Message { level: Level::Debug | Level::Detail, text } => {
             say(Detail::Verbose, dim(printed::lines(text)))
         }
-        Event::Detected { buildpacks, .. } => {
-            let width = buildpacks.iter().map(|b| b.id.len()).max().unwrap_or(0);
+        Event::Detected { buildpacks, extensions, .. } => {
+            let all = || extensions.iter().chain(buildpacks);
+            let width = all().map(|b| b.id.len()).max().unwrap_or(0);
             let line = |id: &str, version: &str| format!("{:width$} {}", shown(id), shown(version));
-            buildpacks.iter().flat_map(|b| say(Detail::Normal, line(&b.id, &b.version))).collect()
+            all().flat_map(|b| say(Detail::Normal, line(&b.id, &b.version))).collect()
         }
         Event::BuildpackFinished { buildpack, millis, .. } => {
             say(Detail::Verbose, dim(format!("{} took {}", shown(buildpack), duration(*millis))))

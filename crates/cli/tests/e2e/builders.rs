@@ -949,7 +949,7 @@ fn builders_and_packages_have_image_extensions() {
         {
             assert!(shown.stdout.contains(text), "{text}: {shown:#?}");
         }
-        bench.build(&base, &[]).ok();
+        bench.build(&base, &[]).ok().says("e2e/packed 1.0.0");
         let lowest = |config: Value| config["rootfs"]["diff_ids"][0].clone();
         assert_eq!(lowest(bench.config()), lowest(config_of(&bench, "chosen")));
     }
