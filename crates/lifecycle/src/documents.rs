@@ -89,20 +89,6 @@ pub(crate) fn run(inputs: &Inputs, log: &Logger) -> Result<RunFile, Failure> {
     Ok(run.unwrap_or_default())
 }
 
-/// Refuses a run image that is to be extended, which needs the extender.
-///
-/// # Errors
-/// When it is.
-pub(crate) fn refuse_extended(analyzed: &Analyzed, action: &str, exit: Exit) -> Result<(), Failure> {
-    if !analyzed.run_image.as_ref().is_some_and(|image| image.extend) {
-        return Ok(());
-    }
-    let message = format!(
-        "failed to {action}: image extensions extend the run image, which this lifecycle does not support yet"
-    );
-    Err(Failure::new(exit, message))
-}
-
 /// Writes a document; `what` is `group`, `plan`, …. Among the layers it replaces whatever is there.
 ///
 /// # Errors

@@ -71,6 +71,18 @@ impl Builder {
         self
     }
 
+    /// The user of an image to run apps on.
+    pub(crate) fn user(&mut self, user: &str) -> &mut Self {
+        self.image.config_mut().set_user(user);
+        self
+    }
+
+    /// A layer with a tree.
+    pub(crate) fn dir(&mut self, dir: &Path, as_path: &str) -> &mut Self {
+        self.add(&tree(dir, as_path));
+        self
+    }
+
     pub(crate) fn write(&self) {
         self.layout.put_image(&self.image.encode().unwrap(), &[]).unwrap();
     }

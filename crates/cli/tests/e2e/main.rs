@@ -13,6 +13,7 @@ mod buildpacks;
 mod cache;
 mod digest;
 mod docker;
+mod extensions;
 mod failures;
 mod few_processes;
 mod help;

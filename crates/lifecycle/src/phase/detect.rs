@@ -8,11 +8,10 @@ use strata_decide::analyze::build_target;
 use strata_decide::detect::{BuildTarget, add_system, os_release};
 use strata_phases::detect::{self, Detected, Surroundings};
 use strata_phases::files::{self, Links};
-use strata_phases::generate::{self, Generated, Input};
+use strata_phases::generate::{self, Input};
 use strata_phases::{Failure, Observer};
 use strata_spec::analyzed::Analyzed;
 use strata_spec::exit::Exit;
-use strata_spec::extend::Kind;
 use strata_spec::order::OrderFile;
 use strata_spec::system::SystemToml;
 
@@ -84,25 +83,9 @@ fn generate(context: &Context<'_>, detected: &Detected, analyzed: Analyzed) -> R
     };
     let generated = generate::run(&input, *log)?;
     drop(timer);
-    refuse_extending(&generated)?;
     let analyzed = Analyzed { run_image: generated.run_image, ..analyzed };
     documents::write(inputs, &inputs.analyzed, "analyzed", &analyzed.to_toml(), Exit::Other)?;
     documents::write(inputs, &inputs.plan, "plan", &generated.plan.to_toml(), Exit::Other)
-}
-
-/// Refuses what only an extender can do.
-fn refuse_extending(generated: &Generated) -> Result<(), Failure> {
-    let of = |kind: &&Kind| generated.extends(**kind) && (**kind == Kind::Build || extends_run(generated));
-    let Some(kind) = Kind::ALL.iter().find(of) else { return Ok(()) };
-    let message = format!(
-        "failed to build: image extensions want to extend the {} image, which this lifecycle does not support yet",
-        kind.as_str()
-    );
-    Err(Failure::new(Exit::Generate, message).hint("extensions that choose another run image are supported"))
-}
-
-fn extends_run(generated: &Generated) -> bool {
-    generated.run_image.as_ref().is_some_and(|image| image.extend)
 }
 
 /// The order, with the operator's buildpacks in every group.

@@ -1,5 +1,6 @@
 //! The phase `export`.
 
+use super::extended::Extended;
 use super::{Context, origins, threads};
 use crate::documents;
 use crate::images::Found;
@@ -59,7 +60,6 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let images = context.images()?;
     let analyzed = documents::analyzed(inputs, log)?;
     let group = documents::group(inputs)?;
-    documents::refuse_extended(&analyzed, "export", Exit::Export)?;
     let cache = images.cache(inputs)?;
     export(context, &group, &analyzed, cache.as_deref())
 }
@@ -231,6 +231,7 @@ fn export_image(
         .layer_compression()
         .map_err(|error| Failure::caused(Exit::InvalidArguments, failed("compress layers"), &error))?;
     let known = run_image_for_export(context, analyzed, &metadata)?;
+    let extended = Extended::read(context, analyzed, &base.image)?;
     let input = Export {
         trees,
         index,
@@ -239,7 +240,7 @@ fn export_image(
         metadata: &metadata,
         base: &base,
         base_store: base_store.as_ref(),
-        extended: None,
+        extended: extended.as_ref().map(Extended::for_export),
         run_image: labels::RunImage {
             top_layer: base.image.layers().last().map(|layer| layer.diff_id.to_string()).unwrap_or_default(),
             reference: base_store.identifier(&base),

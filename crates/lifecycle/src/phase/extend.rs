@@ -37,8 +37,8 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
             format!("failed to extend: '{kind}' is no kind of image; expected build or run"),
         ));
     };
-    check_place(context.environment).map_err(|failure| initialize(kind, failure))?;
-    let analyzed = documents::analyzed(inputs, log).map_err(|failure| initialize(kind, failure))?;
+    check_place(context.environment)?;
+    let analyzed = documents::analyzed(inputs, log).map_err(initialize)?;
     let base = base_image(&analyzed, kind)?;
     let work = tempfile::Builder::new().prefix("work.dir").tempdir_in(KANIKO_DIR);
     let work = work.map_err(|error| failed(kind, &format!("make a folder in {KANIKO_DIR}"), &error))?;
@@ -57,9 +57,9 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     }
 }
 
-fn initialize(kind: Kind, failure: Failure) -> Failure {
+fn initialize(failure: Failure) -> Failure {
     let what = failure.message.trim_start_matches("failed to ").to_owned();
-    let message = format!("failed to initialize extender of the {} image: {what}", kind.as_str());
+    let message = format!("failed to initialize extender: {what}");
     Failure { message, ..failure }
 }
 

@@ -6,6 +6,7 @@ mod create;
 mod detect;
 mod export;
 mod extend;
+mod extended;
 mod origins;
 mod rebase;
 mod restore;

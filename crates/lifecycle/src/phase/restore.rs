@@ -1,6 +1,6 @@
 //! The phase `restore`.
 
-use super::{Context, export, threads};
+use super::{Context, export, extended, threads};
 use crate::documents;
 use strata_decide::origins::Require;
 use strata_phases::analyze::{self, Named};
@@ -17,17 +17,14 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let Context { inputs, log, .. } = context;
     let images = context.images()?;
     let group = documents::group(inputs)?;
-    if inputs.build_image.is_some() {
-        log.debug("the build image is not needed: it is not extended".into());
-    }
     let analyzed = match documents::read_if_there(inputs, &inputs.analyzed, Analyzed::parse) {
         Ok(found) => {
             let analyzed = match found {
                 Some(analyzed) => analyzed,
                 None => documents::analyzed(inputs, log)?,
             };
-            documents::refuse_extended(&analyzed, "restore", Exit::Restore)?;
             check_run_image(context, &analyzed)?;
+            let analyzed = extended::fetch(context, &group, analyzed)?;
             let analyzed = look_up_run_image(context, &group, analyzed)?;
             documents::write(inputs, &inputs.analyzed, "analyzed", &analyzed.to_toml(), Exit::Other)?;
             analyzed

@@ -21,7 +21,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 use strata_decide::extend::{Action, Problem, Step};
 use strata_layer::{Owner, Source, diff_id};
 use strata_oci::Digest;
@@ -71,18 +70,14 @@ impl Fault {
 /// # Errors
 /// [`Exit::Extend`], with extension, line and instruction, when a step fails. What was done until then stays.
 pub fn apply(steps: &[Step], ground: &Ground<'_>, observer: &dyn Observer) -> Result<(), Failure> {
-    let started = Instant::now();
-    let buildpack = ground.extension.to_owned();
-    observer.event(Event::BuildpackStarted { buildpack: buildpack.clone() });
+    observer.detail(format!("Applying {} of {}", ground.kind.dockerfile(), ground.extension));
     for step in steps {
         observer.event(Event::Output {
-            buildpack: buildpack.clone(),
+            buildpack: ground.extension.to_owned(),
             line: format!("{}:{} {}", ground.kind.dockerfile(), step.line, step.text),
         });
         do_step(step, ground, observer).map_err(|fault| failed(step, ground, fault))?;
     }
-    let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
-    observer.event(Event::BuildpackFinished { buildpack, millis, layers: Vec::new() });
     Ok(())
 }
 
