@@ -171,8 +171,12 @@ pub fn layers(facts: &Facts<'_>) -> (Vec<Layer>, Vec<EarlierBuild>) {
     }
     let mut layers: Vec<Layer> =
         facts.made.layers.iter().take(facts.made.inherited).enumerate().map(inherited).collect();
-    let extended = facts.made.layers.iter().skip(facts.made.inherited).zip(&facts.made.extended);
-    layers.extend(extended.map(|(blob, extra)| of_extension(blob, extra, facts.build)));
+    for (layer, build) in facts.of_extensions() {
+        if let Some(build) = build.filter(|build| build.id != facts.build.id) {
+            builds.entry(build.id.clone()).or_insert(build);
+        }
+        layers.push(layer);
+    }
     // Contents may be there twice: each place in the image is taken once.
     for blob in facts.made.layers.iter().skip(facts.made.inherited + facts.made.extended.len()) {
         let found = placed.iter().position(|layer| layer.diff_id == blob.diff_id);
@@ -202,6 +206,20 @@ pub fn records(facts: &Facts<'_>) -> Records {
             present_layers: known.neighbours,
         };
         records.push(record, build);
+    }
+    for (layer, build) in facts.of_extensions() {
+        let Some(build) = build else { continue };
+        let record = Record {
+            buildpack: layer.buildpack,
+            buildpack_version: layer.buildpack_version,
+            buildpack_api: layer.buildpack_api,
+            name: layer.name,
+            diff_id: layer.diff_id,
+            build: build.id.clone(),
+            generation: layer.origin.generation,
+            present_layers: layer.present_layers,
+        };
+        records.push(record, &build);
     }
     records
 }
@@ -240,29 +258,6 @@ fn inherited((place, blob): (usize, &Blob)) -> Layer {
         size: Some(blob.size),
         launch: true,
         origin: Origin { from: Evidence::RunImage, ..Origin::default() },
-        ..Layer::default()
-    }
-}
-
-/// A layer of an image extension.
-fn of_extension(blob: &Blob, extra: &Extra, build: &EarlierBuild) -> Layer {
-    let origin = if extra.is_reused {
-        let text = "an earlier build made it, with the same Dockerfile upon the same layers".to_owned();
-        unknown_for(&Unknown { cause: Cause::NoRecord, text })
-    } else {
-        Origin { from: Evidence::ThisBuild, build: build.id.clone(), ..Origin::default() }
-    };
-    Layer {
-        kind: Kind::Extension,
-        buildpack: extra.id.clone(),
-        buildpack_version: extra.version.clone(),
-        name: extra.name.clone(),
-        on_export: if extra.is_reused { OnExport::Reused } else { OnExport::Added },
-        digest: blob.digest.clone(),
-        diff_id: blob.diff_id.clone(),
-        size: Some(blob.size),
-        launch: true,
-        origin,
         ..Layer::default()
     }
 }
@@ -397,6 +392,62 @@ impl<'a> Facts<'a> {
         ids.into_iter().filter_map(neighbour).collect()
     }
 
+    /// The layers of image extensions, and the builds that made them, as far as they are known.
+    fn of_extensions(&self) -> Vec<(Layer, Option<EarlierBuild>)> {
+        let blobs: Vec<_> = self.made.layers.iter().skip(self.made.inherited).collect();
+        let mut below = Vec::new();
+        let mut layers = Vec::new();
+        for (blob, extra) in blobs.into_iter().zip(&self.made.extended) {
+            let (origin, build) = self.origin_of_extension(blob, extra);
+            layers.push((
+                Layer {
+                    kind: Kind::Extension,
+                    buildpack: extra.id.clone(),
+                    buildpack_version: extra.version.clone(),
+                    name: extra.name.clone(),
+                    on_export: if extra.is_reused { OnExport::Reused } else { OnExport::Added },
+                    modification_date: build.as_ref().map(|build| build.time.clone()).unwrap_or_default(),
+                    launch: true,
+                    application_source: build.as_ref().and_then(|build| build.application_source.clone()),
+                    reason: self.reason_of_extension(blob, extra, build.as_ref()),
+                    origin,
+                    present_layers: below.clone(),
+                    ..stored(Some(blob))
+                },
+                build,
+            ));
+            let id = format!("{}:{}", extra.id, extra.name);
+            below.push(Neighbour { id, diff_id: blob.diff_id.clone() });
+        }
+        layers
+    }
+
+    fn origin_of_extension(&self, blob: &Blob, extra: &Extra) -> (Origin, Option<EarlierBuild>) {
+        if !extra.is_reused {
+            let id = self.build.id.clone();
+            return (
+                Origin { from: Evidence::ThisBuild, build: id, ..Origin::default() },
+                Some(self.build.clone()),
+            );
+        }
+        let report = self.past.report.as_ref().and_then(|report| report.as_ref().ok());
+        let reported = report.and_then(|report| {
+            let is_it = |layer: &&Layer| is_of(layer, extra) && layer.diff_id == blob.diff_id;
+            let layer = report.layers.iter().find(is_it)?;
+            Some((Evidence::PreviousImage, layer.origin.generation, report.build_of(layer)?))
+        });
+        let recorded = || {
+            let (record, build) = self.past.records.find(&extra.id, &extra.name, &blob.diff_id)?;
+            Some((Evidence::Cache, record.generation, build.clone()))
+        };
+        let Some((from, generation, build)) = reported.or_else(recorded) else {
+            let text = "an earlier build made it, perhaps of another app, with the same Dockerfile upon the same layers";
+            return (unknown_for(&Unknown { cause: Cause::NoRecord, text: text.to_owned() }), None);
+        };
+        let generation = generation.saturating_add(1);
+        (Origin { from, build: build.id.clone(), generation, ..Origin::default() }, Some(build))
+    }
+
     fn of_buildpack(&self, known: Known<'_>) -> Layer {
         let Known { left, diff_id, origin, build, made_by, neighbours } = known;
         let blob = self.in_image(left);
@@ -488,6 +539,11 @@ impl<'a> Facts<'a> {
             ..stored(Some(blob))
         })
     }
+}
+
+/// Whether a layer of a report is of the same Dockerfile, as far as its name tells.
+fn is_of(layer: &Layer, extra: &Extra) -> bool {
+    layer.kind == Kind::Extension && layer.buildpack == extra.id && layer.name == extra.name
 }
 
 /// How a layer is in the image.

@@ -1,6 +1,6 @@
 //! Why a layer was made again, or was not: findings, the most telling one first.
 
-use super::{Facts, Left, different_keys, entry, id};
+use super::{Blob, Extra, Facts, Left, different_keys, entry, id, is_of};
 use strata_spec::cache::CacheMetadata;
 use strata_spec::labels::LayerEntry;
 use strata_spec::origins::{EarlierBuild, Evidence, Kind, Origin, Reason, ReasonCode};
@@ -41,6 +41,30 @@ impl Facts<'_> {
         let text = if keys.is_empty() { String::new() } else { format!("metadata: {}", keys.join(", ")) };
         let mut codes = codes.into_iter();
         Reason { code: codes.next().unwrap_or_default(), also: codes.collect(), keys, text }
+    }
+
+    /// Why the layer of an image extension was made again, or was not.
+    pub(super) fn reason_of_extension(
+        &self,
+        blob: &Blob,
+        extra: &Extra,
+        build: Option<&EarlierBuild>,
+    ) -> Reason {
+        if extra.is_reused {
+            let text = build.map(|build| format!("made by build {} of {}", build.id, build.time));
+            let text = text.unwrap_or_default();
+            return Reason { code: ReasonCode::Unchanged, text, ..Reason::default() };
+        }
+        let code = match &self.past.report {
+            Some(Ok(report)) => match report.layers.iter().find(|layer| is_of(layer, extra)) {
+                Some(before) if before.diff_id == blob.diff_id => ReasonCode::Reproduced,
+                Some(_) => ReasonCode::ContentsChanged,
+                None => ReasonCode::NewLayer,
+            },
+            _ if self.has_past() => ReasonCode::default(),
+            _ => ReasonCode::FirstBuild,
+        };
+        Reason { code, ..Reason::default() }
     }
 
     /// Whether the build before had the layer, too; `None` when nobody knows.

@@ -175,3 +175,44 @@ fn layers_of_unknown_origin_are_sifted_out_of_cache_and_label() {
         );
     }
 }
+
+/// The layer of an image extension, with contents `B`, after a build of which this is known; and what the cache remembers.
+fn of_extension(past: &Past, is_reused: bool) -> (Layer, Records) {
+    let blob = |diff_id: &str| Blob { digest: diff_id.into(), diff_id: diff_id.into(), size: 1 };
+    let extra = Extra { id: "e".into(), version: "1".into(), name: "extended-layer-1".into(), is_reused };
+    let made =
+        Made { layers: vec![blob(A), blob(B)], inherited: 1, extended: vec![extra], ..Made::default() };
+    let cache = CacheMetadata::default();
+    let facts = Facts { build: &build("9"), group: &[], left: &[], made: &made, cache: &cache, past };
+    (layers(&facts).0.remove(1), super::records(&facts))
+}
+
+#[test]
+fn layers_of_extensions_keep_their_origins() {
+    let (first, remembered) = of_extension(&Past::default(), false);
+    assert_eq!((first.origin.from, first.reason.code), (Evidence::ThisBuild, ReasonCode::FirstBuild));
+    assert_eq!(first.modification_date, build("9").time);
+    // Beside the image there may be no place for a report.
+    let mut records = remembered;
+    for generation in 1..3 {
+        let past = Past { records, ..Past::default() };
+        let next;
+        (next, records) = of_extension(&past, true);
+        assert_eq!((next.origin.from, next.origin.build), (Evidence::Cache, build("9").id));
+        assert_eq!((next.origin.generation, next.reason.code), (generation, ReasonCode::Unchanged));
+    }
+    let mut report = Report { layers: vec![first.clone()], ..Report::default() };
+    report.build.id = build("9").id;
+    report.builds = vec![build("9")];
+    let past = Past { report: Some(Ok(report.clone())), ..Past::default() };
+    let (next, _) = of_extension(&past, true);
+    assert_eq!((next.origin.from, next.origin.generation), (Evidence::PreviousImage, 1));
+    assert_eq!(of_extension(&past, false).0.reason.code, ReasonCode::Reproduced);
+    // Of other contents nothing is known, and of none neither.
+    report.layers[0].diff_id = A.into();
+    let past = Past { report: Some(Ok(report)), ..Past::default() };
+    assert_eq!(of_extension(&past, true).0.origin.from, Evidence::Unknown);
+    assert_eq!(of_extension(&past, false).0.reason.code, ReasonCode::ContentsChanged);
+    let (unknown, remembered) = of_extension(&Past::default(), true);
+    assert_eq!((unknown.origin.from, remembered.layers.len()), (Evidence::Unknown, 0));
+}
