@@ -7,6 +7,7 @@
 
 mod docker;
 mod empty_root;
+mod extensions;
 mod images;
 mod lifetime;
 mod platforms;
