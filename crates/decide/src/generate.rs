@@ -2,12 +2,16 @@
 //! (image extension specification, "Dockerfile Requirements").
 
 use std::collections::BTreeMap;
+use strata_oci::Reference;
 use strata_spec::analyzed::RunImage;
 use strata_spec::dockerfile::{Dockerfile, Stage, expand};
 use strata_spec::extend::{Arg, BASE_IMAGE, Kind};
 
 /// Instructions that are not warned about; `FROM` aside.
 const RECOMMENDED: [&str; 9] = ["ADD", "ARG", "COPY", "ENV", "LABEL", "RUN", "SHELL", "USER", "WORKDIR"];
+
+/// What stands for no image at all.
+const SCRATCH: &str = "scratch";
 
 /// A Dockerfile that cannot extend an image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,11 +52,17 @@ pub struct Judged {
     pub warnings: Vec<String>,
 }
 
-/// Judges a generated Dockerfile; `args` are those that the extension gives for it.
+/// Judges a generated Dockerfile; `args` are those that the extension gives for it. `is_known` says which run images the
+/// builder names, in whatever way; any other is the name of an image in a registry.
 ///
 /// # Errors
 /// When it cannot extend an image of that kind.
-pub fn judge(kind: Kind, file: &Dockerfile, args: &[Arg]) -> Result<Judged, Refused> {
+pub fn judge(
+    kind: Kind,
+    file: &Dockerfile,
+    args: &[Arg],
+    is_known: &dyn Fn(&str) -> bool,
+) -> Result<Judged, Refused> {
     let (stage, more) = match file.stages.as_slice() {
         [stage, more @ ..] => (stage, more),
         // A Dockerfile has at least one.
@@ -63,7 +73,7 @@ pub fn judge(kind: Kind, file: &Dockerfile, args: &[Arg]) -> Result<Judged, Refu
     }
     let base = match kind {
         Kind::Build => build_base(file, stage)?,
-        Kind::Run => run_base(file, stage, args)?,
+        Kind::Run => run_base(file, stage, args, is_known)?,
     };
     let odd = stage.instructions.iter().filter(|i| !RECOMMENDED.contains(&i.command.name()));
     let warn = |i: &strata_spec::dockerfile::Instruction| {
@@ -86,7 +96,12 @@ fn build_base(file: &Dockerfile, stage: &Stage) -> Result<Base, Refused> {
     Ok(Base::Given)
 }
 
-fn run_base(file: &Dockerfile, stage: &Stage, args: &[Arg]) -> Result<Base, Refused> {
+fn run_base(
+    file: &Dockerfile,
+    stage: &Stage,
+    args: &[Arg],
+    is_known: &dyn Fn(&str) -> bool,
+) -> Result<Base, Refused> {
     if is_given(&stage.image) {
         return Ok(Base::Given);
     }
@@ -116,7 +131,17 @@ fn run_base(file: &Dockerfile, stage: &Stage, args: &[Arg]) -> Result<Base, Refu
         Some(name) if name == BASE_IMAGE => Err(refused(format!("{name} can only be the whole of it"))),
         Some(name) => Err(refused(format!("the argument {name} has no value"))),
         None if image.is_empty() => Err(refused("it is empty".to_owned())),
-        None => Ok(Base::Image(image)),
+        None if is_known(&image) => Ok(Base::Image(image)),
+        None => is_name(&image).map(|()| Base::Image(image)).map_err(refused),
+    }
+}
+
+/// Makes sure that a text is the name of an image that a registry can have.
+fn is_name(image: &str) -> Result<(), String> {
+    match image.parse::<Reference>() {
+        Ok(_) if image == SCRATCH => Err("it is no image".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -171,7 +196,7 @@ mod tests {
         let args: Vec<Arg> =
             args.iter().map(|(name, value)| Arg { name: (*name).into(), value: (*value).into() }).collect();
         let file = Dockerfile::parse(text).map_err(|error| error.to_string())?;
-        judge(kind, &file, &args).map_err(|error| error.to_string())
+        judge(kind, &file, &args, &|name| name == "oci:known").map_err(|error| error.to_string())
     }
 
     #[test]
@@ -202,6 +227,17 @@ mod tests {
             ("FROM example.com/run:1", image("example.com/run:1")),
             ("ARG tag=1\nARG full=run:${tag}\nFROM $full", image("run:1")),
             ("ARG given=1\nFROM run:${given}", image("run:2")),
+            ("FROM oci:known", image("oci:known")),
+            ("FROM oci:known2:/home", Err("cannot parse image name")),
+            ("FROM oci:/home/ann/x", Err("cannot parse image name")),
+            ("FROM oci-archive:/home/ann/x.tar", Err("cannot parse image name")),
+            ("FROM docker-archive:/home/ann/x.tar", Err("cannot parse image name")),
+            ("FROM docker-daemon:private:1", Err("cannot parse image name")),
+            ("FROM docker:private:1", Err("cannot parse image name")),
+            ("FROM docker://private", Err("cannot parse image name")),
+            ("FROM registry:example.com/private", Err("cannot parse image name")),
+            ("FROM /home/ann/x", Err("cannot parse image name")),
+            ("FROM scratch", Err("it is no image")),
             ("FROM run:$tag", Err("the argument tag has no value")),
             ("ARG base_image=x\nFROM ${base_image}-y", Err("base_image can only be the whole of it")),
             ("ARG x=\nFROM $x", Err("it is empty")),

@@ -35,7 +35,7 @@ pub struct Input<'a> {
     pub generated_dir: &'a Path,
     /// The run image, as analysis found it.
     pub run_image: Option<&'a RunImage>,
-    /// Whether the builder knows a run image of that name.
+    /// Whether the builder knows a run image of that name. Any other name is one of a registry.
     pub is_known: &'a dyn Fn(&str) -> bool,
 }
 
@@ -164,7 +164,7 @@ impl<'a> Output<'a> {
         if has_program {
             output.generate(api, given, &module, input.around, observer)?;
         }
-        output.read(observer)?;
+        output.read(input, observer)?;
         Ok(output)
     }
 
@@ -214,7 +214,7 @@ impl<'a> Output<'a> {
         self.dockerfiles.iter().find(|(own, ..)| *own == kind).map(|(_, judged, _)| judged)
     }
 
-    fn read(&mut self, observer: &dyn Observer) -> Result<(), Failure> {
+    fn read(&mut self, input: &Input<'_>, observer: &dyn Observer) -> Result<(), Failure> {
         let Self { extension, links, .. } = *self;
         let config = self.document(extend::CONFIG, ExtendConfig::parse);
         let config = config.map_err(|error| failed(extension, "validating extend config", &error))?;
@@ -226,7 +226,8 @@ impl<'a> Output<'a> {
             let text =
                 self.document(name, |text| Dockerfile::parse(text).map(|file| (file, text.to_owned())));
             let Some((file, text)) = text.map_err(|error| failed(&error))? else { continue };
-            let judged = generate::judge(kind, &file, config.args(kind)).map_err(|error| failed(&error))?;
+            let judged = generate::judge(kind, &file, config.args(kind), input.is_known)
+                .map_err(|error| failed(&error))?;
             for warning in &judged.warnings {
                 observer.warn(warning.clone());
             }

@@ -52,7 +52,7 @@ pub(crate) struct Finder<'a> {
 impl Base {
     /// Finds the run image that the person or the builder names.
     pub(crate) fn find(args: &args::Build, kit: &Kit, finder: &Finder<'_>) -> Result<Self, Failure> {
-        let candidates = match (&args.run_image, &kit.run_image) {
+        let candidates = match (&args.run_image, kit.run_images.first()) {
             (Some(name), _) => run::RunImage { image: name.clone(), mirrors: Vec::new() },
             (None, Some(named)) => named.clone(),
             (None, None) if kit.build_image.is_none() => {
@@ -89,14 +89,24 @@ impl Base {
         Self::find(args, kit, finder)?.fetched(layout, finder)
     }
 
-    /// The run image that image extensions have chosen, fetched.
+    /// The run image that image extensions have chosen, fetched. One that the builder or the person names is where they
+    /// say. Any other is of a registry: extensions have no business with the images of this machine.
     pub(super) fn chosen(
         name: &str,
+        args: &args::Build,
         kit: &Kit,
         finder: &Finder<'_>,
         layout: &Layout,
     ) -> Result<Self, Failure> {
-        let mut base = finder.open(name)?;
+        let known = known(args, kit);
+        let mut base = match known_as(&known, name) {
+            Some((_, written)) => finder.open(written)?,
+            None => finder.open_at(name, &in_registry(name)?)?,
+        };
+        if let Some((image, _)) = known_as(&known, name).filter(|(image, _)| !image.mirrors.is_empty()) {
+            base.run_image.image.clone_from(&image.image);
+            base.run_image.mirrors.clone_from(&image.mirrors);
+        }
         if let Some(build_image) = &kit.build_image {
             fits(&build_image.config, base.stored.image.config())
                 .map_err(|problem| Failure::new(Exit::InvalidArguments, problem))?;
@@ -179,6 +189,45 @@ fn others(run_images: &Path) -> Vec<Layout> {
     entries.map(|entry| Layout::open(entry.path().join("image"))).collect()
 }
 
+/// The run images that the builder or the person names.
+pub(super) fn known(args: &args::Build, kit: &Kit) -> Vec<run::RunImage> {
+    let own = args.run_image.iter().map(|name| run::RunImage { image: name.clone(), mirrors: Vec::new() });
+    kit.run_images.iter().cloned().chain(own).collect()
+}
+
+/// The image that goes by a name, and how that is written there.
+fn known_as<'a>(known: &'a [run::RunImage], name: &str) -> Option<(&'a run::RunImage, &'a str)> {
+    let named = |image: &'a run::RunImage| {
+        image.names().find(|written| is_name_of(written, name)).map(|written| (image, written))
+    };
+    known.iter().find_map(named)
+}
+
+/// Whether a name is that of an image which is known by another: `run` and `run:latest` are the same.
+pub(super) fn is_name_of(known: &str, name: &str) -> bool {
+    let parsed = |text: &str| text.parse::<Reference>().ok().filter(|_| !is_elsewhere(text));
+    known == name || parsed(known).is_some_and(|known| Some(known) == parsed(name))
+}
+
+/// Whether a text is more than the name of an image.
+fn is_elsewhere(text: &str) -> bool {
+    text == SCRATCH || Source::has_prefix(text)
+}
+
+/// Where an image is that an extension names.
+fn in_registry(name: &str) -> Result<Source, Failure> {
+    let refused = |why: String| {
+        let what = format!("cannot use the run image '{name}' that an image extension has chosen");
+        Failure::new(Exit::Generate, format!("{what}: {why}"))
+            .hint("an extension can choose an image of a registry, or a run image that the builder names")
+    };
+    if is_elsewhere(name) {
+        return Err(refused("it is not the name of an image in a registry".to_owned()));
+    }
+    name.parse::<Reference>().map_err(|error| refused(error.to_string()))?;
+    Ok(Source::Registry(name.to_owned()))
+}
+
 /// Whether apps that are built in an image can be built on another one.
 fn fits(build: &ImageConfig, run: &ImageConfig) -> Result<(), String> {
     let platform = |config: &ImageConfig| format!("{}/{}", config.os(), config.architecture());
@@ -210,47 +259,59 @@ impl Finder<'_> {
     }
 
     fn open(&self, name: &str) -> Result<Base, Failure> {
-        let what = format!("cannot use the run image '{name}'");
-        let failed = |error: StoreError| images::failure(Exit::InvalidArguments, &what, &error);
-        let mut held = None;
-        let (store, reference): (Box<dyn Store>, _) = if name == SCRATCH {
-            (Box::new(scratch_layout(self.dir, self.created).map_err(failed)?), None)
-        } else {
-            let source = Source::parse(name).map_err(failed)?;
-            let reference = match &source {
-                Source::Registry(_) | Source::Named { .. } => source.name(),
-                _ => None,
-            };
-            let store = source.open(self.surroundings, None).map_err(failed)?;
-            let mut waits = || self.show.info(format!("waiting for another build that prepares {name}"));
-            let opened = match source {
-                Source::Daemon(_) => converted::open(
-                    &self.places.daemon_images(),
-                    &*store,
-                    self.surroundings.stop(),
-                    &mut waits,
-                )
-                .map_err(failed)?,
-                _ => None,
-            };
-            match opened {
-                Some((layout, lock)) => {
-                    held = Some(lock);
-                    (Box::new(layout), reference)
-                }
-                None => (store, reference),
-            }
+        if name == SCRATCH {
+            let layout = scratch_layout(self.dir, self.created).map_err(|error| unusable(name, &error))?;
+            return self.read(name, Box::new(layout), None, None);
+        }
+        self.open_at(name, &Source::parse(name).map_err(|error| unusable(name, &error))?)
+    }
+
+    /// Opens the image that has a name at a place.
+    fn open_at(&self, name: &str, source: &Source) -> Result<Base, Failure> {
+        let failed = |error: StoreError| unusable(name, &error);
+        let reference = match source {
+            Source::Registry(_) | Source::Named { .. } => source.name(),
+            _ => None,
         };
-        let stored = self.seen.read(name, &*store).map_err(failed)?;
+        let store = source.open(self.surroundings, None).map_err(failed)?;
+        if let Source::Daemon(_) = source {
+            let mut waits = || self.show.info(format!("waiting for another build that prepares {name}"));
+            let (images, stop) = (self.places.daemon_images(), self.surroundings.stop());
+            if let Some((layout, lock)) =
+                converted::open(&images, &*store, stop, &mut waits).map_err(failed)?
+            {
+                return self.read(name, Box::new(layout), None, Some(lock));
+            }
+        }
+        self.read(name, store, reference.as_ref(), None)
+    }
+
+    fn read(
+        &self,
+        name: &str,
+        store: Box<dyn Store>,
+        reference: Option<&Reference>,
+        held: Option<Lock>,
+    ) -> Result<Base, Failure> {
+        let what = cannot_use(name);
+        let stored = self.seen.read(name, &*store).map_err(|error| unusable(name, &error))?;
         let stored =
             stored.ok_or_else(|| Failure::new(Exit::InvalidArguments, format!("{what}: there is none")))?;
-        let run_image = run_image(name, reference.as_ref(), &stored);
+        let run_image = run_image(name, reference, &stored);
         if stored.image.layers().is_empty() {
             return Err(Failure::new(Exit::InvalidArguments, format!("{what}: it has no layers")));
         }
         let owner = user::of(stored.image.config())?;
         Ok(Base { store, stored, run_image, owner, _held: held })
     }
+}
+
+fn cannot_use(name: &str) -> String {
+    format!("cannot use the run image '{name}'")
+}
+
+fn unusable(name: &str, error: &StoreError) -> Failure {
+    images::failure(Exit::InvalidArguments, &cannot_use(name), error)
 }
 
 /// What the image says of the run image. A path of this machine says nothing elsewhere, and would change the digest from
@@ -276,6 +337,49 @@ fn scratch_layout(dir: &Path, created: &str) -> Result<Layout, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_extension_chooses_what_is_known_or_in_a_registry() {
+        let known = [
+            run::RunImage { image: "run".into(), mirrors: vec!["example.com/run:1".into()] },
+            run::RunImage { image: "oci:folder".into(), mirrors: Vec::new() },
+            run::RunImage { image: "docker:here".into(), mirrors: Vec::new() },
+        ];
+        for (name, expected) in [
+            ("run", Ok(Some("run"))),
+            ("run:latest", Ok(Some("run"))),
+            ("index.docker.io/library/run", Ok(Some("run"))),
+            ("example.com/run:1", Ok(Some("example.com/run:1"))),
+            ("oci:folder", Ok(Some("oci:folder"))),
+            ("docker:here", Ok(Some("docker:here"))),
+            ("example.com/other@sha256:0", Err(())),
+            ("example.com/run:2", Ok(None)),
+            // What is known is of the daemon, and this of a registry.
+            ("index.docker.io/library/docker:here", Ok(None)),
+            ("scratch", Err(())),
+            ("oci:/home/ann/x", Err(())),
+            ("oci:x", Err(())),
+            ("oci-archive:x", Err(())),
+            ("docker-archive:x", Err(())),
+            ("docker-archive:/home/ann/x.tar", Err(())),
+            ("docker://x", Err(())),
+            ("registry:x", Err(())),
+            ("docker-daemon:x", Err(())),
+            ("docker-daemon:private:1", Err(())),
+            ("docker:x", Err(())),
+            ("/home/ann/x", Err(())),
+            ("", Err(())),
+        ] {
+            let found = match known_as(&known, name) {
+                Some((_, written)) => Ok(Some(written)),
+                None => in_registry(name).map(|source| {
+                    assert_eq!(source, Source::Registry(name.to_owned()));
+                    None
+                }),
+            };
+            assert_eq!(found.map_err(|failure| assert_eq!(failure.exit, Exit::Generate)), expected, "{name}");
+        }
+    }
 
     #[test]
     fn builder_and_run_image_are_of_one_platform_and_one_stack() {

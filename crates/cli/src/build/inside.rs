@@ -1,7 +1,10 @@
 //! What runs inside the sandbox: detection and build, exactly where the buildpacks are. What happens goes to the
 //! program outside, one JSON event a line.
 
-use super::said::{APP, BUILD_CONFIG, BUILDPACKS, EXTENSIONS, LAYERS, PLATFORM, Pipe, Said, Scope, Task};
+use super::base::is_name_of;
+use super::said::{
+    APP, BUILD_CONFIG, BUILDPACKS, EXTENSIONS, Generated, LAYERS, PLATFORM, Pipe, Said, Scope, Task,
+};
 use super::shell;
 use super::theirs::Theirs;
 use crate::workplace::threads;
@@ -205,12 +208,13 @@ fn generated(
         around,
         generated_dir: &Path::new(LAYERS).join("generated"),
         run_image: Some(&task.run_image),
-        is_known: &|name| task.known_run_images.iter().any(|known| known == name),
+        is_known: &|name| task.known_run_images.iter().any(|known| is_name_of(known, name)),
     };
     let made = generate::run(&input, observer)?;
     end_leftovers("bin/generate", observer);
     write_detected(&Detected { group: detected.group.clone(), plan: made.plan })?;
-    observer.pipe.say(&Said::Generated(made.new_run_image));
+    let extends_run = made.run_image.is_some_and(|run_image| run_image.extend);
+    observer.pipe.say(&Said::Generated(Generated { run_image: made.new_run_image, extends_run }));
     Ok(())
 }
 

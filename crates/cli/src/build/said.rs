@@ -37,7 +37,7 @@ pub(crate) struct Task {
     pub(crate) scope: Scope,
     /// The run image that extensions may exchange.
     pub(crate) run_image: RunImage,
-    /// Run images that the builder names.
+    /// Run images that the builder or the person names.
     pub(crate) known_run_images: Vec<String>,
     pub(crate) os: String,
     pub(crate) arch: String,
@@ -91,10 +91,19 @@ pub(crate) enum Said {
     Shell(Failed),
     /// The shell ended.
     ShellEnded,
-    /// Image extensions have generated, and may have chosen another run image.
-    Generated(Option<String>),
+    /// Image extensions have generated.
+    Generated(Generated),
     /// Something was written to an image; its archive follows on standard output.
     Written,
+}
+
+/// What image extensions want.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Generated {
+    /// The image that is to take the place of the run image.
+    pub(crate) run_image: Option<String>,
+    /// Whether the run image is to be extended.
+    pub(crate) extends_run: bool,
 }
 
 /// What is known of a builder image's lifecycle.

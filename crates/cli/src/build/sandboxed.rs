@@ -1,6 +1,6 @@
 //! Detection and build in a sandbox: what it is given, and what it says.
 
-use super::base::{Base, SCRATCH_USER};
+use super::base::{Base, SCRATCH_USER, known};
 use super::earlier::Earlier;
 use super::extend::BuildGround;
 use super::hidden::hidden;
@@ -131,8 +131,8 @@ pub(crate) struct Inputs<'a> {
 pub(crate) struct Outcome {
     /// What detection found, where that was asked for.
     pub(crate) explained: Option<Explained>,
-    /// The run image that extensions have chosen.
-    pub(crate) run_image: Option<String>,
+    /// What image extensions want.
+    pub(crate) generated: said::Generated,
 }
 
 /// Runs detection and build in a sandbox, and shows what happens. In between, what earlier builds left is brought in.
@@ -170,7 +170,7 @@ pub(crate) fn in_sandbox(
                     show.event(event);
                 }
                 Ok(Said::Explained(found)) => outcome.explained = Some(*found),
-                Ok(Said::Generated(run_image)) => outcome.run_image = run_image,
+                Ok(Said::Generated(generated)) => outcome.generated = generated,
                 Ok(Said::Waiting(group)) => {
                     earlier.restore(&group, work.trees(base.owner), show)?;
                     // One that died meanwhile is found out below.
@@ -340,11 +340,9 @@ fn spec(inputs: &Inputs<'_>) -> Result<Spec, Failure> {
             image: base.run_image.image.clone(),
             ..RunImage::default()
         },
-        known_run_images: kit
-            .run_image
+        known_run_images: known(args, kit)
             .iter()
-            .flat_map(|known| [&known.image].into_iter().chain(&known.mirrors))
-            .cloned()
+            .flat_map(|image| image.names().map(str::to_owned).collect::<Vec<_>>())
             .collect(),
         os: config.os().to_owned(),
         arch: config.architecture().to_owned(),

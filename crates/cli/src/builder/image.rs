@@ -103,8 +103,8 @@ pub(super) fn kit(image: BuildImage, without_system: bool) -> Result<Kit, Failur
     };
     let system = documents.file("cnb/system.toml", SystemToml::parse)?.unwrap_or_default();
     let order: Order = if without_system { order } else { add_system(&order, &system.system) };
-    let run_image = documents.run_images()?.into_iter().next();
-    Ok(Kit { order, order_extensions, run_image, build_image: Some(image), ..Kit::default() })
+    let run_images = documents.run_images()?;
+    Ok(Kit { order, order_extensions, run_images, build_image: Some(image), ..Kit::default() })
 }
 
 /// The documents of a builder image. Those in files are what a lifecycle in it would read; labels stand in for them.

@@ -49,8 +49,8 @@ pub(crate) struct Kit {
     pub(crate) buildpacks: BTreeMap<PathBuf, PathBuf>,
     /// The same of image extensions, below `/cnb/extensions`.
     pub(crate) extensions: BTreeMap<PathBuf, PathBuf>,
-    /// The run image that the builder names.
-    pub(crate) run_image: Option<RunImage>,
+    /// The run images that the builder names. Apps are built on the first, unless somebody chooses another.
+    pub(crate) run_images: Vec<RunImage>,
     /// What its operator says of sealed layers.
     pub(crate) sealed_layers: Option<SealedLayers>,
     /// The folder of what the operator sets for buildpacks, besides that of the build image.
@@ -184,7 +184,7 @@ fn from_folder(
     let mut kit = Kit {
         order: add_system(&builder.order, &system),
         build_config: build_config(&builder.build.env, folder.scratch)?,
-        run_image: builder.run.images.into_iter().next(),
+        run_images: builder.run.images,
         build_image: match builder.build.image.as_str() {
             "" | "host" => None,
             image => Some(open(image)?),

@@ -273,15 +273,16 @@ fn extend_both(
     })?;
     let group = group.unwrap_or_default().group_extensions;
     let mut prepared = Prepared::default();
-    if let Some(name) = &detected.run_image {
-        prepared.base = Some(base::Base::chosen(name, kit, run_images, &target.layout)?);
+    if let Some(name) = &detected.generated.run_image {
+        prepared.base = Some(base::Base::chosen(name, inputs.args, kit, run_images, &target.layout)?);
     }
     let engine = Engine::new(inputs, show, interrupt)?;
     if let Some(image) = &kit.build_image {
         prepared.build = engine.extend_build(image, &engine.dockerfiles(&group, Kind::Build)?)?;
     }
-    let found = engine.dockerfiles(&group, Kind::Run)?;
-    if !found.is_empty() {
+    // Those that only choose a run image leave it as it is.
+    if detected.generated.extends_run {
+        let found = engine.dockerfiles(&group, Kind::Run)?;
         let base = prepared.base.as_ref().unwrap_or(inputs.base);
         prepared.run = Some(engine.extend_run(base, &found)?);
     }
