@@ -928,7 +928,8 @@ fn builders_and_packages_have_image_extensions() {
         "[[buildpacks]]\nuri = \"{}\"\n[[extensions]]\nid = \"e2e/ext\"\nuri = \"{}\"\n\
          [[extensions]]\nuri = \"oci:packed\"\n[[order]]\n[[order.group]]\nid = \"e2e/own\"\n\
          [[order-extensions]]\n[[order-extensions.group]]\nid = \"e2e/ext\"\n\
-         [[order-extensions.group]]\nid = \"e2e/packed\"\n[build]\nimage = \"oci:base\"\n",
+         [[order-extensions.group]]\nid = \"e2e/packed\"\n[build]\nimage = \"oci:base\"\n\
+         [[run.images]]\nimage = \"oci:run\"\n[[run.images]]\nimage = \"oci:chosen\"\n",
         buildpack.display(),
         first.display()
     );

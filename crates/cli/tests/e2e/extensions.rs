@@ -9,6 +9,9 @@ use std::path::PathBuf;
 const FROM: &str = "ARG base_image\nFROM ${base_image}\nUSER root\nSHELL [\"/usr/bin/bash\", \"-c\"]\n";
 const RESET: &str = "ARG user_id\nARG group_id\nUSER ${user_id}:${group_id}\n";
 
+const RUN_IMAGES: &str =
+    "[[images]]\nimage = \"oci:run\"\n[[images]]\nimage = \"oci:other\"\nmirrors = [\"example.com/other\"]\n";
+
 /// An extension that provides `x` and generates what its script writes to the working directory.
 fn extension(bench: &Bench, script: &str) -> PathBuf {
     let dir = bench.path("extension");
@@ -38,6 +41,7 @@ fn images(bench: &Bench, script: &str) {
     Builder::new(bench, "builder", &[buildpack])
         .dir(&extension(bench, script), "/cnb/extensions/e2e_ext/1.0.0")
         .file("/cnb/order.toml", order)
+        .file("/cnb/run.toml", RUN_IMAGES)
         .write();
     Builder::new(bench, "run", &[]).user("1234:1235").file("/etc/gone", "").write();
 }
@@ -112,4 +116,40 @@ fn what_fails_names_extension_line_and_last_words() {
         assert!(!bench.has_image(), "{instructions}");
         bench.is_clean_soon();
     }
+}
+
+#[test]
+fn extensions_choose_run_images_that_are_known_and_reach_no_other_of_this_machine() {
+    let bench = Bench::new();
+    images(&bench, "echo FROM $WHICH > run.Dockerfile");
+    // Its user is root, as no extended one may be.
+    Builder::new(&bench, "other", &[]).user("0:0").file("/other", "").write();
+    let build = |which: &str| build(&bench, &["--env", &format!("WHICH={which}")]);
+    let folder = format!("oci:{}", bench.path("other").display());
+    for which in [
+        &folder,
+        "oci:../other",
+        "oci-archive:other",
+        "docker-archive:other",
+        "docker-archive:/other.tar",
+        "docker-daemon:private:1",
+        "docker-daemon:private",
+        "docker:private",
+        "docker://127.0.0.1:1/private",
+        "registry:private",
+        "scratch",
+        "/other",
+    ] {
+        let done = build(which);
+        assert!(done.code == 92 && done.stderr.contains(which), "{which}: {done:#?}");
+        assert!(!bench.has_image(), "{which}");
+    }
+    let done = build("oci:other").ok();
+    assert!(!done.stdout.contains("not found in run metadata"), "{done:#?}");
+    assert!(bench.config()["config"]["Labels"].get("io.buildpacks.rebasable").is_none(), "{done:#?}");
+    let run_image = &bench.label("io.buildpacks.lifecycle.metadata")["runImage"];
+    assert_eq!(run_image["mirrors"], serde_json::json!(["example.com/other"]));
+    let found = bench.run(&["--", "--", "/usr/bin/bash", "-c", "ls /other"]);
+    assert_eq!(found.stdout.trim(), "/other", "{found:#?}");
+    bench.is_clean_soon();
 }
