@@ -23,6 +23,7 @@ use strata_layer::{
 use strata_oci::{Digest, Image, Layer};
 
 use crate::layout::lock::Lock;
+use crate::wire::Stop;
 use crate::{Store, StoreError};
 
 /// The directory of one layer's files, in the directory of the layer.
@@ -39,6 +40,7 @@ const GONE: &str = ".gone-";
 pub struct Unpacked {
     root: PathBuf,
     mapped: Option<Mapped>,
+    stop: Stop,
 }
 
 /// Does for a user what only those can who have the ids of others too.
@@ -126,12 +128,18 @@ pub struct Swept {
 impl Unpacked {
     /// Nothing is made yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), mapped: None }
+        Self { root: root.into(), mapped: None, stop: Stop::default() }
     }
 
     /// Layers in which files belong to whom the image names, where the one who builds is `uid` and `gid`.
     pub fn mapped(root: impl Into<PathBuf>, (uid, gid): (u32, u32), hands: Arc<dyn Hands>) -> Self {
-        Self { root: root.into(), mapped: Some(Mapped { uid, gid, hands }) }
+        Self { root: root.into(), mapped: Some(Mapped { uid, gid, hands }), stop: Stop::default() }
+    }
+
+    /// The same, where nobody waits any longer for another process that unpacks a layer once somebody wants out.
+    #[must_use]
+    pub fn stopping(self, stop: Stop) -> Self {
+        Self { stop, ..self }
     }
 
     /// The layers of an image that are not unpacked yet, the lowest first, each once.
@@ -207,7 +215,7 @@ impl Unpacked {
     fn take(&self, name: &Digest, fill: &Fill<'_>) -> Result<Lock, StoreError> {
         loop {
             let dir = self.dir(name);
-            if let Some(lock) = lock(&dir, Lock::shared)? {
+            if let Some(lock) = lock(&dir, |dir| Lock::shared_unless(dir, &self.stop))? {
                 // When it was used last; a layer of somebody else's is one all the same.
                 let now = Timestamps {
                     last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
@@ -229,7 +237,7 @@ impl Unpacked {
             }
             _ => {}
         }
-        let Some(_lock) = lock(&part, Lock::exclusive)? else { return Ok(()) };
+        let Some(_lock) = lock(&part, |dir| Lock::exclusive_unless(dir, &self.stop))? else { return Ok(()) };
         if self.dir(name).is_dir() {
             // Another process was faster, and this is a new one of the same name.
             return self.remove(&part);
@@ -470,7 +478,10 @@ fn sync(dir: &Path) -> Result<(), StoreError> {
 }
 
 /// Locks a directory; `None` when it is not there, or another one came into its place meanwhile.
-fn lock(dir: &Path, take: fn(&Path) -> Result<Lock, StoreError>) -> Result<Option<Lock>, StoreError> {
+fn lock(
+    dir: &Path,
+    take: impl FnOnce(&Path) -> Result<Lock, StoreError>,
+) -> Result<Option<Lock>, StoreError> {
     match take(dir) {
         Ok(lock) => Ok(lock.is_of(dir)?.then_some(lock)),
         Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -26,7 +26,7 @@ use strata_spec::group::GroupElement;
 use strata_spec::labels::LifecycleMetadata;
 use strata_store::cache::{Cache, ImageCache, Shelf, VolumeCache};
 use strata_store::source::{Source, Surroundings};
-use strata_store::{Layout, Store, StoreError, StoredImage};
+use strata_store::{Layout, Stop, Store, StoreError, StoredImage};
 
 /// Where the cache is.
 enum Place {
@@ -92,9 +92,11 @@ impl<'a> Finder<'a> {
         if earlier.is_cleared
             && let Some(place @ (Place::Shelf(..) | Place::Folder(_))) = &earlier.place
         {
-            volume(place).and_then(|cache| cache.map_or(Ok(()), |cache| cache.clear())).map_err(|error| {
-                Failure::caused(Exit::Other, format!("cannot clear the cache {}", place.name()), &error)
-            })?;
+            volume(place, self.surroundings.stop())
+                .and_then(|cache| cache.map_or(Ok(()), |cache| cache.clear()))
+                .map_err(|error| {
+                    Failure::caused(Exit::Other, format!("cannot clear the cache {}", place.name()), &error)
+                })?;
         }
         if let Some((name, store)) = self.previous()? {
             let named = Named { name: &name, store: &*store };
@@ -263,7 +265,8 @@ impl Earlier<'_> {
         let place = self.place.as_ref()?;
         let opened = match place {
             Place::Image(source, name) => image(source, name, self.surroundings, self.is_cleared),
-            place => volume(place).map(|cache| cache.map(|cache| Box::new(cache) as Box<dyn Cache>)),
+            place => volume(place, self.surroundings.stop())
+                .map(|cache| cache.map(|cache| Box::new(cache) as Box<dyn Cache>)),
         };
         opened.unwrap_or_else(|error| {
             let error: &dyn Error = &error;
@@ -291,12 +294,13 @@ impl Place {
     }
 }
 
-fn volume(place: &Place) -> Result<Option<VolumeCache>, StoreError> {
-    match place {
+fn volume(place: &Place, stop: &Stop) -> Result<Option<VolumeCache>, StoreError> {
+    let cache = match place {
         Place::Shelf(shelf, app) => shelf.open(app).map(Some),
         Place::Folder(dir) => VolumeCache::create(dir).map(Some),
         Place::Image(..) => Ok(None),
-    }
+    };
+    Ok(cache?.map(|cache| cache.stopping(stop.clone())))
 }
 
 fn image(

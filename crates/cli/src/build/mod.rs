@@ -364,6 +364,9 @@ impl Built<'_> {
             write(false)?;
         }
         let kept = cache.as_deref().and_then(|cache| earlier::keep(&keep, cache, show));
+        if kept.is_none() && self.interrupt.asked() {
+            return Err(Failure::new(Exit::Interrupted, "interrupted"));
+        }
         let takes_reports = target.outputs.iter().any(|output| output.takes_reports(args.report.origins));
         let is_reported = is_kept(takes_reports, args.report.origins);
         if let Some(origins) = origins {

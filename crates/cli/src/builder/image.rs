@@ -76,6 +76,7 @@ impl BuildImage {
             show.detail(format!("All files of the builder belong to its user inside: {why}"));
         }
         let threads = available_parallelism().map_or(1, usize::from);
+        let unpacked = unpacked.stopping(surroundings.stop().clone());
         let layers = hold(show, name, &unpacked, &*store, &stored.image, threads.min(4))
             .map_err(|error| hands::failure(Exit::InvalidArguments, &what, &error))?;
         Ok(Self {

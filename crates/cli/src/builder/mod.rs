@@ -90,7 +90,7 @@ pub(crate) fn load(
             "name a builder with --builder, or in the app's project.toml, or buildpacks with --buildpack",
         ));
     }
-    let unpacked = &Unpacked::new(places.unpacked_layers());
+    let unpacked = &Unpacked::new(places.unpacked_layers()).stopping(surroundings.stop().clone());
     let downloads = &Downloads::new(places.downloads(), args.pull_policy);
     let open = |name: &str| BuildImage::open(name, places, surroundings, seen, show);
     let mut kit = match &wanted.builder {

@@ -370,6 +370,10 @@ impl Running {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end; 128 and the number of the signal, if one killed it.
     #[track_caller]
     pub(crate) fn end(mut self) -> i32 {

@@ -503,7 +503,7 @@ fn a_buildpack_does_not_get_out_of_the_builder() {
 }
 
 /// Where layers of builders are unpacked.
-fn unpacked(bench: &Bench) -> PathBuf {
+pub(crate) fn unpacked(bench: &Bench) -> PathBuf {
     let cache = bench.path("home/.cache/strata");
     let folders = fs::read_dir(cache).unwrap().map(|entry| entry.unwrap());
     let is_one = |name: &str| name.starts_with("layers");

@@ -1,9 +1,13 @@
 //! A build that is stopped leaves nothing.
 
 use crate::bench::{Bench, Buildpack, Running};
+use crate::builders::{Builder, run_image, unpacked};
 use rustix::process::Signal;
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -102,6 +106,83 @@ fn a_server_that_is_silent_is_not_waited_for() {
         bench.is_clean_soon();
         assert!(!bench.has_image());
     }
+}
+
+/// Folders that somebody else has for themselves.
+fn locked(dirs: &[PathBuf]) -> Vec<File> {
+    let lock = |dir: &PathBuf| {
+        let file = File::open(dir).unwrap();
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+        file
+    };
+    dirs.iter().map(lock).collect()
+}
+
+/// Waits until a build has one of these folders open, to lock it.
+fn wait_for_lock(build: &Running, dirs: &[PathBuf]) {
+    let open = PathBuf::from(format!("/proc/{}/fd", build.id()));
+    crate::bench::wait_for(|| {
+        let links = fs::read_dir(&open).unwrap().flatten().flat_map(|entry| fs::read_link(entry.path()));
+        let links: Vec<PathBuf> = links.collect();
+        if links.iter().any(|link| dirs.contains(link)) { Ok(()) } else { Err(format!("{links:?}")) }
+    });
+}
+
+fn entries(dir: PathBuf) -> Vec<PathBuf> {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path().canonicalize().unwrap()).collect()
+}
+
+#[test]
+fn a_lock_of_another_build_is_not_waited_for() {
+    let bench = Bench::new();
+    let dir = bench.add(&Buildpack::new("e2e/good").build("layer one cache; echo 1 >$layers/one/file"));
+    Builder::new(&bench, "builder", &[dir]).write();
+    let args = ["-t", "web", "--builder", "oci:builder", "--run-image", run_image(&bench)];
+    let command = || bench.build_command(&args, &[]);
+    crate::bench::Done::of(command()).ok();
+    fs::remove_dir_all(bench.path("images")).unwrap();
+    let cache = entries(bench.path("home/.cache/strata/apps"));
+    for (dirs, is_built) in [(entries(unpacked(&bench)), false), (cache, true)] {
+        let others = locked(&dirs);
+        let mut build = Running::start(command());
+        if is_built {
+            build.wait_for_line("===> CACHING");
+        }
+        wait_for_lock(&build, &dirs);
+        build.signal(Signal::INT);
+        assert_eq!(build.end(), 130, "{dirs:?}");
+        bench.is_clean_soon();
+        // An image is not given up because its cache is not filled.
+        assert_eq!(bench.has_image(), is_built, "{dirs:?}");
+        drop(others);
+    }
+    crate::bench::Done::of(command()).ok();
+}
+
+#[test]
+fn a_credential_helper_is_not_waited_for() {
+    let bench = Bench::new();
+    let good = bench.add(&Buildpack::new("e2e/good"));
+    let helper = bench.write(
+        "programs/docker-credential-slow",
+        &format!(
+            "#!/bin/bash\ntouch {}\nexec -a {} sleep 1000\n",
+            bench.path("asked").display(),
+            bench.marker()
+        ),
+    );
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    bench.write("home/.docker/config.json", "{\"credsStore\": \"slow\"}");
+    let mut command = bench.build_command(&["-t", "web", "--run-image", "registry:127.0.0.1:1/run"], &[good]);
+    command.env("PATH", format!("{}:/usr/bin:/bin", bench.path("programs").display()));
+    let build = Running::start(command);
+    crate::bench::wait_for(
+        || if bench.path("asked").exists() { Ok(()) } else { Err("nobody asks the helper") },
+    );
+    build.signal(Signal::INT);
+    assert_eq!(build.end(), 130);
+    bench.is_clean_soon();
+    assert!(!bench.has_image());
 }
 
 #[test]

@@ -26,6 +26,7 @@ use super::{Cache, CacheWriter, Check, Draft, METADATA, Patience, Reuse, Verifie
 use crate::StoreError;
 use crate::layout::lock::Lock;
 use crate::layout::{open_file, read_file};
+use crate::wire::Stop;
 
 /// Larger metadata are refused.
 const MAX_METADATA: u64 = 16 * 1024 * 1024;
@@ -35,6 +36,7 @@ const MAX_METADATA: u64 = 16 * 1024 * 1024;
 pub struct VolumeCache {
     pub(super) dir: PathBuf,
     patience: Patience,
+    stop: Stop,
 }
 
 impl VolumeCache {
@@ -49,13 +51,19 @@ impl VolumeCache {
         if !meta.is_dir() {
             return Err(StoreError::io("open the cache", &dir)(ErrorKind::NotADirectory.into()));
         }
-        Ok(Self { dir, patience: Patience::default() })
+        Ok(Self { dir, patience: Patience::default(), stop: Stop::default() })
     }
 
     /// The same, with another patience for what is written ahead.
     #[must_use]
     pub fn with_patience(self, patience: Patience) -> Self {
         Self { patience, ..self }
+    }
+
+    /// The same, where nobody waits any longer for another writer once somebody wants out.
+    #[must_use]
+    pub fn stopping(self, stop: Stop) -> Self {
+        Self { stop, ..self }
     }
 
     /// As [`open`](Self::open), for a directory that may have to be made.
@@ -75,7 +83,7 @@ impl VolumeCache {
     ///
     /// When something cannot be removed.
     pub fn clear(&self) -> Result<(), StoreError> {
-        let _lock = Lock::exclusive(&self.dir)?;
+        let _lock = Lock::exclusive_unless(&self.dir, &self.stop)?;
         self.empty()
     }
 
@@ -201,7 +209,7 @@ impl Cache for VolumeCache {
     }
 
     fn begin(&self) -> Result<Box<dyn CacheWriter + '_>, StoreError> {
-        let lock = Lock::exclusive(&self.dir)?;
+        let lock = Lock::exclusive_unless(&self.dir, &self.stop)?;
         self.recover()?;
         let staging = self.staging();
         fs::create_dir(&staging).map_err(StoreError::io("create", &staging))?;

@@ -4,11 +4,16 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::StoreError;
+use crate::wire::Stop;
+
+/// How long one waits before one looks again whether somebody else is done.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// A lock on a directory, given up when dropped.
 #[derive(Debug)]
@@ -25,6 +30,31 @@ impl Lock {
     /// Waits until nobody else has the directory. A file system without locks grants it.
     pub(crate) fn exclusive(dir: &Path) -> Result<Self, StoreError> {
         Self::take(dir, FlockOperation::LockExclusive)
+    }
+
+    /// As [`Self::shared`], until somebody wants out.
+    pub(crate) fn shared_unless(dir: &Path, stop: &Stop) -> Result<Self, StoreError> {
+        Self::wait(dir, stop, FlockOperation::NonBlockingLockShared)
+    }
+
+    /// As [`Self::exclusive`], until somebody wants out.
+    pub(crate) fn exclusive_unless(dir: &Path, stop: &Stop) -> Result<Self, StoreError> {
+        Self::wait(dir, stop, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn wait(dir: &Path, stop: &Stop, operation: FlockOperation) -> Result<Self, StoreError> {
+        let file = File::open(dir).map_err(StoreError::io("open", dir))?;
+        loop {
+            match flock(&file, operation) {
+                Ok(()) => return Ok(Self { file }),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+                Err(error) if is_unsupported(error) => return Ok(Self { file }),
+                Err(error) => return Err(StoreError::io("lock", dir)(error.into())),
+            }
+            if !stop.pause(MOMENT) {
+                return Err(StoreError::io("lock", dir)(io::Error::other("interrupted")));
+            }
+        }
     }
 
     /// The directory alone, if nobody else has it; never on a file system without locks.

@@ -104,11 +104,12 @@ impl Client {
     }
 
     fn found(&self, registry: &str) -> Result<credentials::Found, Error> {
+        let settings = self.shared.http.settings();
         let mut known = self.shared.found.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = known.get(registry) {
             return Ok(found.clone());
         }
-        let found = self.shared.http.settings().keychain.look_up(registry)?;
+        let found = settings.keychain.look_up(registry, &settings.stop)?;
         known.insert(registry.to_owned(), found.clone());
         Ok(found)
     }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use strata_oci::reference::DEFAULT_REGISTRY;
 
 use super::{Credentials, CredentialsError, decode_basic, helper, host_of};
+use crate::wire::Stop;
 
 /// Larger files are refused.
 const MAX_SIZE: u64 = 16 * 1024 * 1024;
@@ -64,16 +65,17 @@ impl ConfigFile {
         self.path.display().to_string()
     }
 
-    /// The credentials of a registry: from its helper, else from the common store, else from the file.
+    /// The credentials of a registry: from its helper, else from the common store, else from the file. Who wants
+    /// out does not wait for a helper.
     ///
     /// # Errors
     ///
     /// When a helper fails, or the entry is damaged.
-    pub fn look_up(&self, registry: &str) -> Result<Option<Credentials>, CredentialsError> {
+    pub fn look_up(&self, registry: &str, stop: &Stop) -> Result<Option<Credentials>, CredentialsError> {
         let key = if registry == DEFAULT_REGISTRY { HUB_KEY } else { registry };
         let helper = self.helpers.get(key).or_else(|| self.helpers.get(registry)).or(self.store.as_ref());
         if let Some(name) = helper.filter(|name| !name.is_empty()) {
-            return Ok(helper::get(name, key)?);
+            return Ok(helper::get(name, key, stop)?);
         }
         let is_hub_name = |host: &str| registry == DEFAULT_REGISTRY && host == "docker.io";
         // An entry for one repository says nothing of the registry.
@@ -150,9 +152,9 @@ mod tests {
             ("empty.io", None),
             ("none.io", None),
         ] {
-            assert_eq!(file.look_up(registry).unwrap(), expected, "{registry}");
+            assert_eq!(file.look_up(registry, &Stop::default()).unwrap(), expected, "{registry}");
         }
-        let error = file.look_up("bad.io").unwrap_err().to_string();
+        let error = file.look_up("bad.io", &Stop::default()).unwrap_err().to_string();
         assert!(error.contains("bad.io") && error.contains("/c.json"), "{error}");
     }
 
@@ -160,14 +162,14 @@ mod tests {
     fn podman_calls_docker_hub_docker_io() {
         let file =
             ConfigFile::parse(Path::new("a"), r#"{"auths":{"docker.io":{"auth":"aHViOnB3"}}}"#).unwrap();
-        assert_eq!(file.look_up("index.docker.io").unwrap(), Some(password("hub", "pw")));
+        assert_eq!(file.look_up("index.docker.io", &Stop::default()).unwrap(), Some(password("hub", "pw")));
     }
 
     #[test]
     fn absent_and_null_members_are_empty() {
         for text in ["{}", r#"{"auths":null,"credsStore":null,"credHelpers":null}"#, r#"{"credsStore":""}"#] {
             let file = ConfigFile::parse(Path::new("a"), text).unwrap();
-            assert_eq!(file.look_up("r.io").unwrap(), None, "{text}");
+            assert_eq!(file.look_up("r.io", &Stop::default()).unwrap(), None, "{text}");
         }
         for text in ["", "{", r#"{"auths":[]}"#, r#"{"credsStore":1}"#] {
             assert!(ConfigFile::parse(Path::new("a"), text).is_err(), "{text}");
@@ -181,7 +183,7 @@ mod tests {
         let file = ConfigFile::parse(Path::new("a"), text).unwrap();
         // Names that are refused, so that nothing runs.
         for (registry, name) in [("r.io", "../store"), ("h.io", "../h")] {
-            let error = file.look_up(registry).unwrap_err().to_string();
+            let error = file.look_up(registry, &Stop::default()).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
     }

@@ -3,12 +3,17 @@
 
 use std::io::{self, Read, Write as _};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 use serde_json::Value;
 use strata_layer::threads::refused;
 
 use super::Credentials;
+use crate::wire::Stop;
 
+/// How often one looks whether somebody wants out.
+const MOMENT: Duration = Duration::from_millis(50);
 /// Longer answers are refused.
 const MAX_ANSWER: u64 = 1024 * 1024;
 /// How helpers say that they do not know a registry; part of their protocol.
@@ -49,9 +54,9 @@ pub enum HelperError {
 }
 
 /// Asks `docker-credential-<name>` for the credentials of a registry.
-pub(super) fn get(name: &str, registry: &str) -> Result<Option<Credentials>, HelperError> {
+pub(super) fn get(name: &str, registry: &str, stop: &Stop) -> Result<Option<Credentials>, HelperError> {
     let program = program(name)?;
-    let (is_success, answer, complaint) = run(Command::new(&program).arg("get"), registry)
+    let (is_success, answer, complaint) = run(Command::new(&program).arg("get"), registry, stop)
         .map_err(|source| HelperError::Run { program: program.clone(), source })?;
     if is_success {
         return parse(&answer).map_err(|source| HelperError::Answer { program, source });
@@ -71,9 +76,9 @@ fn program(name: &str) -> Result<String, HelperError> {
 }
 
 /// Whether it ended well, what it answered, what it complained of.
-fn run(command: &mut Command, registry: &str) -> io::Result<(bool, String, String)> {
+fn run(command: &mut Command, registry: &str, stop: &Stop) -> io::Result<(bool, String, String)> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let talk = talk(&mut child, registry);
+    let talk = talk(&mut child, registry, stop);
     if talk.is_err() {
         child.kill()?;
     }
@@ -82,7 +87,7 @@ fn run(command: &mut Command, registry: &str) -> io::Result<(bool, String, Strin
     Ok((status.success(), answer, if complaint.trim().is_empty() { status.to_string() } else { complaint }))
 }
 
-fn talk(child: &mut Child, registry: &str) -> io::Result<(String, String)> {
+fn talk(child: &mut Child, registry: &str, stop: &Stop) -> io::Result<(String, String)> {
     let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
     let mut input = child.stdin.take().ok_or_else(gone)?;
     match input.write_all(registry.as_bytes()) {
@@ -90,12 +95,29 @@ fn talk(child: &mut Child, registry: &str) -> io::Result<(String, String)> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
         _ => drop(input),
     }
-    let stderr = child.stderr.take().ok_or_else(gone)?;
-    let complaint = std::thread::Builder::new().spawn(move || read(stderr));
-    let complaint = complaint.map_err(|error| refused(&error))?;
-    let answer = read(child.stdout.take().ok_or_else(gone)?)?;
-    let complaint = complaint.join().unwrap_or_else(|_| Ok(String::new()))?;
-    Ok((answer, complaint))
+    let complaint = listen(child.stderr.take().ok_or_else(gone)?)?;
+    let answer = listen(child.stdout.take().ok_or_else(gone)?)?;
+    Ok((heard(&answer, stop)?, heard(&complaint, stop)?))
+}
+
+/// Reads in a thread of its own, which ends when all have closed the pipe: who wants out does not wait for it.
+fn listen(from: impl Read + Send + 'static) -> io::Result<Receiver<io::Result<String>>> {
+    let (sender, heard) = sync_channel(1);
+    // Whoever wanted to know may be gone.
+    let reading = std::thread::Builder::new().spawn(move || sender.send(read(from)).unwrap_or_default());
+    reading.map(|_| heard).map_err(|error| refused(&error))
+}
+
+fn heard(all: &Receiver<io::Result<String>>, stop: &Stop) -> io::Result<String> {
+    loop {
+        match all.recv_timeout(MOMENT) {
+            Ok(heard) => return heard,
+            Err(RecvTimeoutError::Timeout) => stop.check()?,
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(io::Error::other("the thread that reads has ended; please report this"));
+            }
+        }
+    }
 }
 
 fn read(from: impl Read) -> io::Result<String> {
@@ -121,6 +143,8 @@ fn parse(answer: &str) -> Result<Option<Credentials>, serde_json::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
 
     #[test]
     fn only_a_plain_name_becomes_a_program() {
@@ -146,13 +170,13 @@ mod tests {
 
     #[test]
     fn a_helper_that_is_not_installed_is_an_error_that_names_it() {
-        let error = get("strata-test-absent", "r.io").unwrap_err();
+        let error = get("strata-test-absent", "r.io", &Stop::default()).unwrap_err();
         assert!(error.to_string().contains("docker-credential-strata-test-absent"), "{error}");
     }
 
     #[test]
     fn a_program_is_heard_to_its_end_and_its_failure_is_told() {
-        let sh = |script: &str| run(Command::new("sh").args(["-c", script]), "r.io");
+        let sh = |script: &str| run(Command::new("sh").args(["-c", script]), "r.io", &Stop::default());
         for (script, is_success, answer, complaint) in [
             ("cat", true, "r.io", "exit status: 0"),
             ("echo no >&2; exit 3", false, "", "no\n"),
@@ -165,5 +189,13 @@ mod tests {
             );
         }
         assert!(sh("cat /dev/zero").is_err());
+    }
+
+    #[test]
+    fn who_wants_out_does_not_wait_for_a_program() {
+        let stop = Stop::when(Arc::new(AtomicBool::new(true)));
+        // What it has started may hold the pipes open.
+        let error = run(Command::new("sh").args(["-c", "sleep 20 & exec sleep 1000"]), "r.io", &stop);
+        assert_eq!(error.unwrap_err().to_string(), "interrupted");
     }
 }

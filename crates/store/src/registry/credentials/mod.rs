@@ -11,6 +11,7 @@ mod helper;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::wire::Stop;
 pub use config_file::ConfigFile;
 pub use header::Headers;
 pub use helper::HelperError;
@@ -159,12 +160,13 @@ impl Keychain {
         Ok(Self { sources })
     }
 
-    /// The credentials for a registry, as [`strata_oci::Reference::registry`] names it. May run a credential helper.
+    /// The credentials for a registry, as [`strata_oci::Reference::registry`] names it. May run a credential helper, for which
+    /// nobody waits who wants out.
     ///
     /// # Errors
     ///
     /// When `CNB_REGISTRY_AUTH` has a header of an unknown kind for this registry.
-    pub fn look_up(&self, registry: &str) -> Result<Found, CredentialsError> {
+    pub fn look_up(&self, registry: &str, stop: &Stop) -> Result<Found, CredentialsError> {
         let mut looked_in = Vec::new();
         for source in &self.sources {
             match source {
@@ -172,7 +174,7 @@ impl Keychain {
                     Some(credentials) => return Ok(Found::there(credentials, headers.name(), looked_in)),
                     None => looked_in.push(format!("{} (no entry)", headers.name())),
                 },
-                Source::File(file) => match file.look_up(registry) {
+                Source::File(file) => match file.look_up(registry, stop) {
                     Ok(Some(credentials)) => return Ok(Found::there(credentials, &file.name(), looked_in)),
                     Ok(None) => looked_in.push(format!("{} (no entry)", file.name())),
                     Err(error) => looked_in.push(with_causes(&error)),
@@ -294,7 +296,7 @@ mod tests {
         write(root.path(), ".docker/config.json", &config("file"));
         let mut variables = Variables { home: Some(root.path().to_owned()), ..Variables::default() };
         let look_up = |variables: &Variables, registry: &str| {
-            Keychain::from_variables(variables).unwrap().look_up(registry).unwrap()
+            Keychain::from_variables(variables).unwrap().look_up(registry, &Stop::default()).unwrap()
         };
         assert_eq!(look_up(&variables, "r.io").credentials, password("file"));
         let header = data_encoding::BASE64.encode(b"variable:p");
@@ -315,7 +317,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         write(root.path(), ".docker/config.json", "no json");
         let variables = Variables { home: Some(root.path().to_owned()), ..Variables::default() };
-        let found = Keychain::from_variables(&variables).unwrap().look_up("r.io").unwrap();
+        let found = Keychain::from_variables(&variables).unwrap().look_up("r.io", &Stop::default()).unwrap();
         assert_eq!(found.credentials, Credentials::Anonymous);
         assert!(found.looked_in[0].contains("config.json"), "{found:?}");
     }
