@@ -172,21 +172,24 @@ impl Watched {
             EventKind::Modify(_) => !is_dir && path.symlink_metadata().is_ok(),
             EventKind::Access(_) | EventKind::Any | EventKind::Other => false,
         };
-        let is_followed = is_change && self.followed.has(path);
-        let Ok(tail) = path.strip_prefix(&self.app) else { return is_followed.then(|| path.to_owned()) };
-        if is_followed {
-            return Some(tail.to_owned());
+        if !is_change || self.is_own(path, is_dir) {
+            return None;
         }
-        // Builds make the folders, too, that what they write is in.
-        let is_of = |own: &PathBuf| {
-            path.starts_with(own) || is_draft_of(path, own) || (is_dir && own.starts_with(path))
-        };
-        let is_own = self.own.iter().any(is_of);
+        let is_followed = self.followed.has(path, &self.app);
+        let Ok(tail) = path.strip_prefix(&self.app) else { return is_followed.then(|| path.to_owned()) };
         let is_left_out = tail.iter().any(app::is_left_out);
         let is_project = tail == Path::new("project.toml");
         let is_seen = is_project || is_wanted(tail, is_dir);
-        (is_change && !is_own && !is_left_out && is_seen && !tail.as_os_str().is_empty())
-            .then(|| tail.to_owned())
+        let is_of_app = !is_left_out && is_seen && !tail.as_os_str().is_empty();
+        (is_followed || is_of_app).then(|| tail.to_owned())
+    }
+
+    /// Whether builds write this, or make this folder for what they write.
+    fn is_own(&self, path: &Path, is_dir: bool) -> bool {
+        let is_of = |own: &PathBuf| {
+            path.starts_with(own) || is_draft_of(path, own) || (is_dir && own.starts_with(path))
+        };
+        self.own.iter().any(is_of)
     }
 }
 
@@ -242,7 +245,7 @@ fn is_draft_of(path: &Path, file: &Path) -> bool {
     path.parent() == file.parent() && name(path).zip(name(file)).is_some_and(is_named)
 }
 
-/// What builds write, should it be in the app's folder.
+/// What builds write, should it be in a folder that is followed.
 fn own(app: &Path, output: Option<&Output>, args: &args::Build, places: &Places) -> Vec<PathBuf> {
     let cache = args.cache.cache.as_ref().and_then(|place| match place {
         args::CachePlace::Folder(dir) => Some(dir.clone()),

@@ -132,6 +132,47 @@ fn what_builds_write_into_the_app_is_nothing_to_build_for() {
 }
 
 #[test]
+fn what_builds_write_where_a_builder_is_is_nothing_to_build_for() {
+    let bench = Bench::new();
+    let buildpack = saying(&bench);
+    let listed = buildpack.display();
+    let text = format!("[[buildpacks]]\nuri = \"{listed}\"\n[[order]]\n[[order.group]]\nid = \"e2e/says\"\n");
+    let in_buildpack = format!("{listed}/made");
+    // In the app, and in a folder with the app, the images and the home.
+    for (builder, given, reports) in [
+        ("app/builder.toml", "app/builder.toml", "app/out"),
+        ("builder.toml", ".", "out"),
+        ("builder.toml", "builder.toml", &in_buildpack),
+    ] {
+        bench.write("app/word", "first");
+        let exclude = "[_]\nschema-version = \"0.2\"\n[io.buildpacks]\nexclude = [\"notes/\"]\n";
+        bench.write("app/project.toml", exclude);
+        bench.write(builder, &text);
+        let args = ["-t", "web", "--watch", "--builder", given, "--cache", "app/cache"];
+        let beside = ["--report-output-dir", reports, "--sbom-output-dir", "app/sboms"];
+        let mut watch = Running::start(bench.build_command(&[&args[..], &beside].concat(), &[]));
+        watch.wait_for_line("Watching ");
+        let mut lines = Vec::new();
+        for word in ["second", "third", "fourth"] {
+            bench.write("app/notes/today", word);
+            bench.write("app/word", word);
+            lines.push(watch.line_with(" changed"));
+        }
+        // The builder itself is followed, in the app and elsewhere.
+        replace(&bench, &bench.path(builder), &format!("{text}optional = true\n"));
+        lines.push(watch.line_with("builder.toml changed"));
+        replace(&bench, &buildpack.join("note"), given);
+        lines.push(watch.line_with("note changed"));
+        watch.signal(Signal::INT);
+        assert_eq!(watch.end(), 0);
+        let (own, others) = lines.split_at(3);
+        assert!(own.iter().all(|line| line.starts_with("word changed: built")), "{given}: {lines:#?}");
+        assert!(others.iter().all(|line| line.contains(" changed: built")), "{given}: {lines:#?}");
+    }
+    bench.is_clean_soon();
+}
+
+#[test]
 fn a_build_that_follows_is_interrupted_like_any_other() {
     let bench = Bench::new();
     let slow =

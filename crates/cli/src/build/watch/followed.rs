@@ -6,6 +6,7 @@ use crate::args;
 use crate::places::Places;
 use notify::{RecursiveMode, Watcher};
 use std::path::{Path, PathBuf};
+use strata_spec::builder::Builder;
 
 /// Files and folders, by their real paths.
 #[derive(Debug, Default)]
@@ -19,21 +20,41 @@ impl Followed {
     /// on this machine. What is not there is the build's to tell.
     pub(super) fn of(args: &args::Build, places: &Places) -> Self {
         let buildpacks = [&args.buildpack, &args.pre_buildpack, &args.post_buildpack].into_iter().flatten();
-        let texts = buildpacks.chain(&args.builder).map(|text| text.strip_prefix("file://").unwrap_or(text));
         let files = args.env_file.iter().chain(&args.descriptor).chain(&args.report.report_extra);
         let mut followed = Self::default();
-        for path in texts.map(Path::new).chain(files.map(PathBuf::as_path)) {
-            let path = real(&places.current.join(path));
-            // The folder with a builder.toml has the buildpacks that it names, as a rule.
-            let is_builder = path.file_name().is_some_and(|name| name == "builder.toml");
-            match path.metadata() {
-                Ok(found) if found.is_dir() => followed.folders.push(path),
-                Ok(_) if is_builder => followed.folders.extend(path.parent().map(Path::to_owned)),
-                Ok(_) => followed.files.push(path),
-                Err(_) => {}
-            }
+        for text in buildpacks {
+            followed.add(local(&places.current, text));
+        }
+        for path in files {
+            followed.add(real(&places.current.join(path)));
+        }
+        if let Some(builder) = &args.builder {
+            followed.add_builder(local(&places.current, builder));
         }
         followed
+    }
+
+    fn add(&mut self, path: PathBuf) {
+        match path.metadata() {
+            Ok(found) if found.is_dir() => self.folders.push(path),
+            Ok(_) => self.files.push(path),
+            Err(_) => {}
+        }
+    }
+
+    /// A builder's `builder.toml`, and what it lists: the rest of its folder may be anything, a home or the app.
+    fn add_builder(&mut self, builder: PathBuf) {
+        let file = if builder.is_dir() { real(&builder.join("builder.toml")) } else { builder };
+        // One that cannot be read lists nothing; the build says what is wrong with it.
+        let read = std::fs::read_to_string(&file).ok().and_then(|text| Builder::parse(&text).ok());
+        if let (Some(listed), Some(base)) = (read, file.parent()) {
+            for source in listed.buildpacks.iter().chain(&listed.extensions) {
+                if !source.uri.is_empty() {
+                    self.add(local(base, &source.uri));
+                }
+            }
+        }
+        self.add(file);
     }
 
     /// Has the system tell of them, but for what is in the app, of which it tells anyway.
@@ -50,11 +71,12 @@ impl Followed {
         parents.into_iter().try_for_each(|dir| watcher.watch(dir, RecursiveMode::NonRecursive))
     }
 
-    /// Whether a path is one of these, or in one.
-    pub(super) fn has(&self, path: &Path) -> bool {
+    /// Whether a path is one of these, or in one. What a folder is to the app that is in it says nothing of the app's files.
+    pub(super) fn has(&self, path: &Path, app: &Path) -> bool {
         let is_in = |folder: &PathBuf| {
             let tail = path.strip_prefix(folder).ok().filter(|tail| !tail.as_os_str().is_empty());
-            tail.is_some_and(|tail| !tail.iter().any(app::is_left_out))
+            let is_of_app = path.starts_with(app) && app.starts_with(folder);
+            !is_of_app && tail.is_some_and(|tail| !tail.iter().any(app::is_left_out))
         };
         self.files.iter().any(|file| file == path) || self.folders.iter().any(is_in)
     }
@@ -63,6 +85,11 @@ impl Followed {
     pub(super) fn names(&self) -> Vec<String> {
         self.folders.iter().chain(&self.files).map(|path| path.display().to_string()).collect()
     }
+}
+
+/// Where a text leads that names something on this machine.
+fn local(base: &Path, text: &str) -> PathBuf {
+    real(&base.join(text.strip_prefix("file://").unwrap_or(text)))
 }
 
 #[cfg(test)]
@@ -82,7 +109,50 @@ mod tests {
             ("/buildpacks/one/.git/index", false),
             ("/buildpacks/other/bin/build", false),
         ] {
-            assert_eq!(followed.has(Path::new(path)), expected, "{path}");
+            assert_eq!(followed.has(Path::new(path), Path::new("/app")), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn a_folder_with_the_app_does_not_follow_what_is_in_the_app() {
+        let followed = Followed { files: Vec::new(), folders: vec!["/repo".into(), "/repo/app/pack".into()] };
+        for (path, app, expected) in [
+            ("/repo/bin/build", "/repo/app", true),
+            ("/repo/app/notes", "/repo/app", false),
+            ("/repo/app/pack/bin/build", "/repo/app", true),
+            ("/repo/notes", "/repo", false),
+            ("/repo/notes", "/app", true),
+        ] {
+            assert_eq!(followed.has(Path::new(path), Path::new(app)), expected, "{path} {app}");
+        }
+    }
+
+    #[test]
+    fn of_a_builder_its_file_and_what_it_lists_are_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        for name in ["listed", "extension", "other"] {
+            std::fs::create_dir(dir.join(name)).unwrap();
+        }
+        let text = "[[buildpacks]]\nuri = \"listed\"\n[[buildpacks]]\nuri = \"docker://some/image\"\n\
+                    [[extensions]]\nuri = \"file://extension\"\n\
+                    [[order]]\ngroup = [{ id = \"some/one\" }]\n";
+        std::fs::write(dir.join("builder.toml"), text).unwrap();
+        for builder in [dir.clone(), dir.join("builder.toml")] {
+            let mut followed = Followed::default();
+            followed.add_builder(builder);
+            assert_eq!(followed.files, [dir.join("builder.toml")]);
+            assert_eq!(followed.folders, [dir.join("listed"), dir.join("extension")]);
+        }
+    }
+
+    #[test]
+    fn a_builder_that_cannot_be_read_is_followed_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().canonicalize().unwrap().join("builder.toml");
+        std::fs::write(&file, "[[").unwrap();
+        let mut followed = Followed::default();
+        followed.add_builder(file.clone());
+        assert_eq!((followed.files, followed.folders), (vec![file], vec![]));
     }
 }
