@@ -26,6 +26,11 @@ impl Stop {
         Self(Some(flag))
     }
 
+    /// Whether it may ever be so.
+    pub(crate) fn is_possible(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Whether it is so.
     #[must_use]
     pub fn is_asked(&self) -> bool {

@@ -34,14 +34,23 @@ impl Lock {
 
     /// As [`Self::shared`], until somebody wants out.
     pub(crate) fn shared_unless(dir: &Path, stop: &Stop) -> Result<Self, StoreError> {
-        Self::wait(dir, stop, FlockOperation::NonBlockingLockShared)
+        if stop.is_possible() {
+            Self::wait(dir, stop, FlockOperation::NonBlockingLockShared)
+        } else {
+            Self::shared(dir)
+        }
     }
 
     /// As [`Self::exclusive`], until somebody wants out.
     pub(crate) fn exclusive_unless(dir: &Path, stop: &Stop) -> Result<Self, StoreError> {
-        Self::wait(dir, stop, FlockOperation::NonBlockingLockExclusive)
+        if stop.is_possible() {
+            Self::wait(dir, stop, FlockOperation::NonBlockingLockExclusive)
+        } else {
+            Self::exclusive(dir)
+        }
     }
 
+    /// Asks again and again, for which the system gives nobody a turn: that is for whoever may want out.
     fn wait(dir: &Path, stop: &Stop, operation: FlockOperation) -> Result<Self, StoreError> {
         let file = File::open(dir).map_err(StoreError::io("open", dir))?;
         loop {
