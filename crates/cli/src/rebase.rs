@@ -12,7 +12,7 @@ use strata_oci::Digest;
 use strata_phases::bill::is_merged;
 use strata_phases::origins::beside::is_report;
 use strata_phases::origins::rebased::{before, carry_on};
-use strata_phases::rebase::{Rebase, Rebased, run as put_on};
+use strata_phases::rebase::{NotRebased, Obstacle, Rebase, Rebased, run as put_on};
 use strata_phases::{Event, Failure, Observer as _};
 use strata_spec::PlatformApi;
 use strata_spec::exit::Exit;
@@ -61,16 +61,7 @@ fn rebase(
     };
     // A layout drops what lies beside an image together with the image.
     let (report, beside) = (before(&rebase, show), Beside::of(&rebase, show));
-    let rebased = watched(args, &rebase, show).map_err(|failure| match failure.chain() {
-        _ if failure.hint.is_some() => failure,
-        text if text.contains("-force") => {
-            failure.hint("here it is --force; look at what it passes over first")
-        }
-        text if text.contains("it is another image by now") => {
-            failure.hint("look at that one; `strata rebase` again rebases it")
-        }
-        _ => failure,
-    })?;
+    let rebased = watched(args, &rebase, show).map_err(hinted)?;
     if let Some(report) = report {
         let digest = digest_of(&*base_store, &new_base);
         carry_on(&rebase, &rebased, report, lifecycle(name.map(|name| name.to_string()), digest), show);
@@ -80,8 +71,19 @@ fn rebase(
     Ok(())
 }
 
+/// The failure with what one can do about it in this program.
+fn hinted(not: NotRebased) -> Failure {
+    let NotRebased { failure, obstacle } = not;
+    match obstacle {
+        _ if failure.hint.is_some() => failure,
+        Some(Obstacle::Refused) => failure.hint("here it is --force; look at what it passes over first"),
+        Some(Obstacle::Moved) => failure.hint("look at that one; `strata rebase` again rebases it"),
+        None => failure,
+    }
+}
+
 /// Puts the image on its new base, and shows how that goes on.
-fn watched(args: &args::Rebase, rebase: &Rebase<'_>, show: &Show) -> Result<Rebased, Failure> {
+fn watched(args: &args::Rebase, rebase: &Rebase<'_>, show: &Show) -> Result<Rebased, NotRebased> {
     let load = Load::of(rebase.new_base.image.layers().iter().map(|layer| &layer.descriptor));
     let moved = watch(show, Way { from: None, to: &args.name }, &load, |progress| {
         let app_store = &Metered::new(rebase.app_store, progress);
@@ -146,10 +148,11 @@ fn tell(args: &args::Rebase, image: &StoredImage, rebase: &Rebase<'_>, show: &Sh
     if args.show.quiet {
         return print(&digest);
     }
-    print(&format!("{GOOD}Image{GOOD:#} {}", shown(&args.name)));
-    print(&format!("  digest   {digest}"));
-    print(&format!("  onto     {} {}", shown(rebase.base_name), rebase.new_base.manifest_digest));
-    print(&format!("  before   {}", rebase.app.manifest_digest));
+    print(&format!("{GOOD}Image{GOOD:#}   {}", shown(&args.name)));
+    // With what is before it, no digest is more than 80 columns.
+    print(&format!("digest  {digest}"));
+    print(&format!("onto    {}\n        {}", shown(rebase.base_name), rebase.new_base.manifest_digest));
+    print(&format!("before  {}", rebase.app.manifest_digest));
 }
 
 /// The image that is rebased, where it can take the place of what it was.
@@ -211,5 +214,21 @@ fn lifecycle(name: Option<String>, digest: Option<Digest>) -> Lifecycle {
         version: env!("CARGO_PKG_VERSION").into(),
         run_image: Some(run_image),
         build_image: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_the_way_has_a_hint() {
+        for (obstacle, expected) in [(Obstacle::Refused, "--force"), (Obstacle::Moved, "look at that one")] {
+            let failure = Failure::new(Exit::Rebase, "no matter how it is said");
+            let hint = hinted(NotRebased { failure, obstacle: Some(obstacle) }).hint.unwrap();
+            assert!(hint.contains(expected), "{hint}");
+        }
+        let failure = Failure::new(Exit::Rebase, "-force: it is another image by now");
+        assert_eq!(hinted(failure.into()).hint, None);
     }
 }

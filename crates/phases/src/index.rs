@@ -111,7 +111,7 @@ pub struct Index {
     /// Whether there is a document, which nothing may stay in that no longer holds.
     is_there: bool,
     trees: Mutex<BTreeMap<String, Entry>>,
-    /// Layers of the cache that the restorer has verified.
+    /// Layers of the cache that the restorer has verified, by their blobs or by trees that stayed.
     verified: Mutex<BTreeSet<Digest>>,
     /// Trees that this program has found, and knows what they make.
     seen: Mutex<BTreeMap<String, Sight>>,
@@ -235,8 +235,9 @@ impl Index {
         Some(fingerprint)
     }
 
-    /// Remembers that every byte of this layer of the cache was read and found right: by this build, or by the one that left its
-    /// tree.
+    /// Remembers that this build had this layer of the cache: from the blob, of which it read every byte, or from a tree that had
+    /// stayed. Of that, every byte was read by the build that left it; of the blob none need have been read since it was
+    /// written, and damage to it is found by whoever extracts it.
     pub fn verify(&self, diff_id: Digest) {
         self.verified().insert(diff_id);
     }
@@ -246,7 +247,7 @@ impl Index {
         self.verified().clear();
     }
 
-    /// Whether the restorer of this build has verified this layer of the cache.
+    /// Whether the restorer of this build [had](Self::verify) this layer of the cache.
     pub fn is_verified(&self, diff_id: &Digest) -> bool {
         self.verified().contains(diff_id)
     }

@@ -3,9 +3,9 @@
 
 use crate::event::{Event, Observer};
 use crate::failure::Failure;
-use crate::saving::{self, Output, Saving};
+use crate::saving::{self, Output, SaveError, Saving};
 use std::time::Instant;
-use strata_decide::rebase::{self as decide, Force, NewBase, Refusal};
+use strata_decide::rebase::{self as decide, Force, NewBase, RebaseError, Refusal};
 use strata_oci::{Digest, Image};
 use strata_spec::PlatformApi;
 use strata_spec::exit::Exit;
@@ -46,11 +46,55 @@ pub struct Rebased {
     pub stored: StoredImage,
 }
 
+/// What stands in the way of a rebase that somebody can do something about, each program in its own words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Something speaks against the new base that [`Force::Yes`] passes over.
+    Refused,
+    /// A place holds another image by now than the app image.
+    Moved,
+}
+
+/// Why an image is not on its new base.
+#[derive(Debug)]
+pub struct NotRebased {
+    /// The failure; [`Exit::Rebase`].
+    pub failure: Failure,
+    /// What stands in the way, if that is known.
+    pub obstacle: Option<Obstacle>,
+}
+
+impl From<Failure> for NotRebased {
+    fn from(failure: Failure) -> Self {
+        Self { failure, obstacle: None }
+    }
+}
+
+impl From<NotRebased> for Failure {
+    fn from(not: NotRebased) -> Self {
+        not.failure
+    }
+}
+
+impl From<RebaseError> for NotRebased {
+    fn from(error: RebaseError) -> Self {
+        let obstacle = matches!(error, RebaseError::Refused(_)).then_some(Obstacle::Refused);
+        Self { failure: failed(&error), obstacle }
+    }
+}
+
+impl From<SaveError> for NotRebased {
+    fn from(error: SaveError) -> Self {
+        let is_moved = matches!(error, SaveError::Names { is_moved: true, .. });
+        Self { failure: failed(&error), obstacle: is_moved.then_some(Obstacle::Moved) }
+    }
+}
+
 /// Runs the phase.
 ///
 /// # Errors
 /// [`Exit::Rebase`]. What was stored under the names that could be written stays.
-pub fn run(rebase: &Rebase<'_>, observer: &dyn Observer) -> Result<Rebased, Failure> {
+pub fn run(rebase: &Rebase<'_>, observer: &dyn Observer) -> Result<Rebased, NotRebased> {
     let started = Instant::now();
     observer.event(Event::PhaseStarted { phase: "rebase".into() });
     let image = rebased(rebase, observer)?;
@@ -65,7 +109,7 @@ pub fn run(rebase: &Rebase<'_>, observer: &dyn Observer) -> Result<Rebased, Fail
         replaced: rebase.in_place.then_some(rebase.app.manifest_digest),
         may_be_sparse: false,
     };
-    let saved = saving::save(&saving, observer).map_err(|error| failed(&error))?;
+    let saved = saving::save(&saving, observer)?;
     let millis = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
     observer.event(Event::PhaseFinished { phase: "rebase".into(), millis });
     let saving::Saved { report, encoded } = saved;
@@ -79,20 +123,19 @@ fn failed(error: &dyn std::error::Error) -> Failure {
 }
 
 /// The image on its new base, with labels that say so.
-fn rebased(rebase: &Rebase<'_>, observer: &dyn Observer) -> Result<Image, Failure> {
+fn rebased(rebase: &Rebase<'_>, observer: &dyn Observer) -> Result<Image, NotRebased> {
     let (app, new_base) = (&rebase.app.image, &rebase.new_base.image);
     let names = rebase.outputs.iter().map(|(name, _)| name.as_str());
-    decide::check_names(names, rebase.base_name).map_err(|error| failed(&error))?;
-    let warnings = decide::validate(app.config(), new_base.config(), rebase.force);
-    warn(observer, &warnings.map_err(|error| failed(&error))?);
-    let metadata = decide::metadata(app.config()).map_err(|error| failed(&error))?;
+    decide::check_names(names, rebase.base_name)?;
+    warn(observer, &decide::validate(app.config(), new_base.config(), rebase.force)?);
+    let metadata = decide::metadata(app.config())?;
     let mut image = cut_and_join(app, new_base, &metadata, rebase.created)?;
     // A base without layers was refused before.
     let top_layer = new_base.layers().last().map(|layer| layer.diff_id.to_string()).unwrap_or_default();
     let reference = rebase.base_store.identifier(rebase.new_base);
     let label = NewBase { name: rebase.base_name, reference: &reference, top_layer: &top_layer };
     let warnings = decide::relabel(image.config_mut(), new_base.config(), label, rebase.api, rebase.force);
-    warn(observer, &warnings.map_err(|error| failed(&error))?);
+    warn(observer, &warnings?);
     Ok(image)
 }
 

@@ -39,8 +39,13 @@ pub enum SaveError {
     #[error("cannot describe the image")]
     Encode(#[from] ImageError),
     /// It could not be stored under some names; under the others it is.
-    #[error("failed to write image to the following tags: {}", .0.iter().map(|(name, cause)| format!("[{name}: {cause}]")).collect::<Vec<_>>().join(","))]
-    Names(Vec<(String, String)>),
+    #[error("failed to write image to the following tags: {}", .failures.iter().map(|(name, cause)| format!("[{name}: {cause}]")).collect::<Vec<_>>().join(","))]
+    Names {
+        /// The names, and why.
+        failures: Vec<(String, String)>,
+        /// Whether one of them holds another image by now than the one that was to be replaced.
+        is_moved: bool,
+    },
 }
 
 /// Stores the image under one name after the other, layers first.
@@ -52,14 +57,19 @@ pub fn save(saving: &Saving<'_>, observer: &dyn Observer) -> Result<Saved, SaveE
     if let Some((name, _)) = saving.outputs.first() {
         observer.detail(format!("Saving {name}..."));
     }
-    let mut failures = Vec::new();
+    let (mut failures, mut is_moved) = (Vec::new(), false);
     for (name, output) in saving.outputs {
         if let Err(error) = save_one(saving, &encoded, output.as_ref()) {
+            is_moved |= matches!(error, PlaceError::Moved(_));
             failures.push((name.clone(), with_causes(&error)));
         }
     }
     let report = announce(saving, &encoded, &failures, observer);
-    if failures.is_empty() { Ok(Saved { report, encoded }) } else { Err(SaveError::Names(failures)) }
+    if failures.is_empty() {
+        Ok(Saved { report, encoded })
+    } else {
+        Err(SaveError::Names { failures, is_moved })
+    }
 }
 
 /// Why the image could not be stored in one place.

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use strata_decide::rebase::Force;
 use strata_layer::{Compression, Content, GeneratedEntry, Owner, Source};
 use strata_oci::{Descriptor, Digest, History, Image, Layer, media_type};
-use strata_phases::rebase::{Rebase, run};
+use strata_phases::rebase::{Obstacle, Rebase, run};
 use strata_phases::saving::Output;
 use strata_phases::{Event, Failure, Level, Observer};
 use strata_spec::PlatformApi;
@@ -131,7 +131,7 @@ impl Place {
             force,
             created: CREATED,
         };
-        run(&rebase, log).map(|rebased| rebased.report)
+        Ok(run(&rebase, log)?.report)
     }
 }
 
@@ -160,7 +160,9 @@ fn an_image_that_is_another_one_by_now_stays() {
     other.annotations_mut().insert("note".to_owned(), "of somebody else".to_owned());
     place.app.put_image(&other.encode().unwrap(), &[]).unwrap();
     let meanwhile = read(&place.app).manifest_digest;
-    let refused = put_on(&app).unwrap_err().chain();
+    let not = put_on(&app).unwrap_err();
+    assert_eq!(not.obstacle, Some(Obstacle::Moved));
+    let refused = not.failure.chain();
     assert!(refused.contains(&format!("it is another image by now, {meanwhile}")), "{refused}");
     assert_eq!(read(&place.app).manifest_digest, meanwhile);
     // The one that is there can be rebased.
