@@ -97,6 +97,8 @@ pub struct UnpackOptions {
     pub times: Times,
     /// What is made of devices and of programs that run as another user.
     pub trust: Trust,
+    /// Whether the directory stays as it is, whatever an entry of the archive's own root says of owner and mode.
+    pub keeps_root: bool,
     /// How many entries are accepted.
     pub max_entries: u64,
     /// How many bytes of file contents, and of anything after the archive's end, are accepted.
@@ -112,6 +114,7 @@ impl Default for UnpackOptions {
             ownership: Ownership::Caller,
             times: Times::Keep,
             trust: Trust::Full,
+            keeps_root: false,
             max_entries: 2_000_000,
             max_bytes: 64 << 30,
             spare: Spare::default(),
@@ -269,6 +272,9 @@ impl Job<'_> {
     fn extract_root(&mut self, item: &Item) -> Result<(), LayerError> {
         if item.kind != Kind::Dir {
             return Err(item.refused("the root is not a directory"));
+        }
+        if self.options.keeps_root {
+            return Ok(());
         }
         let root = self.root.fd();
         self.give(item, |uid, gid| fs::fchown(&*root, uid, gid))?;

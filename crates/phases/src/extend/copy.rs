@@ -305,6 +305,8 @@ fn unpacked(file: &mut File, shown: &Path, to: &Path, how: &How) -> Result<bool,
         whiteouts: Whiteouts::Literal,
         ownership: Ownership::Here,
         times: Times::Now,
+        // How the folder was that somebody packed says nothing of the one that is there.
+        keeps_root: true,
         ..UnpackOptions::default()
     };
     let failed = |error: strata_layer::LayerError| Fault::new(crate::failure::chain(&error));

@@ -169,6 +169,19 @@ fn archives_are_unpacked_where_add_finds_them() {
     // A file that is none is copied.
     assert!(world.copy(&["a.txt"], "t/", &add).unwrap().contains(&"t/a.txt 644 a.txt".to_owned()));
     assert!(world.copy(&["z.bz2"], "t/", &add).unwrap_err().contains("bzip2"));
+    // The folder that is there stays as it is, whatever the archive says of its own.
+    let private = Permissions::from_mode(0o700);
+    fs::set_permissions(world.path("context/sub"), private).unwrap();
+    let status = std::process::Command::new("tar")
+        .args(["czf", "../dot.tgz", "."])
+        .current_dir(world.path("context/sub"))
+        .status();
+    assert!(status.unwrap().success());
+    for to in ["t", "new"] {
+        assert!(world.copy(&["dot.tgz"], to, &add).unwrap().contains(&format!("{to}/c 600 c")));
+        let mode = fs::metadata(world.path("to").join(to)).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o755, "{to}");
+    }
     let error = world.copy(&["x.tgz"], "u/", &How { owner: (5, 5), ..add }).unwrap_err();
     assert!(error.contains("not possible"), "{error}");
 }
