@@ -130,8 +130,8 @@ pub enum Event {
         digest: String,
         /// Bytes as stored.
         size: u64,
-        /// Bytes uncompressed.
-        uncompressed_size: u64,
+        /// Bytes uncompressed, where that is known.
+        uncompressed_size: Option<u64>,
         /// Whether the previous image had it.
         is_reused: bool,
     },

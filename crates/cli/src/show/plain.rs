@@ -59,7 +59,8 @@ pub(crate) fn lines(event: &Event, detail: Detail, columns: usize) -> Vec<Said> 
         }
         Event::Layer { id, diff_id, size, uncompressed_size, is_reused, .. } => {
             let reused = if *is_reused { ", reused" } else { "" };
-            let sizes = dim(format!("{} ({} unpacked){reused}", bytes(*size), bytes(*uncompressed_size)));
+            let unpacked = uncompressed_size.map(|size| format!(" ({} unpacked)", bytes(size)));
+            let sizes = dim(format!("{}{}{reused}", bytes(*size), unpacked.unwrap_or_default()));
             let mut said = say(Detail::Normal, format!("{:44} {sizes}", shown(id)));
             said.extend(say(Detail::Verbose, dim(format!("  diffID {diff_id}"))));
             said

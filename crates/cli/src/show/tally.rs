@@ -190,7 +190,7 @@ mod tests {
 
     fn layer(id: &str, size: u64, is_reused: bool) -> Event {
         let (diff_id, digest) = (String::new(), String::new());
-        Event::Layer { id: id.into(), diff_id, digest, size, uncompressed_size: 2 * size, is_reused }
+        Event::Layer { id: id.into(), diff_id, digest, size, uncompressed_size: None, is_reused }
     }
 
     fn element(id: &str, version: &str) -> GroupElement {

@@ -72,7 +72,7 @@ impl Assembly<'_> {
                 diff_id: extra.layer.diff_id.to_string(),
                 digest: descriptor.digest.to_string(),
                 size: descriptor.size,
-                uncompressed_size: 0,
+                uncompressed_size: None,
                 is_reused: extra.is_reused,
             });
             let created_by = Some(extra.created_by.clone()).filter(|text| !text.is_empty());

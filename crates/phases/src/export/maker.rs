@@ -24,7 +24,8 @@ const AT_ONCE: usize = 4;
 pub(super) struct Made {
     pub(super) descriptor: Descriptor,
     pub(super) diff_id: Digest,
-    pub(super) uncompressed_size: u64,
+    /// Where it is known.
+    pub(super) uncompressed_size: Option<u64>,
     pub(super) is_reused: bool,
 }
 
@@ -160,7 +161,8 @@ impl<'a> Maker<'a> {
         sink.commit(&packed.digest, packed.size).map_err(|error| failed(&what, &error))?;
         let descriptor = Descriptor::new(compression.media_type(self.family), packed.digest, packed.size);
         fresh.inspect(|fresh| fresh.put(source, packed, Some(descriptor.clone()), draft));
-        Ok(Made { descriptor, diff_id: known.diff_id, uncompressed_size: known.size, is_reused: false })
+        let (diff_id, uncompressed_size) = (known.diff_id, Some(known.size));
+        Ok(Made { descriptor, diff_id, uncompressed_size, is_reused: false })
     }
 
     /// Whether a layer that the previous image may have is packed without asking first whether it does: then it has been
@@ -176,7 +178,7 @@ impl<'a> Maker<'a> {
         match candidates.iter().find(|layer| layer.diff_id == diff_id) {
             Some(layer) if self.take_over(id, layer)? => {
                 let descriptor = layer.descriptor.clone();
-                Ok(Some(Made { descriptor, diff_id, uncompressed_size: size, is_reused: true }))
+                Ok(Some(Made { descriptor, diff_id, uncompressed_size: Some(size), is_reused: true }))
             }
             _ => Ok(None),
         }
@@ -231,7 +233,7 @@ impl<'a> Maker<'a> {
             }
         };
         let (descriptor, diff_id) = (layer.descriptor.clone(), layer.diff_id);
-        let uncompressed_size = wanted.recorded.map_or(0, |known| known.size);
+        let uncompressed_size = wanted.recorded.map(|known| known.size);
         Ok(Made { descriptor, diff_id, uncompressed_size, is_reused: true })
     }
 
