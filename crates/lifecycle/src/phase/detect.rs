@@ -15,8 +15,6 @@ use strata_spec::exit::Exit;
 use strata_spec::order::OrderFile;
 use strata_spec::system::SystemToml;
 
-/// The feature that a platform before 0.13 must consent to.
-const EXTENSIONS: &str = "Dockerfiles";
 /// The largest `/etc/os-release` that is read, in bytes.
 const MAX_OS_RELEASE: usize = 64 * 1024;
 
@@ -25,7 +23,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let analyzed = documents::analyzed(inputs, log).map_err(initialize)?;
     let order = order(context)?;
     if !order.order_extensions.is_empty() && !api.has_stable_extensions() {
-        modes.experimental(EXTENSIONS, log)?;
+        modes.experimental(super::EXTENSIONS, log)?;
     }
     let detected = detect_order(context, &order, &analyzed)?;
     if detected.group.group_extensions.is_empty() {

@@ -1,6 +1,6 @@
 //! The phase `export`.
 
-use super::extended::Extended;
+use super::extended::{self, Extended};
 use super::{Context, origins, threads};
 use crate::documents;
 use crate::images::Found;
@@ -61,6 +61,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     let analyzed = documents::analyzed(inputs, log)?;
     let group = documents::group(inputs)?;
     let cache = images.cache(inputs)?;
+    extended::consent(context)?;
     export(context, &group, &analyzed, cache.as_deref())
 }
 

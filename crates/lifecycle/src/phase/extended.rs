@@ -35,8 +35,8 @@ pub(super) fn fetch(
         return Ok(analyzed);
     };
     if context.images()?.are_layouts() {
-        let message = "failed to restore: image extensions cannot extend a run image that is an OCI layout";
-        return Err(Failure::new(Exit::Other, message).hint("use a run image in a registry"));
+        log.debug(format!("run image {} is an OCI layout, which is not extended", run_image.image));
+        return Ok(analyzed);
     }
     let (reference, stored) = documents(context, &run_image.image)?;
     let target = Some(decide::target(stored.image.config()));
@@ -64,6 +64,22 @@ fn documents(context: &Context<'_>, name: &str) -> Result<(String, StoredImage),
     Ok((image.identifier(&stored), stored))
 }
 
+/// Makes sure that the platform consents to an extended run image, where there is one and that is an experiment.
+///
+/// # Errors
+/// When it does not, or it cannot be seen whether there is one.
+pub(super) fn consent(context: &Context<'_>) -> Result<(), Failure> {
+    if context.api.has_stable_extensions() {
+        return Ok(());
+    }
+    let dir = context.environment.current_dir.join(&context.inputs.extended_dir);
+    let found = files::below(&dir, "run").and_then(|run| files::list(&run));
+    let found = found.map_err(|error| {
+        Failure::caused(Exit::Export, "failed to export: cannot look for an extended run image", &error)
+    })?;
+    if found.is_empty() { Ok(()) } else { context.modes.experimental(super::EXTENSIONS, context.log) }
+}
+
 /// The extended run image, as the extender left it.
 pub(super) struct Extended {
     layout: Layout,
@@ -79,7 +95,8 @@ impl Extended {
         base: &Image,
     ) -> Result<Option<Self>, Failure> {
         let is_wanted = analyzed.run_image.as_ref().is_some_and(|image| image.extend);
-        if !is_wanted || !context.api.has_targets() {
+        // A layout is not extended, see `fetch`.
+        if !is_wanted || !context.api.has_targets() || context.images()?.are_layouts() {
             return Ok(None);
         }
         let dir = context.environment.current_dir.join(&context.inputs.extended_dir);

@@ -25,6 +25,9 @@ use strata_spec::exit::Exit;
 use strata_spec::labels::{Git, Launcher, LauncherSource};
 use strata_spec::phase::Phase;
 
+/// The feature that a platform before 0.13 must consent to.
+const EXTENSIONS: &str = "Dockerfiles";
+
 /// What a phase is given.
 pub(crate) struct Context<'a> {
     /// What the platform speaks.

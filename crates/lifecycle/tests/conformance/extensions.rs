@@ -445,3 +445,37 @@ fn a_run_image_that_is_to_be_extended_is_marked_as_such() {
         }
     }
 }
+
+/// That layouts are an experiment too, and refused first, leaves the warning to be seen here.
+#[test]
+fn an_extended_run_image_needs_consent_before_0_13() {
+    for api in PLATFORM {
+        let mut world = World::new(api);
+        world.only(&Buildpack::new("a", NEWEST));
+        world.until("builder");
+        world.set("CNB_EXPERIMENTAL_MODE", "warn");
+        let warning = "Warning: Platform requested experimental feature 'Dockerfiles'\n";
+        let warns = |world: &World| world.export(&["app"]).ok().contains(warning);
+        assert!(!warns(&world), "{api}");
+        // An empty folder asks for nothing.
+        std::fs::create_dir_all(world.path("layers/extended/run")).unwrap();
+        assert!(!warns(&world), "{api}");
+        world.write("layers/extended/run/left", "");
+        assert_eq!(warns(&world), *api < PlatformApi::V0_13, "{api}");
+        world.set("CNB_EXPERIMENTAL_MODE", "quiet");
+        assert!(!warns(&world), "{api}");
+    }
+}
+
+#[test]
+fn a_run_image_that_is_a_layout_is_not_extended() {
+    for api in PLATFORM {
+        let file = "ARG base_image\nFROM ${base_image}\nRUN true\n";
+        let world = world(api, &[extension("e0").file("generate/run.Dockerfile", file)]);
+        world.until("exporter");
+        let analyzed = world.toml("layers/analyzed.toml");
+        assert_eq!(analyzed["run-image"]["extend"].as_bool(), Some(true), "{api}");
+        let below = world.diff_ids("run");
+        assert_eq!(world.diff_ids("app")[..below.len()], below[..], "{api}");
+    }
+}
