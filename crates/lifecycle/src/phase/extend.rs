@@ -1,13 +1,14 @@
 //! The phase `extend`: applies the Dockerfiles of image extensions to the root of the container that it runs in, which is
 //! one of the image that is extended. A run image becomes a sparse layout; in a build image, the builder follows.
 
+mod work;
+
 use super::{Context, build, threads};
 use crate::documents;
 use crate::env::Environment;
 use crate::leftovers;
 use crate::privileges::{self, KANIKO_DIR};
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use strata_decide::build::PASSED_ON;
@@ -20,6 +21,7 @@ use strata_spec::analyzed::Analyzed;
 use strata_spec::exit::Exit;
 use strata_spec::extend::Kind;
 use strata_store::{Layout, Store, StoreError, StoredImage, copy_blobs};
+use work::Work;
 
 /// Files that container engines make.
 const MARKS: [&str; 3] = ["/.dockerenv", "/run/.containerenv", "/.containerenv"];
@@ -40,8 +42,10 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
     check_place(context.environment)?;
     let analyzed = documents::analyzed(inputs, log).map_err(initialize)?;
     let base = base_image(&analyzed, kind)?;
-    let work = tempfile::Builder::new().prefix("work.dir").tempdir_in(KANIKO_DIR);
-    let work = work.map_err(|error| failed(kind, &format!("make a folder in {KANIKO_DIR}"), &error))?;
+    let work = Work::new(Path::new(KANIKO_DIR)).map_err(|error| {
+        let what = format!("failed to extend {} image: cannot make a folder in {KANIKO_DIR}", kind.as_str());
+        Failure::caused(Exit::Other, what, &error)
+    })?;
     let layout = Layout::open_or_create(work.path())
         .map_err(|error| failed(kind, "make a folder for layers", &error))?;
     let extended = {
@@ -206,7 +210,7 @@ fn save(
     copy_blobs(&to, blobs, |_, _| Ok::<(), StoreError>(())).map_err(|error| what(&error))?;
     to.put_image(&encoded, &[]).map_err(|error| what(&error))?;
     context.log.debug(format!("Final extended image has digest: {}", encoded.manifest_digest));
-    fs::exists(&dir).map(drop).map_err(|error| failed(Kind::Run, "find the extended image", &error))
+    Ok(())
 }
 
 /// Becomes the user of the build, with what the extended image says of the environment, and builds.
