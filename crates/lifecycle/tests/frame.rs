@@ -219,7 +219,6 @@ fn inputs_that_do_not_fit_are_refused_before_anything_is_done() {
             3,
             "failed to extend: 'both' is no kind of image; expected build or run",
         ),
-        ("extender", &[], &[], 102, "failed to extend build image: image extensions are not supported yet"),
     ] {
         let env = [&[NEWEST][..], env].concat();
         let (found, out, err) = lifecycle(name, arguments, &env);
