@@ -65,6 +65,8 @@ pub struct Delta {
     fates: BTreeMap<PathBuf, Fate>,
     /// How many bytes the files have.
     size: u64,
+    /// Files of an upper directory that have capabilities.
+    capable: Vec<PathBuf>,
 }
 
 impl Delta {
@@ -100,6 +102,9 @@ impl Delta {
             } else {
                 Fate::There
             };
+            if meta.is_file() && has_capabilities(&place) {
+                delta.capable.push(path.clone());
+            }
             let is_furniture = furniture.has(&path, meta);
             let same = || is_as_below(&below, &path, &place, meta);
             if fate == Fate::There && (is_furniture || same().map_err(LayerError::io("read", &place))?) {
@@ -191,6 +196,19 @@ impl Delta {
         self.fates.is_empty()
     }
 
+    /// Files with capabilities, as `setcap` gives them, which the layer does not keep; `root` is the tree.
+    #[must_use]
+    pub fn capable(&self, root: &Path) -> Vec<PathBuf> {
+        let there = self.fates.iter().filter(|(_, fate)| **fate == Fate::There).map(|(path, _)| path);
+        let mut all: Vec<PathBuf> =
+            there.filter(|path| has_capabilities(&root.join(path))).cloned().collect();
+        // What is else as it was is not among what changed.
+        all.extend(self.capable.iter().cloned());
+        all.sort();
+        all.dedup();
+        all
+    }
+
     /// Writes it as a tar archive; `root` is the tree. `out` may be unbuffered and is flushed.
     ///
     /// # Errors
@@ -232,6 +250,11 @@ fn write_marker<W: Write>(
     let mut marker = OsString::from(WHITEOUT);
     marker.push(name.unwrap_or_default());
     tar.file(parent.unwrap_or(Path::new("")).join(marker), 0, Owner::ROOT, 0, &mut io::empty())
+}
+
+fn has_capabilities(path: &Path) -> bool {
+    // Where there are no such attributes, there are no capabilities.
+    rustix::fs::lgetxattr(path, c"security.capability", &mut [0_u8; 64]).is_ok()
 }
 
 fn check_name(path: &Path) -> Result<(), LayerError> {
@@ -337,7 +360,18 @@ mod tests {
         whiteout(&upper.join("etc/keep"));
         whiteout(&upper.join("etc/gone"));
         whiteout(&upper.join("etc/never"));
+        // A version 2 attribute with CAP_NET_BIND_SERVICE; only root may give it.
+        let mut capability = [0_u8; 20];
+        (capability[3], capability[0], capability[5]) = (2, 1, 4);
+        let set = rustix::fs::setxattr(
+            upper.join("etc/same"),
+            "security.capability",
+            &capability,
+            XattrFlags::empty(),
+        );
         let delta = Delta::of_overlay(&upper, &[top, bottom.clone()], &furniture).unwrap();
+        let capable = if set.is_ok() { vec![PathBuf::from("etc/same")] } else { Vec::new() };
+        assert_eq!(delta.capable(&upper), capable);
         let tar = write(&delta, &upper);
         let expected = [
             "Directory etc",

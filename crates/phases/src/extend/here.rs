@@ -129,6 +129,12 @@ impl Here<'_> {
         apply(&part.steps, &ground, observer)?;
         let now = Survey::of(root, self.skip).map_err(failed)?;
         let delta = Delta::between(&before, &now).map_err(failed)?;
+        for path in delta.capable(root) {
+            observer.warn(format!(
+                "{label}: /{} has capabilities (security.capability), which the layer does not keep",
+                path.display()
+            ));
+        }
         if delta.is_empty() {
             return Ok(None);
         }

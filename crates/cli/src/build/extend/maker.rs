@@ -240,6 +240,12 @@ fn written(asked: &Steps, upper: &Path, lowers: &[PathBuf], pipe: &Pipe) -> Resu
     };
     apply(&asked.steps, &ground, pipe)?;
     let delta = Delta::of_overlay(upper, lowers, &furniture).map_err(failed)?;
+    for path in delta.capable(upper) {
+        pipe.warn(format!(
+            "{label}: /{} has capabilities (security.capability), which the layer does not keep",
+            path.display()
+        ));
+    }
     if delta.is_empty() {
         return Ok(());
     }
