@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use strata_oci::Reference;
 use strata_spec::analyzed::RunImage;
-use strata_spec::dockerfile::{Dockerfile, Stage, expand};
+use strata_spec::dockerfile::expand::{self, ExpandError};
+use strata_spec::dockerfile::{Dockerfile, Stage};
 use strata_spec::extend::{Arg, BASE_IMAGE, Kind};
 
 /// Instructions that are not warned about; `FROM` aside.
@@ -107,6 +108,7 @@ fn run_base(
     }
     let refused = |reason: String| Refused::Image(stage.line, stage.image.clone(), reason);
     let mut values: BTreeMap<&str, String> = BTreeMap::new();
+    let mut spent = 0_usize;
     for argument in file.arguments.iter().filter(|argument| argument.name != BASE_IMAGE) {
         let given = args.iter().rev().find(|arg| arg.name == argument.name).map(|arg| arg.value.clone());
         let default = argument
@@ -114,7 +116,12 @@ fn run_base(
             .as_deref()
             .map(|text| expand::word(text, file.escape, &|name| values.get(name).cloned()));
         if let Some(value) = given.map(Ok).or(default) {
-            values.insert(&argument.name, value.map_err(|error| refused(error.to_string()))?);
+            let value = value.map_err(|error| refused(error.to_string()))?;
+            spent = spent.saturating_add(value.len());
+            if spent > expand::MAX_LENGTH {
+                return Err(refused(ExpandError::Long(expand::MAX_LENGTH).to_string()));
+            }
+            values.insert(&argument.name, value);
         }
     }
     let unknown = std::cell::RefCell::new(None);
@@ -249,6 +256,12 @@ mod tests {
                 (Err(found), Err(expected)) => assert!(found.contains(expected), "{text}: {found}"),
                 (found, _) => panic!("{text}: {found:?}"),
             }
+        }
+        let doubled = format!("ARG A=xxxxxxxx\n{}FROM run:$A", "ARG A=$A$A\n".repeat(31));
+        let kept = format!("ARG A={}\nARG B=$A\nARG C=$A\nFROM run", "x".repeat(1 << 19));
+        for text in [doubled, kept] {
+            let error = judged(Kind::Run, &text, &[]).unwrap_err();
+            assert!(error.contains("longer than"), "{error}");
         }
         let found = judged(Kind::Run, "FROM a\nRUN b\n\ncmd c\nVOLUME d", &[]).unwrap();
         assert_eq!(

@@ -66,7 +66,7 @@ pub struct Part {
     pub version: String,
     /// What changes files. A Dockerfile that changes the configuration only makes no layer.
     pub steps: Vec<Step>,
-    /// Whether the layer is that of this build only.
+    /// Whether the layer is that of this build only: this Dockerfile or one before it uses `build_id`.
     pub uses_build_id: bool,
     /// What the history of the image says of the layer.
     pub created_by: String,
@@ -162,7 +162,10 @@ pub fn plan(kind: Kind, base: &Base<'_>, given: &[Given<'_>]) -> Result<Plan, Pr
     let mut is_rebasable = true;
     for one in given {
         let user = user_of(&plan.config).0.to_owned();
-        plan.parts.push(stage::apply(kind, base, one, &mut plan.config)?);
+        let mut part = stage::apply(kind, base, one, &mut plan.config)?;
+        // What is upon a layer of this build only is of this build only.
+        part.uses_build_id |= plan.parts.last().is_some_and(|below| below.uses_build_id);
+        plan.parts.push(part);
         is_rebasable &= plan.config.label(REBASABLE).is_some_and(is_true);
         plan.config.set_label(REBASABLE, &is_rebasable.to_string());
         let now = user_of(&plan.config).0;
@@ -205,14 +208,8 @@ impl Part {
     /// What its layer depends on besides the image below it and its context; `None` when it must be made anew.
     #[must_use]
     pub fn key(&self) -> Option<String> {
-        let mut steps = self.steps.clone();
-        for step in &mut steps {
-            if let Action::Run { env, .. } = &mut step.action {
-                env.retain(|(name, _)| name != BUILD_ID);
-            }
-        }
         // Steps are text and numbers only.
-        if self.uses_build_id { None } else { serde_json::to_string(&steps).ok() }
+        if self.uses_build_id { None } else { serde_json::to_string(&self.steps).ok() }
     }
 
     /// Whether files of the context get into the layer.

@@ -13,6 +13,9 @@ const POSSIBLE: &str =
 const NO_STAGES: &str = "have bin/generate write what is needed into the context, and copy it from there";
 const NO_DOWNLOADS: &str = "use RUN with curl or wget, or have bin/generate download it into the context";
 
+/// How many bytes the words of a Dockerfile, and the variables of its programs, may have together.
+const MAX_SPENT: usize = 16 << 20;
+
 /// Why an instruction is not possible, and what is.
 struct Refusal {
     message: String,
@@ -78,6 +81,8 @@ struct Stage<'a> {
     /// What was asked for.
     args: BTreeMap<String, String>,
     uses_build_id: Cell<bool>,
+    /// The bytes of all that variables were replaced in.
+    spent: Cell<usize>,
 }
 
 impl<'a> Stage<'a> {
@@ -94,6 +99,7 @@ impl<'a> Stage<'a> {
             outer: &given.dockerfile.arguments,
             args: BTreeMap::new(),
             uses_build_id: Cell::new(false),
+            spent: Cell::new(0),
         }
     }
 
@@ -110,7 +116,15 @@ impl<'a> Stage<'a> {
     }
 
     fn word(&self, text: &str) -> Result<String, Refusal> {
-        Ok(expand::word(text, self.escape, &|name| self.lookup(name))?)
+        let word = expand::word(text, self.escape, &|name| self.lookup(name))?;
+        self.spend(word.len())?;
+        Ok(word)
+    }
+
+    /// Notes that so many bytes are kept: values of values grow beyond all memory in a few lines.
+    fn spend(&self, bytes: usize) -> Result<(), ExpandError> {
+        self.spent.set(self.spent.get().saturating_add(bytes));
+        if self.spent.get() > MAX_SPENT { Err(ExpandError::Long(MAX_SPENT)) } else { Ok(()) }
     }
 
     fn words(&self, texts: &[String]) -> Result<Vec<String>, Refusal> {
@@ -226,10 +240,11 @@ impl<'a> Stage<'a> {
         let mut env: BTreeMap<String, String> = BTreeMap::from([("PATH".to_owned(), PATH.to_owned())]);
         env.extend(self.args.clone());
         env.extend(self.config.env().map(|(name, value)| (name.to_owned(), value.to_owned())));
-        let mut said = argv.iter().chain(&script);
-        if self.args.contains_key(BUILD_ID) && said.any(|text| text.contains(BUILD_ID)) {
+        // Whatever runs may read it, a script of the context too.
+        if self.args.contains_key(BUILD_ID) && self.config.env_var(BUILD_ID).is_none() {
             self.uses_build_id.set(true);
         }
+        self.spend(env.iter().map(|(name, value)| name.len() + value.len()).sum())?;
         Ok(Action::Run {
             argv,
             script,
@@ -258,7 +273,9 @@ impl<'a> Stage<'a> {
                 Source::Path(path) => Content::Path(self.path(path, is_add)?),
                 Source::Inline { name, content, expands } => {
                     let content = if *expands {
-                        expand::here_document(content, &|name| self.lookup(name))?
+                        let content = expand::here_document(content, &|name| self.lookup(name))?;
+                        self.spend(content.len())?;
+                        content
                     } else {
                         content.clone()
                     };

@@ -103,7 +103,11 @@ fn arguments_are_what_is_given_or_their_default_and_the_image_comes_first() {
 fn a_layer_is_of_one_build_only_if_that_is_asked_for() {
     for (text, expected) in [
         ("RUN echo $build_id", false),
-        ("ARG build_id=0\nRUN echo hello", false),
+        // A script may read it.
+        ("ARG build_id=0\nRUN ./script", true),
+        ("ARG build_id=0\nENV build_id=1\nRUN echo $build_id", false),
+        ("ARG build_id=0\nCOPY a /", false),
+        ("RUN x\nARG build_id=0", false),
         ("ARG build_id=0\nRUN echo $build_id", true),
         ("RUN echo $build_id\nARG build_id=0", false),
         ("ARG build_id\nENV ID=${build_id}", true),
@@ -113,10 +117,37 @@ fn a_layer_is_of_one_build_only_if_that_is_asked_for() {
         let part = only(text);
         assert_eq!((part.uses_build_id, part.key().is_none()), (expected, expected), "{text}");
     }
-    let key = only("ARG build_id=0\nRUN echo hello").key().unwrap();
-    assert!(!key.contains("random"), "{key}");
+    // What is not the argument counts.
+    let of = |text: &str| only(text).key().unwrap();
+    assert_ne!(of("ENV build_id=1\nRUN ./script"), of("ENV build_id=2\nRUN ./script"));
+    let (user, plain) = ("FROM x\nARG build_id\nRUN y", "FROM x\nRUN y");
+    for (texts, expected) in [
+        ([plain, plain, plain], [false, false, false]),
+        ([plain, user, plain], [false, true, true]),
+        ([user, plain, plain], [true, true, true]),
+    ] {
+        let plan = planned(Kind::Run, "1000", &texts.map(|text| (text, &[][..]))).unwrap();
+        let found: Vec<bool> = plan.parts.iter().map(|part| part.key().is_none()).collect();
+        assert_eq!(found, expected, "{texts:?}");
+    }
     assert_ne!(only("RUN a").key(), only("RUN b").key());
     assert_ne!(only("ENV X=1\nRUN a").key(), only("ENV X=2\nRUN a").key());
+}
+
+#[test]
+fn what_grows_without_bound_is_refused() {
+    let doubled = format!("ENV A=xxxxxxxx\n{}", "ENV A=$A$A\n".repeat(31));
+    let kept = format!(
+        "ENV A={}\n{}",
+        "x".repeat(1 << 19),
+        (0..40).fold(String::new(), |all, n| all + &format!("ENV A{n}=$A\n"))
+    );
+    let run = format!("ENV A={}\n{}", "x".repeat(1 << 19), "RUN y\n".repeat(40));
+    let texts = format!("ENV A={}\n{}", "x".repeat(1 << 19), "COPY <<E /x\n$A\nE\n".repeat(40));
+    for text in [doubled, kept, run, texts] {
+        let problem = one(&text).unwrap_err();
+        assert!(problem.message.contains("longer than"), "{problem}");
+    }
 }
 
 #[test]

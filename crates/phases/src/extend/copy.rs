@@ -6,6 +6,7 @@ use super::{Fault, Ground, make_dirs};
 use rustix::fs::{
     CWD, Dir, FileType, Mode, OFlags, RawMode, ResolveFlags, fstat, openat, openat2, readlinkat,
 };
+use rustix::io::Errno;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
@@ -109,13 +110,25 @@ impl Context {
             }
             found = next;
         }
-        let is_there = |path: &PathBuf| self.resolve(path, OFlags::PATH).is_ok();
-        Ok(found.into_iter().filter(is_there).collect())
+        let mut there = Vec::new();
+        for path in found {
+            // A link that leads nowhere is there, and is told of when it is copied.
+            match self.resolve(&path, OFlags::PATH | OFlags::NOFOLLOW) {
+                Ok(_) => there.push(path),
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(error) => return Err(Fault::io("look at", &self.shown.join(path))(error)),
+            }
+        }
+        Ok(there)
     }
 
     fn matching(&self, dir: &Path, pattern: &str) -> Result<Vec<PathBuf>, Fault> {
-        // What is no folder has nothing in it that matches.
-        let Ok(open) = self.resolve(dir, OFlags::RDONLY | OFlags::DIRECTORY) else { return Ok(Vec::new()) };
+        let open = match self.resolve(dir, OFlags::RDONLY | OFlags::DIRECTORY) {
+            Ok(open) => open,
+            // What is no folder has nothing in it that matches.
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
+            Err(error) => return Err(Fault::io("open", &self.shown.join(dir))(error)),
+        };
         let mut found = Vec::new();
         for name in names(&open).map_err(Fault::io("list", &self.shown.join(dir)))? {
             let is_match = matches(pattern, &name)

@@ -93,6 +93,7 @@ impl Here<'_> {
                 below: below.to_vec(),
                 context: part.uses_context().then(|| context_digest(&found.context)).transpose()?,
                 has_others: true,
+                around: self.skip.iter().map(|path| path.display().to_string()).collect(),
                 compression: Compression::Gzip.to_string(),
             }),
             None => None,

@@ -37,14 +37,17 @@ pub struct Key {
     pub context: Option<Digest>,
     /// Whether there are other users than root.
     pub has_others: bool,
+    /// What else there is around the steps: the network, and paths that are no part of the image.
+    pub around: Vec<String>,
     /// How it is stored.
     pub compression: String,
 }
 
 impl Key {
-    fn name(&self) -> String {
-        let json = serde_json::to_vec(&(VERSION, self)).unwrap_or_default();
-        Digest::of(&json).hex()
+    /// None for what cannot be written down: all such would be one.
+    fn name(&self) -> Option<String> {
+        let json = serde_json::to_vec(&(VERSION, self)).ok()?;
+        Some(Digest::of(&json).hex())
     }
 }
 
@@ -84,7 +87,7 @@ impl Kept {
     /// The layer of a key, if it is there and whole; its blob is put into the store. `Some(None)` is no layer at all, as of
     /// steps that change nothing.
     pub fn take(&self, key: &Key, store: &dyn Store, family: Family) -> Option<Option<Layer>> {
-        let name = key.name();
+        let name = key.name()?;
         let path = self.dir.join(format!("{name}.json"));
         if !self.reads || !self.is_new(&path) {
             return None;
@@ -128,7 +131,7 @@ impl Kept {
     fn write(&self, key: &Key, layer: Option<&Layer>, store: &dyn Store) -> Result<(), Box<dyn Error>> {
         fs::create_dir_all(&self.dir)?;
         temporary::sweep(&self.dir, TEMP_PREFIX);
-        let name = key.name();
+        let name = key.name().ok_or("it has no key")?;
         let mut record = Record { layer: None };
         if let Some(layer) = layer {
             let blob = store.open_blob(&layer.descriptor)?;
@@ -185,7 +188,15 @@ mod tests {
 
     fn key(steps: &str) -> Key {
         let below = vec![Digest::of(b"below")];
-        Key { steps: steps.into(), below, context: None, has_others: true, compression: "gzip".into() }
+        let around = vec!["host".into()];
+        Key {
+            steps: steps.into(),
+            below,
+            context: None,
+            has_others: true,
+            around,
+            compression: "gzip".into(),
+        }
     }
 
     #[test]
@@ -213,20 +224,22 @@ mod tests {
         assert!(to.has_blob(&descriptor.digest, descriptor.size).unwrap());
         assert_eq!(take(&kept, "nothing"), Some(None));
         assert_eq!(take(&kept, "other"), None);
+        let elsewhere = Key { around: vec!["none".into()], ..key("run") };
+        assert_eq!(kept.take(&elsewhere, &to, Family::Oci), None);
         let hour = Duration::from_secs(3600);
         let aged =
             |now| Kept { dir: kept.dir.clone(), reads: true, writes: true, newer_than: Some((hour, now)) };
         assert!(take(&aged(SystemTime::now()), "run").is_some());
         assert!(take(&aged(SystemTime::now() + 2 * hour), "run").is_none());
         // Not what was kept, in whatever way.
-        let blob = kept.dir.join(key("run").name());
+        let blob = kept.dir.join(key("run").name().unwrap());
         for bytes in [&b"garbage"[..], b""] {
             fs::write(&blob, bytes).unwrap();
             assert_eq!(take(&kept, "run"), None);
         }
         fs::remove_file(&blob).unwrap();
         assert_eq!(take(&kept, "run"), None);
-        fs::write(kept.dir.join(format!("{}.json", key("nothing").name())), "{").unwrap();
+        fs::write(kept.dir.join(format!("{}.json", key("nothing").name().unwrap())), "{").unwrap();
         assert_eq!(take(&kept, "nothing"), None);
     }
 }

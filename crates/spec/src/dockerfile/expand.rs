@@ -22,17 +22,29 @@ pub enum ExpandError {
     /// A variable that `?` says must have a value.
     #[error("{0}: {1}")]
     Required(String, String),
+    /// What variables stand for is too long, together.
+    #[error("with its variables replaced it is longer than {0} bytes")]
+    Long(usize),
+    /// A pattern that would take too long.
+    #[error("a pattern is too long for the value that it is to match")]
+    Pattern,
 }
 
 /// How deep `${a:-${b:-…}}` may be.
 const MAX_DEPTH: usize = 32;
 
+/// How many bytes the values of variables in one word or here-document may have together.
+pub const MAX_LENGTH: usize = 1 << 20;
+
+/// How many characters a value may have, times those of a pattern.
+const MAX_WORK: usize = 1 << 22;
+
 /// A word with quotes off and variables replaced; blanks stay.
 ///
 /// # Errors
-/// When quotes or braces do not end, and when a variable must have a value and has none.
+/// When quotes or braces do not end, when a variable must have a value and has none, and when it gets too long.
 pub fn word(text: &str, escape: char, lookup: &Lookup<'_>) -> Result<String, ExpandError> {
-    let pieces = Lexer { chars: text.chars().peekable(), escape, quotes: true, lookup }.all()?;
+    let pieces = Lexer { chars: text.chars().peekable(), escape, quotes: true, lookup, spent: 0 }.all()?;
     Ok(pieces.into_iter().map(|(text, _)| text).collect())
 }
 
@@ -41,7 +53,7 @@ pub fn word(text: &str, escape: char, lookup: &Lookup<'_>) -> Result<String, Exp
 /// # Errors
 /// As of [`word`].
 pub fn words(text: &str, escape: char, lookup: &Lookup<'_>) -> Result<Vec<String>, ExpandError> {
-    let pieces = Lexer { chars: text.chars().peekable(), escape, quotes: true, lookup }.all()?;
+    let pieces = Lexer { chars: text.chars().peekable(), escape, quotes: true, lookup, spent: 0 }.all()?;
     let mut words = vec![String::new()];
     for (text, is_quoted) in pieces {
         for c in text.chars() {
@@ -61,7 +73,8 @@ pub fn words(text: &str, escape: char, lookup: &Lookup<'_>) -> Result<Vec<String
 /// # Errors
 /// As of [`word`].
 pub fn here_document(text: &str, lookup: &Lookup<'_>) -> Result<String, ExpandError> {
-    let pieces = Lexer { chars: text.chars().peekable(), escape: '\\', quotes: false, lookup }.all()?;
+    let pieces =
+        Lexer { chars: text.chars().peekable(), escape: '\\', quotes: false, lookup, spent: 0 }.all()?;
     Ok(pieces.into_iter().map(|(text, _)| text).collect())
 }
 
@@ -71,6 +84,8 @@ struct Lexer<'a> {
     /// Whether quotes are quotes.
     quotes: bool,
     lookup: &'a Lookup<'a>,
+    /// The bytes of all values so far.
+    spent: usize,
 }
 
 /// Text, and whether blanks in it are part of a word.
@@ -133,10 +148,10 @@ impl Lexer<'_> {
     fn variable(&mut self, depth: usize) -> Result<String, ExpandError> {
         if self.chars.next_if_eq(&'{').is_none() {
             let name = self.name();
-            return Ok(if name.is_empty() { "$".into() } else { (self.lookup)(&name).unwrap_or_default() });
+            return Ok(if name.is_empty() { "$".into() } else { self.value(&name)?.unwrap_or_default() });
         }
         let name = self.name();
-        let value = (self.lookup)(&name);
+        let value = self.value(&name)?;
         let mut form = match self.chars.next() {
             Some('}') if !name.is_empty() => return Ok(value.unwrap_or_default()),
             Some(c) if !name.is_empty() && depth < MAX_DEPTH => c,
@@ -157,9 +172,15 @@ impl Lexer<'_> {
             '-' => Ok(given.unwrap_or(other)),
             '+' => Ok(given.map_or_else(String::new, |_| other)),
             '?' => given.ok_or(ExpandError::Required(name, required(other, counts_empty))),
-            '#' => Ok(without(&given.unwrap_or_default(), &other, Edge::Start)),
-            _ => Ok(without(&given.unwrap_or_default(), &other, Edge::End)),
+            '#' => without(&given.unwrap_or_default(), &other, Edge::Start),
+            _ => without(&given.unwrap_or_default(), &other, Edge::End),
         }
+    }
+
+    fn value(&mut self, name: &str) -> Result<Option<String>, ExpandError> {
+        let value = (self.lookup)(name);
+        self.spent = self.spent.saturating_add(value.as_ref().map_or(0, String::len));
+        if self.spent > MAX_LENGTH { Err(ExpandError::Long(MAX_LENGTH)) } else { Ok(value) }
     }
 
     /// A name of letters, digits and `_`; a number; or a single special character, which no variable has.
@@ -195,58 +216,81 @@ enum Edge {
 
 /// A value without the shortest part at one end that a pattern matches; without the longest, if the pattern begins with
 /// `#` or `%` itself.
-fn without(value: &str, pattern: &str, edge: Edge) -> String {
+fn without(value: &str, pattern: &str, edge: Edge) -> Result<String, ExpandError> {
     let twice = match edge {
         Edge::Start => '#',
         Edge::End => '%',
     };
     let (pattern, is_greedy) =
         pattern.strip_prefix(twice).map_or((pattern, false), |pattern| (pattern, true));
-    let pattern: Vec<char> = pattern.chars().collect();
-    let value: Vec<char> = value.chars().collect();
-    let part = |length: usize| match edge {
-        Edge::Start => value.split_at(length),
-        Edge::End => {
-            let (rest, part) = value.split_at(value.len() - length);
-            (part, rest)
-        }
-    };
-    let mut lengths: Vec<usize> = (0..=value.len()).collect();
-    if is_greedy {
-        lengths.reverse();
+    let mut pattern = tokens(pattern);
+    let mut value: Vec<char> = value.chars().collect();
+    if value.len().saturating_mul(pattern.len()) > MAX_WORK {
+        return Err(ExpandError::Pattern);
     }
-    let found = lengths.into_iter().map(part).find(|(part, _)| is_match(part, &pattern));
-    found.map_or(value.as_slice(), |(_, rest)| rest).iter().collect()
+    if let Edge::End = edge {
+        pattern.reverse();
+        value.reverse();
+    }
+    let lengths = matching(&value, &pattern);
+    let found = if is_greedy { lengths.last() } else { lengths.first() };
+    let mut rest = value.split_off(found.copied().unwrap_or_default());
+    if let Edge::End = edge {
+        rest.reverse();
+    }
+    Ok(rest.into_iter().collect())
 }
 
-/// Whether a text is what a pattern of `*`, `?` and escaped characters describes.
-fn is_match(text: &[char], pattern: &[char]) -> bool {
-    let (mut t, mut p) = (0, 0);
-    // Where the last `*` was, and what it has taken.
-    let mut star = None;
-    loop {
-        let (next, width) = match pattern.get(p..).unwrap_or_default() {
-            ['\\', c, ..] => (Some((*c, false)), 2),
-            [c, ..] => (Some((*c, true)), 1),
-            [] => (None, 0),
-        };
-        match (text.get(t), next) {
-            (_, Some(('*', true))) => {
-                star = Some((p + 1, t));
-                p += 1;
-            }
-            (Some(c), Some((wanted, is_special))) if *c == wanted || (is_special && wanted == '?') => {
-                (t, p) = (t + 1, p + width);
-            }
-            (None, None) => return true,
-            (None, _) => return false,
-            _ => match star {
-                Some((after, taken)) => {
-                    star = Some((after, taken + 1));
-                    (t, p) = (taken + 1, after);
-                }
-                None => return false,
-            },
-        }
+/// A part of a pattern.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Token {
+    /// `*`
+    Some,
+    /// `?`
+    One,
+    This(char),
+}
+
+fn tokens(pattern: &str) -> Vec<Token> {
+    let mut chars = pattern.chars();
+    let mut tokens = Vec::new();
+    while let Some(c) = chars.next() {
+        tokens.push(match c {
+            '*' => Token::Some,
+            '?' => Token::One,
+            '\\' => Token::This(chars.next().unwrap_or(c)),
+            c => Token::This(c),
+        });
     }
+    tokens
+}
+
+/// How much of the start of a text a pattern matches: all lengths, the shortest first. What the pattern has come to is
+/// followed for all its places at once, so that no text takes longer than another.
+fn matching(text: &[char], pattern: &[Token]) -> Vec<usize> {
+    let mut places = vec![true];
+    for token in pattern {
+        places.push(*token == Token::Some && places.last() == Some(&true));
+    }
+    let mut lengths = Vec::new();
+    for (length, c) in (0..).zip(text.iter().map(Some).chain([None])) {
+        if places.last() == Some(&true) {
+            lengths.push(length);
+        }
+        let Some(c) = c else { break };
+        let mut next = Vec::with_capacity(places.len());
+        let mut before: Option<(Token, bool)> = None;
+        for (place, token) in places.iter().zip(pattern.iter().copied().map(Some).chain([None])) {
+            let is_next = next.last() == Some(&true);
+            let comes = before.is_some_and(|(token, was)| match token {
+                Token::Some => is_next,
+                Token::One => was,
+                Token::This(wanted) => was && wanted == *c,
+            });
+            next.push(comes || (*place && token == Some(Token::Some)));
+            before = token.map(|token| (token, *place));
+        }
+        places = next;
+    }
+    lengths
 }

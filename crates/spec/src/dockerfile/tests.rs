@@ -209,3 +209,27 @@ fn values_part_words_and_here_documents_keep_quotes() {
     assert_eq!(words("$a \"$a\" b\\ c ''", '\\', &lookup).unwrap(), ["1", "2", "1 2", "b c"]);
     assert_eq!(here_document("'$a' \"\\$a\"\n", &lookup).unwrap(), "'1 2' \"$a\"\n");
 }
+
+#[test]
+fn what_grows_too_long_is_refused() {
+    let long = "x".repeat(1 << 19);
+    let lookup = |name: &str| match name {
+        "LONG" => Some(long.clone()),
+        "PATH" => Some("/usr/bin:/bin:".repeat(40)),
+        _ => None,
+    };
+    let word = |text: &str| super::expand::word(text, '\\', &lookup).map(|word| word.len());
+    assert_eq!(word("$LONG${LONG}y"), Ok((1 << 20) + 1));
+    for text in
+        ["$LONG$LONG$LONG", "\"$LONG$LONG$LONG\"", "${LONG+}${LONG+}${LONG+}", "${Y:-$LONG$LONG$LONG}"]
+    {
+        assert_eq!(word(text), Err(super::expand::ExpandError::Long(super::expand::MAX_LENGTH)), "{text}");
+    }
+    let here = super::expand::here_document("$LONG $LONG $LONG", &lookup);
+    assert_eq!(here, Err(super::expand::ExpandError::Long(super::expand::MAX_LENGTH)));
+    // Neither the value nor the pattern may take forever.
+    assert_eq!(word("${LONG##*a*a*a*a*b}"), Err(super::expand::ExpandError::Pattern));
+    assert_eq!(word("${LONG%%*y}"), Ok(1 << 19));
+    assert_eq!(word(&format!("${{PATH##{}y}}", "*a".repeat(1000))), Ok(560));
+    assert_eq!(word("${PATH##*:/}${PATH#*:}${PATH%:*}${PATH%%:*}"), Ok(4 + 551 + 559 + 8));
+}

@@ -130,6 +130,7 @@ impl<'a> Engine<'a> {
                 below: below.to_vec(),
                 context: part.uses_context().then(|| context_digest(&found.context)).transpose()?,
                 has_others: ids.is_ok(),
+                around: vec![format!("network: {:?}", self.args.network)],
                 compression: compression.to_string(),
             }),
             None => None,

@@ -103,7 +103,7 @@ fn links_lead_to_places_in_the_context_and_stay_links_in_folders() {
     assert_eq!(world.copy(&["sub/in"], "in", &plain()).unwrap(), ["in 644 a.txt"]);
     for (path, word) in [
         // Seen from the context's own root there is no such file.
-        ("sub/out", "nothing in the context"),
+        ("sub/out", "cannot open"),
         ("magic/etc/passwd", "nothing in the context"),
         ("../secret", "nothing in the context"),
         (&*world.path("secret").display().to_string(), "nothing in the context"),
@@ -184,4 +184,25 @@ fn archives_are_unpacked_where_add_finds_them() {
     }
     let error = world.copy(&["x.tgz"], "u/", &How { owner: (5, 5), ..add }).unwrap_err();
     assert!(error.contains("not possible"), "{error}");
+}
+
+#[test]
+fn what_is_there_and_leads_nowhere_is_told() {
+    let world = World::new();
+    fs::create_dir(world.path("context/links")).unwrap();
+    std::os::unix::fs::symlink("gone", world.path("context/links/dangling")).unwrap();
+    std::os::unix::fs::symlink("loop", world.path("context/loop")).unwrap();
+    for (source, word) in [
+        ("links/*", "links/dangling"),
+        ("links/dangling", "links/dangling"),
+        ("loop/x", "loop/x"),
+        ("loop/*", "loop"),
+        ("links/gone", "nothing in the context is called"),
+        ("a.txt/x", "nothing in the context is called"),
+        ("a.txt/*", "nothing in the context is called"),
+    ] {
+        let error = world.copy(&[source], "x/", &plain()).unwrap_err();
+        assert!(error.contains(word), "{source}: {error}");
+    }
+    assert_eq!(world.copy(&["links"], "y/", &plain()).unwrap(), ["y/dangling -> gone"]);
 }
