@@ -60,10 +60,16 @@ impl Artifact {
         self.files.iter().fold(0, |sum, file| sum.saturating_add(file.size))
     }
 
-    /// One line for people.
-    pub(crate) fn line(&self) -> String {
+    /// Its kind and its digest, for people.
+    pub(crate) fn words(&self) -> (String, String) {
         // Whoever wrote it may have written anything.
-        format!("{}  {}", self.kind, self.digest).replace(char::is_control, " ")
+        (self.kind.replace(char::is_control, " "), self.digest.to_string())
+    }
+
+    /// Both in one line.
+    fn line(&self) -> String {
+        let (kind, digest) = self.words();
+        format!("{kind}  {digest}")
     }
 
     fn is(&self, asked: &str) -> bool {

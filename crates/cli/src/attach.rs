@@ -27,8 +27,8 @@ pub(crate) fn run(args: &args::Attach, places: &Places) -> Outcome {
     let attached = store.attach(&subject, &args.kind, kind, &bytes, &annotations);
     let digest = attached.map_err(|error| failure(Exit::Export, &what, &error))?;
     print(&format!("Attached {} to {}", args.file.display(), args.name));
-    print(&format!("  image    {}", subject.digest));
-    print(&format!("  digest   {digest}"));
+    print(&format!("image   {}", subject.digest));
+    print(&format!("digest  {digest}"));
     Ok(0)
 }
 

@@ -96,18 +96,27 @@ fn report(name: &str, stored: &StoredImage, id: Option<String>, artifacts: &[Art
     })
 }
 
+/// A run image, its digest in a line of its own: with its name, a terminal would break it.
+fn based_on(reference: &str) -> String {
+    match reference.rsplit_once('@') {
+        Some((name, digest)) => format!("{name}\n         {digest}"),
+        None => reference.to_owned(),
+    }
+}
+
 fn people(stored: &StoredImage, report: &Value, artifacts: &[Artifact]) {
     let text = |key: &str| report.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let build: BuildMetadata = label(stored, BUILD_METADATA);
     let lifecycle: LifecycleMetadata = label(stored, LIFECYCLE_METADATA);
     print(&text("name"));
     match report.get("imageId").and_then(Value::as_str) {
-        Some(id) => print(&format!("  image id   {id}")),
-        None => print(&format!("  digest     {}", text("digest"))),
+        // With what is before it, no digest is more than 80 columns.
+        Some(id) => print(&format!("image id {id}")),
+        None => print(&format!("digest   {}", text("digest"))),
     }
-    print(&format!("  platform   {}/{}", text("os"), text("architecture")));
-    print(&format!("  user       {}", text("user")));
-    print(&format!("  base       {}", lifecycle.run_image.reference));
+    print(&format!("platform {}/{}", text("os"), text("architecture")));
+    print(&format!("user     {}", text("user")));
+    print(&format!("base     {}", based_on(&lifecycle.run_image.reference)));
     print("\nBuildpacks");
     for buildpack in &build.buildpacks {
         print(&format!("  {} {}", buildpack.id, buildpack.version));
@@ -137,6 +146,7 @@ fn people(stored: &StoredImage, report: &Value, artifacts: &[Artifact]) {
         print("\nArtifacts");
     }
     for artifact in artifacts {
-        print(&format!("  {:>10}  {}", bytes(artifact.size()), artifact.line()));
+        let (kind, digest) = artifact.words();
+        print(&format!("  {:>10}  {kind}\n         {digest}", bytes(artifact.size())));
     }
 }

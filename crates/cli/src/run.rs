@@ -19,6 +19,11 @@ use strata_spec::exit::Exit;
 use strata_spec::labels;
 use strata_store::StoredImage;
 
+/// The entry point of images without a default process.
+const LAUNCHER: &str = "/cnb/lifecycle/launcher";
+/// Platform APIs in which there always is one.
+const OLD: [&str; 3] = ["0.1", "0.2", "0.3"];
+
 /// Runs the command.
 pub(crate) fn run(args: &args::Run, places: &Places) -> Outcome {
     let surroundings = surroundings(places, &args.store);
@@ -96,17 +101,19 @@ fn job(args: &args::Run, places: &Places, stored: &StoredImage, home: String) ->
         return Err(Failure::new(Exit::Launch, format!("the image '{}' has no entry point", args.name))
             .hint("name a program after --"));
     }
+    // Older ones than that start `web` by themselves.
+    let is_new = config.env().any(|(name, api)| name == "CNB_PLATFORM_API" && !OLD.contains(&api));
+    if is_new && argv == [LAUNCHER] && !env.contains_key("CNB_PROCESS_TYPE") {
+        return Err(no_default(&args.name, &kinds(stored).unwrap_or_default()));
+    }
     let cwd = if config.working_dir().is_empty() { "/" } else { config.working_dir() };
     Ok(Job::Exec { argv, env: env.into_iter().collect(), cwd: cwd.into() })
 }
 
 /// Refuses a process type that no buildpack defined, as far as the image says which there are.
 fn has_process(kind: &str, stored: &StoredImage, name: &str) -> Result<(), Failure> {
-    let label = stored.image.config().label(labels::BUILD_METADATA).unwrap_or_default();
-    let Ok(label) = serde_json::from_str::<serde_json::Value>(label) else { return Ok(()) };
-    let Some(processes) = label.get("processes").and_then(|all| all.as_array()) else { return Ok(()) };
-    let kinds: Vec<&str> = processes.iter().filter_map(|process| process.get("type")?.as_str()).collect();
-    if kinds.contains(&kind) {
+    let Some(kinds) = kinds(stored) else { return Ok(()) };
+    if kinds.iter().any(|known| known == kind) {
         return Ok(());
     }
     let failure = Failure::new(Exit::Launch, format!("the image '{name}' has no process type '{kind}'"));
@@ -114,6 +121,27 @@ fn has_process(kind: &str, stored: &StoredImage, name: &str) -> Result<(), Failu
         [] => failure.hint("it has none: name a program after --"),
         some => failure.hint(format!("there are: {}", some.join(", "))),
     })
+}
+
+/// The process types of an image, as far as it says which there are.
+fn kinds(stored: &StoredImage) -> Option<Vec<String>> {
+    let label = stored.image.config().label(labels::BUILD_METADATA)?;
+    let label: serde_json::Value = serde_json::from_str(label).ok()?;
+    let processes = label.get("processes")?.as_array()?;
+    let kind = |process: &serde_json::Value| Some(process.get("type")?.as_str()?.to_owned());
+    Some(processes.iter().filter_map(kind).collect())
+}
+
+/// The launcher has nothing to start: no process is the default one.
+fn no_default(name: &str, kinds: &[String]) -> Failure {
+    let failure = Failure::new(Exit::Launch, format!("the image '{name}' has no default process"));
+    match kinds {
+        [] => failure.hint("it has no processes at all: name a program after --"),
+        [first, ..] => failure.hint(format!(
+            "there are: {}; start one with --process-type {first}, or name a program after --",
+            kinds.join(", ")
+        )),
+    }
 }
 
 /// Passes signals on to the process, as if it had been started here.

@@ -143,7 +143,7 @@ impl Maker {
         }
         let say = if is_pipe { print_err } else { print };
         say(&format!("Image {name}"));
-        say(&format!("  digest   {}", encoded.manifest_digest));
+        say(&format!("digest  {}", encoded.manifest_digest));
         Ok(())
     }
 

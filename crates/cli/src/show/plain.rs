@@ -109,16 +109,16 @@ fn copied(event: &Event, detail: Detail) -> Vec<Said> {
         return vec![said(Detail::Quiet, image_id.as_ref().unwrap_or(digest).clone())];
     }
     let rate = bytes(rate(*moved, Duration::from_millis(*millis)));
-    let mut lines = vec![format!("{GOOD}Image{GOOD:#} {} is now {}", shown(from), shown(to))];
-    // Nobody finds the digest of a manifest in Docker.
+    let mut lines = vec![format!("{GOOD}Image{GOOD:#}   {} is now {}", shown(from), shown(to))];
+    // Nobody finds the digest of a manifest in Docker. With what is before it, no digest is more than 80 columns.
     lines.extend(match image_id {
-        None => vec![format!("  digest   {digest}")],
-        Some(id) => vec![format!("  id       {id}"), format!("  copy of  {digest}")],
+        None => vec![format!("digest  {digest}")],
+        Some(id) => vec![format!("id      {id}"), format!("copy of {digest}")],
     });
     if *artifacts > 0 {
-        lines.push(format!("  beside   {artifacts} that refer to it"));
+        lines.push(format!("beside  {artifacts} that refer to it"));
     }
-    lines.push(format!("  moved    {} in {}, {rate}/s", bytes(*moved), duration(*millis)));
+    lines.push(format!("moved   {} in {}, {rate}/s", bytes(*moved), duration(*millis)));
     lines.into_iter().map(|text| said(Detail::Normal, text)).collect()
 }
 

@@ -59,6 +59,14 @@ fn an_image_is_put_on_a_newer_run_image_wherever_it_is() {
         strata(&bench, &["attach", name, &note, "--type", "text/plain"]).ok();
         let done = strata(&bench, &[&["rebase", name], args].concat()).ok();
         done.says("1 thing of others beside the image is not carried on");
+        // No digest is broken where a terminal has 80 columns.
+        for words in [vec!["rebase", name], vec!["inspect", name], vec!["copy", name, "oci:copied:x"]] {
+            let args = if words[0] == "rebase" { args } else { &[][..] };
+            let done = strata(&bench, &[&words[..], args].concat()).ok();
+            let mut digests = done.stdout.lines().filter(|line| line.contains("sha256:")).peekable();
+            assert!(digests.peek().is_some(), "{done:#?}");
+            assert!(digests.all(|line| line.chars().count() <= 80), "{done:#?}");
+        }
         assert!(format!("{done:?}").contains("Copying 1 blob"), "{done:#?}");
         // A bill of what it is made of now.
         let kinds = artifacts(&bench, name);

@@ -100,6 +100,18 @@ fn the_exit_code_is_the_processs_own() {
 }
 
 #[test]
+fn an_image_without_a_default_process_says_what_can_be_started() {
+    let bench = Bench::new();
+    let script =
+        "printf '[[processes]]\\ntype = \"%s\"\\ncommand = [\"true\"]\\n' one two >$layers/launch.toml";
+    bench.build(&[], &[bench.add(&Buildpack::new("e2e/two").build(script))]).ok();
+    let done = bench.run(&[]);
+    let hint = "Hint: there are: one, two; start one with --process-type one, or name a program after --";
+    assert!(done.code != 0 && done.stderr.contains("has no default process"), "{done:#?}");
+    assert!(done.stderr.contains(hint), "{done:#?}");
+}
+
+#[test]
 fn what_cannot_be_run_without_a_program_is_not_recommended() {
     let bench = Bench::new();
     let done = bench.build(&[], &[bench.add(&Buildpack::new("e2e/none"))]).ok();

@@ -307,11 +307,11 @@ fn what_is_in_docker_is_called_as_docker_calls_it() {
     let manifest = tool("tar", &["-xOf", &bench.path("web.tar").display().to_string(), "manifest.json"]);
     let manifest: Value = serde_json::from_str(&manifest).unwrap();
     let id = format!("sha256:{}", manifest[0]["Config"].as_str().unwrap().trim_end_matches(".json"));
-    done.says(&format!("\n  id       {id}\n  copy of  {made}\n"));
+    done.says(&format!("\nid      {id}\ncopy of {made}\n"));
     let done = strata(&bench, &["copy", "web", "docker-archive:web.tar", "--quiet"]).ok();
     assert_eq!(done.stdout.trim(), id);
-    for command in ["trace", "inspect"] {
-        strata(&bench, &[command, "docker-archive:web.tar"]).ok().says(&format!("\n  image id   {id}\n"));
+    for (command, words) in [("trace", "  image id   "), ("inspect", "image id ")] {
+        strata(&bench, &[command, "docker-archive:web.tar"]).ok().says(&format!("\n{words}{id}\n"));
     }
     assert_eq!(json_of(&bench, &["inspect", "docker-archive:web.tar"])["imageId"], id.as_str());
 }

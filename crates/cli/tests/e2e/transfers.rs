@@ -171,7 +171,7 @@ fn a_file_is_put_beside_an_image_and_goes_where_it_goes() {
         ("again", "docker-archive:docker.tar", false),
     ] {
         let said = strata(&bench, &["copy", from, to]).ok().stdout;
-        assert_eq!(said.contains("beside   2 "), has_artifacts, "{from} {to}: {said}");
+        assert_eq!(said.contains("beside  2 "), has_artifacts, "{from} {to}: {said}");
         let seen = json(strata(&bench, &["inspect", to, "--json"]));
         let artifacts = seen["artifacts"].as_array().unwrap();
         let mut digests: Vec<_> = artifacts.iter().map(|one| one["digest"].as_str().unwrap()).collect();
