@@ -13,15 +13,6 @@ use std::path::{Path, PathBuf};
 
 /// The user of the builder.
 const USER: &str = "1234:1235";
-/// The phases as platforms run them; `RUN` and `IMAGE` are names.
-const PHASES: [&str; 5] = [
-    "analyzer -run-image RUN IMAGE",
-    "detector -app /workspace",
-    "restorer -cache-dir /cache",
-    "builder -app /workspace",
-    "exporter -app /workspace -cache-dir /cache IMAGE",
-];
-
 /// Layers of every type, with what is in archives: folders, links, programs, empty files, variables, SBOM files.
 fn tools() -> Buildpack {
     Buildpack::new("e2e/tools").toml("sbom-formats = [\"application/vnd.cyclonedx+json\"]\n").build(
@@ -118,7 +109,7 @@ struct Platform<'a> {
 
 impl Platform<'_> {
     /// Runs programs of the builder in one container each, which have volumes in common; empty ones, and the app.
-    fn run(&self, name: &str, user: &str, image: &str, programs: &[&str]) {
+    fn run(&self, name: &str, user: &str, programs: &[&[&str]]) {
         let dir = self.bench.path("volumes").join(name);
         let mut options = vec![
             "run",
@@ -145,23 +136,19 @@ impl Platform<'_> {
         );
         tool("chown", &["-R", USER, &dir]);
         for program in programs {
-            let program = program.replace("RUN", &self.run).replace("IMAGE", image);
-            let mut words = program.split(' ');
-            let entry = format!("--entrypoint=/cnb/lifecycle/{}", words.next().unwrap());
-            let args: Vec<&str> =
-                [&options[..], &[&entry, &self.builder]].concat().into_iter().chain(words).collect();
-            let done = self.docker.run(&args);
-            assert_eq!(done.code, 0, "{program}: {done:#?}");
+            let (name, args) = program.split_first().unwrap();
+            let entry = format!("--entrypoint=/cnb/lifecycle/{name}");
+            let done = self.docker.run(&[&options[..], &[&entry, &self.builder], args].concat());
+            assert_eq!(done.code, 0, "{program:?}: {done:#?}");
         }
     }
 }
 
-/// What is to be the same in all of them: the layers, and the configuration but for what differs by design. The program knows
-/// where the app comes from, and platforms say it in a document that these phases do not get. It names the run image by the
-/// name that it was given, and phases by what they found. Programs that were compiled on their own name another commit.
+/// What is to be the same in all of them: the layers, and the configuration but for what differs by design.
 fn compared(config: &Value) -> Value {
     let own = &config["config"];
     let mut labels = own["Labels"].as_object().unwrap().clone();
+    // The program knows where the app comes from. Platforms say it in a document that these phases do not get.
     labels.remove("io.buildpacks.app.source");
     labels.remove("io.buildpacks.project.metadata");
     let mut parsed = |name: &str| -> Value {
@@ -169,9 +156,13 @@ fn compared(config: &Value) -> Value {
     };
     let (mut build, mut lifecycle) =
         (parsed("io.buildpacks.build.metadata"), parsed("io.buildpacks.lifecycle.metadata"));
-    build["launcher"]["source"]["git"]["commit"].take();
-    lifecycle["stack"].take();
-    lifecycle["runImage"] = lifecycle["runImage"]["topLayer"].take();
+    // Programs that were compiled on their own name another commit.
+    let commit = build["launcher"]["source"]["git"]["commit"].take();
+    assert!(commit.as_str().is_some_and(|commit| !commit.is_empty()), "{build}");
+    // The program names the run image by the name that it was given, and phases by what they found: by its digest in a
+    // registry, by its id in a daemon.
+    let reference = lifecycle["runImage"]["reference"].take();
+    assert!(reference.as_str().is_some_and(|reference| !reference.is_empty()), "{lifecycle}");
     let keys = ["User", "Env", "Entrypoint", "Cmd", "WorkingDir"];
     json!({
         "diff_ids": config["rootfs"]["diff_ids"],
@@ -207,16 +198,26 @@ fn a_builder_makes_the_same_layers_without_docker_as_the_phases_do_in_it() {
     strata(&["copy", "oci:builder", &format!("docker://{}", platform.builder)]);
     docker.run(&["pull", "--quiet", &platform.builder]).ok();
     let image = name("apps/phases:v1");
-    platform.run("phases", USER, &image, &PHASES);
+    platform.run(
+        "phases",
+        USER,
+        &[
+            &["analyzer", "-run-image", &platform.run, &image],
+            &["detector", "-app", "/workspace"],
+            &["restorer", "-cache-dir", "/cache"],
+            &["builder", "-app", "/workspace"],
+            &["exporter", "-app", "/workspace", "-cache-dir", "/cache", &image],
+        ],
+    );
     let inspected =
         tool("skopeo", &["inspect", "--config", "--tls-verify=false", &format!("docker://{image}")]);
     assert_eq!(ours, compared(&serde_json::from_str(&inspected).unwrap()));
 
     docker.run(&["pull", "--quiet", &platform.run]).ok();
-    let creator = "creator -daemon -app /workspace -cache-dir /cache -run-image RUN IMAGE";
-    platform.run("creator", "0", "apps/creator:v1", &[creator]);
-    let inspected: Value =
-        serde_json::from_str(&docker.run(&["inspect", "apps/creator:v1"]).ok().stdout).unwrap();
+    let image = "apps/creator:v1";
+    let dirs = ["creator", "-daemon", "-app", "/workspace", "-cache-dir", "/cache"];
+    platform.run("creator", "0", &[&[&dirs[..], &["-run-image", &platform.run, image]].concat()]);
+    let inspected: Value = serde_json::from_str(&docker.run(&["inspect", image]).ok().stdout).unwrap();
     let image = &inspected[0];
     let diff_ids = json!({ "diff_ids": image["RootFS"]["Layers"] });
     assert_eq!(ours, compared(&json!({ "rootfs": diff_ids, "config": image["Config"] })));
