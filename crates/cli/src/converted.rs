@@ -54,6 +54,8 @@ pub(crate) fn keep(
             // Another build may have been faster.
             if whole(dir).is_none() {
                 make(&dir.join("image"))?;
+                // What is not whole now never will be.
+                whole(dir).ok_or_else(|| failed(io::Error::other("not all of the image is there")))?;
             }
             continue;
         }
@@ -201,6 +203,21 @@ mod tests {
         });
         assert!(opened.0.read_image().unwrap().is_some());
         assert!(opened.1.is_of(&path).unwrap());
+    }
+
+    #[test]
+    fn what_cannot_be_made_whole_is_not_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tries = std::sync::atomic::AtomicUsize::new(0);
+        let make = |_: &Path| {
+            tries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            Ok(())
+        };
+        let kept = keep(&dir.path().join("to"), &make, &Stop::default(), &mut || {});
+        assert!(
+            kept.is_err_and(|error| strata_store::validate::chain(&error).contains("not all of the image"))
+        );
+        assert_eq!(*tries.get_mut(), 1);
     }
 
     #[test]
