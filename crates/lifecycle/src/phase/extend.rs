@@ -46,7 +46,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<(), Failure> {
         let what = format!("failed to extend {} image: cannot make a folder in {KANIKO_DIR}", kind.as_str());
         Failure::caused(Exit::Other, what, &error)
     })?;
-    let layout = Layout::open_or_create(work.path())
+    let layout = Layout::open_or_create(work.layers())
         .map_err(|error| failed(kind, "make a folder for layers", &error))?;
     let extended = {
         let _timer = log.timer("Extender");

@@ -4,7 +4,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 const PREFIX: &str = "work.dir";
@@ -38,8 +38,9 @@ impl Work {
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
-        self.dir.path()
+    /// Where the layers go: below the folder that is locked, as an image layout locks its own.
+    pub(super) fn layers(&self) -> PathBuf {
+        self.dir.path().join("layers")
     }
 
     /// Removes it.
@@ -87,8 +88,11 @@ mod tests {
         std::os::unix::fs::symlink("cache", dir.path().join("work.dirlink")).unwrap();
         let next = Work::new(dir.path()).unwrap();
         assert!(!dead.exists());
-        assert!(other.join("blobs").exists() && alive.path().exists() && next.path().exists());
-        let path = alive.path().to_owned();
+        assert!(other.join("blobs").exists() && alive.dir.path().exists() && next.dir.path().exists());
+        // Layouts have locks of their own, which they wait for.
+        let layout = strata_store::Layout::open_or_create(alive.layers()).unwrap();
+        drop(strata_store::Store::begin_blob(&layout).unwrap());
+        let path = alive.dir.path().to_owned();
         alive.close().unwrap();
         assert!(!path.exists());
     }
