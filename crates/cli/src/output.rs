@@ -320,12 +320,12 @@ pub(crate) fn check_file(file: &Path, what: &str) -> Result<(), Failure> {
 /// A folder that is no image is never written into, and one that cannot be written fails before the build.
 pub(crate) fn check_writable(dir: &Path) -> Result<(), Failure> {
     let refuse = |message: String| Failure::new(Exit::Export, format!("cannot write the image: {message}"));
-    if dir.is_dir() && !dir.join("oci-layout").exists() {
-        // What cannot be listed cannot be written either.
-        if !Layout::open(dir).is_unmade().is_ok_and(|is_unmade| is_unmade) {
-            return Err(refuse(format!("{} is neither empty nor an OCI layout", dir.display()))
-                .hint("name another folder, or empty this one"));
-        }
+    // What cannot be listed cannot be written either.
+    let is_unmade = || Layout::open(dir).is_unmade().is_ok_and(|is_unmade| is_unmade);
+    // In this order: another program may make the layout meanwhile, and none unmakes one.
+    if dir.is_dir() && !is_unmade() && !dir.join("oci-layout").exists() {
+        return Err(refuse(format!("{} is neither empty nor an OCI layout", dir.display()))
+            .hint("name another folder, or empty this one"));
     }
     let existing = dir.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
     if !existing.is_dir() {
